@@ -1,0 +1,41 @@
+# `make demo` and `make test` set up what they need; a second call starts at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+# libgomp's spinning threads slow each other down wherever other processes run (field measurements: 10 times).
+export GOMP_SPINCOUNT ?= 0
+
+.PHONY: demo test check setup clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit("sarco needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+demo: setup
+	rm -rf $(DEMO)
+	$(BIN)/python -m sarco.phantom $(DEMO)/dataset --patients 14 --slices 12 --size 192 --seed 1
+	$(BIN)/python -m sarco.phantom $(DEMO)/unseen --patients 1 --slices 12 --size 192 --seed 1001
+	$(BIN)/python training.py --data_dir=$(DEMO)/dataset --dirpath=$(DEMO)/checkpoints --run_id=demo --wandb=no \
+	    --pretrained=no --image_size=160 --batch_size=8 --max_epochs=14 --learning_rate=2e-3 --scheduler=step
+	$(BIN)/python inference.py --infer_path=$(DEMO)/unseen/P001 --run_id=demo --dirpath=$(DEMO)/checkpoints \
+	    --dest_dir=$(DEMO) --wandb=no
+	@echo
+	$(BIN)/python -m sarco.metrics $(DEMO)/unseen/P001.nii.gz $(DEMO)/preds_from_demo_of_P001/label_map.nii.gz
+	@echo "look at it: $(DEMO)/preds_from_demo_of_P001/overlay.png"
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis

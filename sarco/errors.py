@@ -1,0 +1,34 @@
+"""The errors that a user can mend.
+
+SarcoError
+ ├─ InputError        a file, a folder or a DICOM tag is not what it has to be
+ ├─ GeometryError     slices, grids or affines that cannot be reconciled
+ ├─ CheckpointError   a run or its checkpoint is missing, damaged or of another kind
+ └─ OptionError       a flag has a wrong value; exits with 2, as argparse does
+
+A message is one line that says what, where and what to do next. It carries UIDs and paths, never names or birth dates.
+"""
+
+
+class SarcoError(Exception):
+    """A fault in what sarco was given, told in one line."""
+
+    exit_status = 1
+
+
+class InputError(SarcoError):
+    """A file, a folder or a DICOM tag is not what it has to be."""
+
+
+class GeometryError(SarcoError):
+    """Slices, grids or affines cannot be reconciled."""
+
+
+class CheckpointError(SarcoError):
+    """A run or its checkpoint is missing, damaged or of another kind."""
+
+
+class OptionError(SarcoError):
+    """A flag has a value that cannot be used."""
+
+    exit_status = 2

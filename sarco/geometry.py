@@ -1,0 +1,244 @@
+"""Where voxels lie: affines, slice order, gaps, LPS and RAS. Numpy only, no files.
+
+Index order is (row, column, slice) everywhere; world coordinates are millimetres in LPS (x to the patient's left,
+y posterior, z superior), as DICOM has them (PS3.3 C.7.6.2.1.1). An ``affine_lps`` is 4x4 and maps
+``(row, column, slice, 1)`` to ``(x, y, z, 1)``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sarco.errors import GeometryError
+
+Affine = NDArray[np.float64]
+
+GAP_TOLERANCE_MM = 0.05  # positions are often rounded to 0.01 mm
+GAP_TOLERANCE_SHARE = 0.01  # of the step
+GRID_TOLERANCE_VOXELS = 0.25  # how far two grids that are "the same" may lie apart anywhere (affines get rounded)
+
+
+def lps_to_ras(affine_lps: ArrayLike) -> Affine:
+    """The same mapping with world axes in RAS (as NIfTI has them); the index order is untouched.
+
+    >>> lps_to_ras(np.eye(4)).diagonal().tolist()
+    [-1.0, -1.0, 1.0, 1.0]
+    """
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(affine_lps, dtype=np.float64)
+
+
+ras_to_lps = lps_to_ras  # the swap is its own inverse
+
+
+def swap_rows_and_columns(affine: ArrayLike) -> Affine:
+    """The same mapping for indices given as (column, row, slice) instead of (row, column, slice), and back."""
+    return np.asarray(affine, dtype=np.float64)[:, [1, 0, 2, 3]]
+
+
+def slice_normal(orientation: Sequence[float]) -> NDArray[np.float64]:
+    """The unit normal of a slice, from ImageOrientationPatient (6 direction cosines).
+
+    Raises:
+        GeometryError: the two directions are no unit vectors at right angles.
+    """
+    cosines = np.asarray(orientation, dtype=np.float64)
+    if cosines.shape != (6,) or not np.isfinite(cosines).all():
+        raise GeometryError(f"orientation {list(orientation)} is not six finite numbers")
+    along_row, along_column = cosines[:3], cosines[3:]
+    lengths = float(np.linalg.norm(along_row)), float(np.linalg.norm(along_column))
+    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(along_row @ along_column))) > 1e-2:
+        raise GeometryError(f"orientation {cosines.tolist()} is not two unit vectors at right angles")
+    normal = np.cross(along_row, along_column)
+    return normal / np.linalg.norm(normal)
+
+
+def slice_affine_lps(
+    position: ArrayLike,
+    orientation: Sequence[float],
+    spacing_mm: tuple[float, float],
+    step_lps: ArrayLike,
+) -> Affine:
+    """The affine of a slice or, with the vector to the next slice as ``step_lps``, of a series.
+
+    Args:
+        position: ImagePositionPatient, LPS mm of the centre of the first voxel.
+        orientation: ImageOrientationPatient: direction of growing column index, then of growing row index.
+        spacing_mm: PixelSpacing: distance between rows, then between columns.
+        step_lps: vector from a slice to the next one, LPS mm; it holds the shear of a tilted gantry.
+
+    >>> slice_affine_lps((1, 2, 3), (1, 0, 0, 0, 1, 0), (0.5, 0.7), (0, 0, 5))[:3].tolist()
+    [[0.0, 0.7, 0.0, 1.0], [0.5, 0.0, 0.0, 2.0], [0.0, 0.0, 5.0, 3.0]]
+    """
+    cosines = np.asarray(orientation, dtype=np.float64)
+    affine = np.eye(4)
+    affine[:3, 0] = cosines[3:] * spacing_mm[0]
+    affine[:3, 1] = cosines[:3] * spacing_mm[1]
+    affine[:3, 2] = np.asarray(step_lps, dtype=np.float64)
+    affine[:3, 3] = np.asarray(position, dtype=np.float64)
+    return affine
+
+
+@dataclass(frozen=True)
+class SliceStack:
+    """Slices that lie on one regular grid, in order of position along their normal.
+
+    Attributes:
+        order: for each place in the stack, the index of the slice as it was given.
+        plane_index: for each place in the stack, its plane on the regular grid; 0, 1, 3 where one slice is missing.
+        first_position: LPS mm of the first slice.
+        step_lps: vector from one plane to the next, LPS mm.
+    """
+
+    order: tuple[int, ...]
+    plane_index: tuple[int, ...]
+    first_position: NDArray[np.float64]
+    step_lps: NDArray[np.float64]
+
+    @property
+    def n_planes(self) -> int:
+        """Planes of the regular grid, missing ones included."""
+        return self.plane_index[-1] + 1
+
+
+def stack_slices(positions: ArrayLike, normal: ArrayLike, single_step_mm: float = 1.0) -> SliceStack:
+    """Orders parallel slices by position and finds the regular grid on which they lie.
+
+    A gap of a whole multiple of the step is allowed: curated folders have such gaps. The step comes from the
+    positions, never from SliceThickness, except for a single slice.
+
+    Args:
+        positions: (N, 3) ImagePositionPatient of each slice, LPS mm, in any order.
+        normal: unit normal of the slices.
+        single_step_mm: the step of a stack of one slice, which has none of its own.
+
+    Raises:
+        GeometryError: two slices share a position, or a gap is no whole multiple of the step; names the place.
+    """
+    points = np.asarray(positions, dtype=np.float64)
+    direction = np.asarray(normal, dtype=np.float64)
+    if not np.isfinite(points).all():
+        raise GeometryError("a slice has a position that is not three finite numbers")
+    along = points @ direction
+    order = np.argsort(along, kind="stable")
+    points, along = points[order], along[order]
+    if len(points) == 1:
+        return SliceStack((0,), (0,), points[0], direction * single_step_mm)
+    gaps = np.diff(along)
+    step = float(gaps.min())
+    if step < 1e-3:
+        place = int(gaps.argmin())
+        raise GeometryError(f"two slices share the position {_mm(points[place])}; keep one of them")
+    # The smallest gap may be rounded; the mean over all single steps is far more exact.
+    step = float(gaps[gaps < 1.5 * step].mean())
+    multiples = np.maximum(np.rint(gaps / step), 1).astype(int)
+    tolerance = max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * step)
+    wrong = np.flatnonzero(np.abs(gaps - multiples * step) > tolerance)
+    if wrong.size:
+        place = int(wrong[0])
+        raise GeometryError(
+            f"slices are {step:.4g} mm apart but one gap is {gaps[place]:.4g} mm (after {_mm(points[place])}); "
+            "a slice is missing or two scans share the folder"
+        )
+    planes = np.concatenate([[0], np.cumsum(multiples)])
+    step_lps = (points[-1] - points[0]) / planes[-1]
+    stray = np.linalg.norm(points - points[0] - planes[:, None] * step_lps, axis=1)
+    if stray.max() > max(2 * tolerance, 0.1 * step):
+        raise GeometryError(
+            f"the slice at {_mm(points[int(stray.argmax())])} lies {stray.max():.4g} mm off the line of the others; "
+            "two scans share the folder"
+        )
+    return SliceStack(tuple(order.tolist()), tuple(planes.tolist()), points[0], step_lps)
+
+
+def _mm(point: NDArray[np.float64]) -> str:
+    return "({:.1f}, {:.1f}, {:.1f}) mm".format(*point)
+
+
+def spacing_mm(affine: ArrayLike) -> tuple[float, float, float]:
+    """Distance between neighbours along each index axis, mm."""
+    lengths = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    return float(lengths[0]), float(lengths[1]), float(lengths[2])
+
+
+def voxel_volume_mm3(affine: ArrayLike) -> float:
+    """Volume of a voxel, right for sheared grids too."""
+    return float(abs(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3])))
+
+
+def display_flips(affine_lps: ArrayLike) -> tuple[bool, bool, bool]:
+    """How to turn a slice for viewing: (transpose, flip rows, flip columns), applied in this order.
+
+    The result shows the patient's right at the left edge and anterior at the top (axial), as radiologists are used
+    to; for other planes superior goes to the top.
+    """
+    axes = np.asarray(affine_lps, dtype=np.float64)[:3, :2]
+    largest = np.abs(axes).argmax(axis=0)
+    # Rows should run down: to posterior (y) or inferior (-z). Columns should run to the left (x) or posterior (y).
+    transpose = bool(largest[0] < largest[1] and largest[1] != 2) or bool(largest[1] == 2)
+    if transpose:
+        axes, largest = axes[:, ::-1], largest[::-1]
+    row_sign = np.sign(axes[largest[0], 0]) * (-1 if largest[0] == 2 else 1)
+    column_sign = np.sign(axes[largest[1], 1])
+    return transpose, bool(row_sign < 0), bool(column_sign < 0)
+
+
+def find_plane(
+    volume_affine_lps: ArrayLike,
+    volume_shape: tuple[int, int, int],
+    slice_affine: ArrayLike,
+    slice_shape: tuple[int, int],
+) -> tuple[int, int, tuple[int, ...]]:
+    """Where the plane of an image slice lies in a volume on another grid, if the two grids coincide there.
+
+    Args:
+        volume_affine_lps: affine of the volume, (a, b, c) to LPS mm, its axes in any order and direction.
+        volume_shape: size of the volume along (a, b, c).
+        slice_affine: ``affine_lps`` of the image slice; only its plane counts.
+        slice_shape: (rows, columns) of the image slice.
+
+    Returns:
+        ``(axis, index, signs)``: the plane is ``volume.take(index, axis)``; ``signs`` holds, for rows and for
+        columns of the slice, the volume axis + 1, negative where it runs the other way.
+
+    Raises:
+        GeometryError: the grids differ in spacing, direction, size or place; says in which.
+    """
+    to_volume = np.linalg.inv(np.asarray(volume_affine_lps, dtype=np.float64)) @ np.asarray(slice_affine, np.float64)
+    nearest = np.rint(to_volume[:3, :2])
+    rows, columns = slice_shape
+    # A deviation of the direction counts by what it amounts to at the far end of the slice.
+    drift = np.abs(to_volume[:3, :2] - nearest).max(axis=0) * (max(rows - 1, 1), max(columns - 1, 1))
+    unit = np.abs(nearest).sum(axis=0)
+    if (unit != 1).any() or (nearest[:, 0] @ nearest[:, 1]) != 0 or drift.max() > GRID_TOLERANCE_VOXELS:
+        raise GeometryError("the two grids differ in pixel spacing or direction")
+    axes = np.abs(nearest).argmax(axis=0)
+    normal_axis = 3 - int(axes.sum())
+    start = to_volume[:3, 3]
+    index = int(np.rint(start[normal_axis]))
+    if abs(start[normal_axis] - index) > GRID_TOLERANCE_VOXELS or not 0 <= index < volume_shape[normal_axis]:
+        raise GeometryError("the slice lies on no plane of the label map")
+    signs = []
+    for image_axis, size in enumerate(slice_shape):
+        axis = int(axes[image_axis])
+        sign = int(nearest[axis, image_axis])
+        if volume_shape[axis] != size:
+            raise GeometryError(
+                f"the image has {size} {('rows', 'columns')[image_axis]}, the label map {volume_shape[axis]}"
+            )
+        expected = 0 if sign > 0 else size - 1
+        if abs(start[axis] - expected) > GRID_TOLERANCE_VOXELS:
+            raise GeometryError(f"the two grids are shifted by {abs(start[axis] - expected):.3g} pixels")
+        signs.append(sign * (axis + 1))
+    return normal_axis, index, tuple(signs)
+
+
+def take_plane(volume: NDArray[np.uint8], plane: tuple[int, int, tuple[int, ...]]) -> NDArray[np.uint8]:
+    """The (row, column) array of the plane that `find_plane` found in ``volume``."""
+    axis, index, signs = plane
+    picked: NDArray[np.uint8] = np.take(volume, index, axis)  # the two other axes, in ascending order
+    if abs(signs[0]) > abs(signs[1]):
+        picked = picked.T
+    row_step, column_step = (1 if sign > 0 else -1 for sign in signs)
+    return np.ascontiguousarray(picked[::row_step, ::column_step])

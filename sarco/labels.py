@@ -1,0 +1,88 @@
+"""Label ids, names and colours: one table, read from ``labels.json`` and carried in every checkpoint."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sarco.errors import InputError
+
+BACKGROUND_ID = 0
+LARGEST_ID = 254  # uint8 label maps; 255 stays free for "ignore"
+
+# Okabe & Ito's palette (RGB), told apart under the common colour-vision deficiencies; ids beyond it start over.
+COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The foreground labels of a data set or a run.
+
+    Attributes:
+        names: label id (1..254) to name, in ascending order of id. Background (0) is not in it.
+    """
+
+    names: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise InputError("a label table needs at least one label besides the background")
+        object.__setattr__(self, "names", dict(sorted(self.names.items())))
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids in ascending order; the k-th of them is channel k + 1 of the network."""
+        return tuple(self.names)
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the network's output: background and one a label."""
+        return len(self.names) + 1
+
+    def colour_rgb(self, label_id: int) -> tuple[int, int, int]:
+        """The colour of a label, the same wherever it is drawn."""
+        return COLOURS_RGB[self.ids.index(label_id) % len(COLOURS_RGB)]
+
+    def to_builtins(self) -> dict[str, str]:
+        """The table as a checkpoint or a JSON file holds it: id as text to name."""
+        return {str(label_id): name for label_id, name in self.names.items()}
+
+    @classmethod
+    def from_builtins(cls, stored: Mapping[str, str]) -> "LabelTable":
+        """The inverse of `to_builtins`."""
+        return cls({int(label_id): str(name) for label_id, name in stored.items()})
+
+    @classmethod
+    def from_ids(cls, ids: Iterable[int], names: Mapping[int, str] | None = None) -> "LabelTable":
+        """The table of the ids that were found, named where a name is known and ``label_<id>`` elsewhere."""
+        known = names or {}
+        return cls({int(i): known.get(int(i), f"label_{int(i)}") for i in ids if int(i) != BACKGROUND_ID})
+
+
+def read_label_names(path: Path) -> dict[int, str]:
+    """Names by label id from a ``labels.json`` such as ``{"1": "psoas_left"}``; a missing file gives no names.
+
+    Raises:
+        InputError: the file is no JSON object of whole numbers to names, or two ids share a name.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        names = {int(label_id): str(name) for label_id, name in stored.items()}
+    except (ValueError, AttributeError, UnicodeDecodeError) as error:
+        raise InputError(f'{path}: not a JSON object such as {{"1": "psoas_left"}} ({error}); correct it') from None
+    if outside := [i for i in names if not BACKGROUND_ID <= i <= 255]:
+        raise InputError(f"{path}: label id {outside[0]} is outside 0..255, which label maps can hold; renumber it")
+    foreground = [name for label_id, name in names.items() if label_id != BACKGROUND_ID]
+    if len(set(foreground)) != len(foreground):
+        raise InputError(f"{path}: two label ids share a name; give each its own")
+    return names

@@ -1,0 +1,365 @@
+"""An invented abdomen as a real DICOM CT series with an exact label map: for demonstrations and tests, not for science.
+
+The patient differs on all three axes (liver and spleen, front and back, psoas muscles that grow downwards), so a
+flip, a transpose or a shift anywhere on the way shows. Labels are membership of voxel centres, before blur and noise.
+Blur acts within slices only: a slice shows its plane, without averaging over the slice thickness.
+
+Run `python -m sarco.phantom OUT --patients 8` for a data set to train on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from sarco import phantom_anatomy as anatomy
+from sarco.command import run_command
+from sarco.config import NO, YES
+from sarco.errors import InputError, OptionError
+from sarco.nifti import write_label_map
+from sarco.phantom_paint import add_scanner, body_from_world, paint_slice
+
+_PROGRAM = "python -m sarco.phantom"
+_IMPLEMENTATION_UID = UID("1.2.826.0.1.3680043.8.498.1")  # under pydicom's root, as generate_uid's are
+# How scanners store HU: (slope, intercept, signed pixels).
+_STORAGES = ((1.0, -1024.0, False), (1.0, 0.0, True), (0.5, -1024.0, False), (1.0, -1024.0, True))
+
+
+@dataclass(frozen=True)
+class PhantomOptions:
+    """What a caller fixes about a phantom; everything else varies by patient.
+
+    Attributes:
+        n_slices: slices of the series.
+        rows: rows of a slice.
+        columns: columns of a slice.
+        spacing_mm: distance of (rows, columns, slices) in mm; None lets it vary by patient.
+        oblique: whether the slices are tilted against the patient's axes.
+        arms: whether the arms lie beside the body; None leaves it to chance.
+        labels: "muscle" for one label, "groups" for the ids of `phantom_anatomy.GROUP_NAMES`.
+
+    Raises:
+        OptionError: a value is out of range.
+    """
+
+    n_slices: int = 12
+    rows: int = 256
+    columns: int = 256
+    spacing_mm: tuple[float, float, float] | None = None
+    oblique: bool = False
+    arms: bool | None = None
+    labels: Literal["muscle", "groups"] = "muscle"
+
+    def __post_init__(self) -> None:
+        if self.n_slices < 1:
+            raise OptionError(f"n_slices is {self.n_slices}; a series has at least 1 slice")
+        if min(self.rows, self.columns) < 16 or max(self.rows, self.columns) > 4096:
+            raise OptionError(f"a slice of {self.rows} x {self.columns} pixels; choose 16 to 4096 rows and columns")
+        if self.spacing_mm is not None and not all(0.05 <= step <= 50 for step in self.spacing_mm):
+            raise OptionError(f"spacing_mm is {self.spacing_mm}; each distance lies between 0.05 and 50 mm")
+        if self.labels not in ("muscle", "groups"):
+            raise OptionError(f"labels is {self.labels!r}; choose 'muscle' or 'groups'")
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One invented patient on one grid. Index order (row, column, slice), world LPS mm.
+
+    Attributes:
+        hu: (R, C, S) int16, attenuation in HU.
+        label_map: (R, C, S) uint8, ids of `label_names`, 0 elsewhere.
+        affine_lps: 4x4, (row, column, slice, 1) to LPS mm; slices follow the slice normal.
+        label_names: name by label id.
+        body_mask: (R, C, S) bool, the trunk with its skin, without arms and table.
+        phase: contrast phase: "native", "arterial" or "venous".
+        sex: "F" or "M".
+        height_m: body height.
+        weight_kg: body weight.
+        arms: whether the arms lie beside the body.
+    """
+
+    hu: NDArray[np.int16]
+    label_map: NDArray[np.uint8]
+    affine_lps: NDArray[np.float64]
+    label_names: dict[int, str]
+    body_mask: NDArray[np.bool_] = field(repr=False)
+    phase: str
+    sex: str
+    height_m: float
+    weight_kg: float
+    arms: bool
+
+
+def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phantom:
+    """One patient with image and exact label map.
+
+    Args:
+        seed: the same seed and options give the same patient, voxel by voxel.
+        options: what is fixed about the patient and the grid.
+    """
+    patient_rng, organ_rng, grid_rng, noise_rng = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    )
+    build = anatomy.draw_build(patient_rng, options.arms)
+    ring = anatomy.draw_ring(build)
+    layers = {
+        "organs": anatomy.organs(build, organ_rng),
+        "muscles": anatomy.muscles(build),
+        "bones": anatomy.bones(build),
+        "arms": anatomy.arms(build) if build.arms else [],
+    }
+    position = grid_rng.uniform((-15, -190, -700), (15, -120, 400)).round(1)
+    affine_lps = _place_grid(build, ring, options, position, grid_rng)
+    spacing_mm = np.linalg.norm(affine_lps[:3, :3], axis=0)
+    blur_mm, noise_hu = grid_rng.uniform(0.5, 0.85), grid_rng.uniform(6, 13)
+    # Slice after slice in memory, although the index order is (row, column, slice).
+    shape = (options.n_slices, options.rows, options.columns)
+    hu, labels, body = (np.empty(shape, kind).transpose(1, 2, 0) for kind in (np.int16, np.uint8, np.bool_))
+    body_from_index = body_from_world(build, position) @ affine_lps
+    for index in range(options.n_slices):
+        body_from_slice = body_from_index.copy()
+        body_from_slice[:, 3] += index * body_from_index[:, 2]
+        painted = paint_slice((options.rows, options.columns), body_from_slice, build, ring, layers)
+        hu[..., index] = add_scanner(painted.hu, (spacing_mm[0], spacing_mm[1]), blur_mm, noise_hu, noise_rng)
+        labels[..., index] = painted.labels if options.labels == "groups" else painted.labels > 0
+        body[..., index] = painted.body
+    names = dict(anatomy.GROUP_NAMES) if options.labels == "groups" else {1: "skeletal_muscle"}
+    height_m = round(1.70 * build.scale**0.7 + float(patient_rng.normal(0, 0.04)), 2)
+    half_depth_mm = (build.front_mm + build.back_mm) / 2 + build.fat_mm
+    area_cm2 = np.pi * (build.half_width_mm + build.fat_mm) * half_depth_mm * build.scale**2 / 100
+    weight_kg = round(float(area_cm2 * height_m * 0.062), 1)
+    sex = str(patient_rng.choice(["F", "M"]))
+    return Phantom(hu, labels, affine_lps, names, body, build.phase, sex, height_m, weight_kg, build.arms)
+
+
+def _place_grid(
+    build: anatomy.Build,
+    ring: anatomy.Ring,
+    options: PhantomOptions,
+    position: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """`affine_lps` of a grid that covers the patient, off centre by a little."""
+    turn = np.linspace(-math.pi, math.pi, len(ring.radius_mm), endpoint=False)
+    outline = (ring.radius_mm + ring.fat_mm) * build.scale
+    width = 2 * float(np.max(outline * np.abs(np.sin(turn))))
+    height = float(np.ptp(outline * np.cos(turn)))
+    slice_mm = float(rng.choice([2.5, 3.0, 4.0, 5.0]))
+    margin = rng.uniform(1.1, 1.35) + (0.12 if build.arms else 0)
+    pixel_mm = max(width / options.columns, height / options.rows) * margin
+    pixel_mm = min(pixel_mm, 520 / max(options.rows, options.columns))  # no scanner sees further
+    spacing_mm = np.array(options.spacing_mm or (round(pixel_mm, 4), round(pixel_mm, 4), slice_mm))
+    axes = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], dtype=np.float64)  # row, column, slice steps in LPS
+    if options.oblique:
+        axes = axes @ _rotation(rng.uniform(7, 13, 3) * rng.choice([-1, 1], 3)).T
+    size = np.array([options.rows, options.columns, options.n_slices])
+    middle_of_body = (outline[0] - outline[len(outline) // 2]) / 2  # y: the back (table start) against the front
+    centre = position + np.array([rng.uniform(-9, 9), middle_of_body + rng.uniform(-9, 9), rng.uniform(-14, 22)])
+    affine_lps = np.eye(4)
+    affine_lps[:3, :3] = (axes * spacing_mm[:, None]).T
+    affine_lps[:3, 3] = (centre - affine_lps[:3, :3] @ ((size - 1) / 2)).round(3)
+    return affine_lps
+
+
+def _rotation(angles_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+    """3x3 rotation about x, then y, then z."""
+    rotation = np.eye(3)
+    for axis, angle in enumerate(np.radians(angles_deg)):
+        i, j = [k for k in range(3) if k != axis]
+        step = np.eye(3)
+        step[[i, i, j, j], [i, j, i, j]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        rotation = step @ rotation
+    return rotation
+
+
+def write_series(phantom: Phantom, folder: Path, *, patient_id: str, seed: int) -> list[Path]:
+    """Writes a phantom as DICOM CT images, one file a slice; names and InstanceNumber do not follow the position.
+
+    Args:
+        phantom: the patient.
+        folder: where the files go; made where absent.
+        patient_id: patientID.
+        seed: decides UIDs, how HU are stored and the order of names; the same seed writes the same bytes.
+
+    Returns:
+        The files in slice order.
+
+    Raises:
+        InputError: `folder` holds something already, or cannot be made.
+    """
+    _make_empty(folder)
+    rng = np.random.default_rng([seed, 1])
+    storage = _STORAGES[int(rng.integers(len(_STORAGES)))]
+    n_slices = phantom.hu.shape[2]
+    number = np.arange(1, n_slices + 1)
+    if rng.random() < 0.5:
+        number = number[::-1]
+    names = rng.permutation(n_slices)
+    common = _series_header(phantom, patient_id, seed)
+    paths = []
+    for index in range(n_slices):
+        path = folder / f"IM{names[index]:04d}.dcm"
+        dataset = _slice_dataset(phantom, index, common, storage)
+        dataset.InstanceNumber = int(number[index])
+        dataset.save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return paths
+
+
+def _uid(*parts: object) -> UID:
+    return generate_uid(entropy_srcs=["sarco phantom", *map(str, parts)])
+
+
+def _series_header(phantom: Phantom, patient_id: str, seed: int) -> Dataset:
+    """What all slices of the series share."""
+    ds = Dataset()
+    ds.SOPClassUID = CTImageStorage
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        setattr(ds, name, _uid(seed, patient_id, name))
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20200101"
+    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = "120000"
+    ds.AccessionNumber = ds.ReferringPhysicianName = ds.PatientBirthDate = ""
+    ds.StudyID = "1"
+    ds.PositionReferenceIndicator = ""
+    ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = "CT", "sarco", "phantom"
+    ds.StudyDescription, ds.SeriesDescription = "Synthetic abdomen", f"Phantom {phantom.phase}"
+    ds.PatientName, ds.PatientID, ds.PatientSex = f"Phantom^{patient_id}", patient_id, phantom.sex
+    ds.PatientAge = "060Y"
+    ds.PatientSize, ds.PatientWeight = f"{phantom.height_m:.2f}", f"{phantom.weight_kg:.1f}"
+    ds.BodyPartExamined, ds.PatientPosition, ds.SeriesNumber, ds.AcquisitionNumber = "ABDOMEN", "HFS", 1, 1
+    if phantom.phase != "native":
+        ds.ContrastBolusAgent, ds.ContrastBolusRoute = "Iodine", "INTRAVENOUS"
+    ds.KVP, ds.ConvolutionKernel, ds.RescaleType = "120", "SYNTHETIC", "HU"
+    steps = phantom.affine_lps[:3, :3]
+    spacing_mm = np.linalg.norm(steps, axis=0)
+    ds.PixelSpacing = [_decimal(spacing_mm[0]), _decimal(spacing_mm[1])]
+    ds.SliceThickness = _decimal(spacing_mm[2])
+    cosines = np.concatenate([steps[:, 1] / spacing_mm[1], steps[:, 0] / spacing_mm[0]])
+    ds.ImageOrientationPatient = [_decimal(value) for value in cosines]
+    return ds
+
+
+def _slice_dataset(phantom: Phantom, index: int, common: Dataset, storage: tuple[float, float, bool]) -> FileDataset:
+    slope, intercept, signed = storage
+    uid = _uid(common.SeriesInstanceUID, index)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, uid
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = ExplicitVRLittleEndian, _IMPLEMENTATION_UID
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    ds.update(common)
+    ds.SOPInstanceUID = uid
+    position = phantom.affine_lps @ (0, 0, index, 1)
+    ds.ImagePositionPatient = [_decimal(value) for value in position[:3]]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = phantom.hu.shape[:2]
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, int(signed)
+    ds.RescaleSlope, ds.RescaleIntercept = f"{slope:g}", f"{intercept:g}"
+    ds.WindowCenter, ds.WindowWidth = "40", "400"
+    stored = np.rint((phantom.hu[..., index] - intercept) / slope).astype("<i2" if signed else "<u2")
+    ds.PixelData = stored.tobytes()
+    return ds
+
+
+def _decimal(value: float) -> str:
+    """A DICOM decimal string: at most 16 characters."""
+    return f"{round(value, 8) + 0.0:.8f}".rstrip("0").rstrip(".")
+
+
+def _make_empty(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made or read ({error.strerror}); choose another folder") from error
+    if occupied:
+        raise InputError(f"{folder}: is not empty and nothing is overwritten; choose a new folder or empty this one")
+
+
+def write_dataset(out: Path, patients: int, seed: int, options: PhantomOptions) -> list[Path]:
+    """Writes patients as `OUT/P001/*.dcm` beside `OUT/P001.nii.gz`, and `OUT/labels.json`.
+
+    Args:
+        out: an empty or absent folder.
+        patients: how many.
+        seed: the same seed writes the same bytes.
+        options: what is fixed about the patients.
+
+    Returns:
+        The series folders.
+
+    Raises:
+        InputError: `out` holds something already.
+        OptionError: `patients` or `seed` is out of range.
+    """
+    if not 1 <= patients <= 999:
+        raise OptionError(f"patients is {patients}; ask for 1 to 999")
+    if seed < 0:
+        raise OptionError(f"seed is {seed}; give a number from 0 up")
+    _make_empty(out)
+    folders = []
+    names: dict[int, str] = {}
+    for number in range(1, patients + 1):
+        patient_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        phantom = make_phantom(patient_seed, options)
+        patient_id = f"P{number:03d}"
+        write_series(phantom, out / patient_id, patient_id=patient_id, seed=patient_seed)
+        write_label_map(out / f"{patient_id}.nii.gz", phantom.label_map, phantom.affine_lps)
+        folders.append(out / patient_id)
+        names = phantom.label_names
+    table = {str(label): name for label, name in {0: "background", **names}.items()}
+    (out / "labels.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    return folders
+
+
+def _yes_no(text: str) -> bool:
+    if text.lower() not in (*YES, *NO):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
+    return text.lower() in YES
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM,
+        description="Writes invented patients as DICOM CT series with exact muscle label maps, ready to train on.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("out", metavar="OUT", type=Path, help="folder to write to, empty or absent")
+    add("--patients", metavar="N", type=int, default=4, help="how many patients")
+    add("--slices", metavar="N", type=int, default=12, help="slices of each series")
+    add("--size", metavar="N", type=int, default=256, help="rows and columns of a slice")
+    add("--seed", metavar="N", type=int, default=0, help="the same seed writes the same files")
+    add("--oblique", metavar="yes|no", type=_yes_no, default="no", help="tilt the slices against the patient's axes")
+    add("--groups", metavar="yes|no", type=_yes_no, default="no", help="label muscle groups instead of one muscle")
+    add("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: flags to a data set on disk."""
+    typed = _parser().parse_args(argv)
+    options = PhantomOptions(
+        n_slices=typed.slices,
+        rows=typed.size,
+        columns=typed.size,
+        oblique=typed.oblique,
+        labels="groups" if typed.groups else "muscle",
+    )
+    folders = write_dataset(typed.out, typed.patients, typed.seed, options)
+    print(f"{len(folders)} patients with {typed.slices} slices each in {typed.out}")
+
+
+if __name__ == "__main__":
+    run_command(main, _PROGRAM)

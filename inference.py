@@ -1,0 +1,157 @@
+"""Predicts DICOM series with a trained run: run id -> checkpoint -> data module -> predict -> results."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sarco.command import quieten_libraries, run_command, tune_allocator
+from sarco.config import InferenceOptions, build, parse
+
+PROGRAM = "inference.py"
+SLICES_SHOWN = 20  # on the contact sheet
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, then predicts; heavy imports wait until the flags are known to be right."""
+    predict(build(InferenceOptions, parse(argv, (InferenceOptions,), PROGRAM, __doc__ or "")))
+
+
+def predict(options: InferenceOptions) -> None:
+    """Predicts every series of ``--infer_path`` and writes the results.
+
+    Raises:
+        SarcoError: a series could not be predicted; the results of the others are written all the same.
+    """
+    from sarco.dicom import find_series
+    from sarco.errors import GeometryError, SarcoError
+    from sarco.results import all_at_once, name_series, results_path
+
+    tune_allocator()
+    found = find_series(options.infer_path)
+    for error in found.refused:
+        print(f"left out: {error}", file=sys.stderr)
+    results = results_path(options.dest_dir, options.run_id, options.infer_path, options.overwrite)
+    predictor = Predictor(options)
+    failed: list[SarcoError] = [error for error in found.refused if isinstance(error, GeometryError)]
+    alone = len(found.series) == 1 and not failed
+    with all_at_once(results) as folder:
+        for series, name in zip(found.series, name_series(found.series, options.infer_path), strict=True):
+            target = folder if alone else folder / name
+            target.mkdir(exist_ok=True)
+            try:
+                predictor.predict_series(series, target, results.name if alone else f"{results.name}/{name}")
+            except SarcoError as error:
+                if alone:
+                    raise
+                target.rmdir()
+                print(f"left out: {error}", file=sys.stderr)
+                failed.append(error)
+        predictor.finish()
+        if not any(folder.iterdir()):
+            raise failed[0]
+    print(f"results: {results}")
+    if failed:
+        raise SarcoError(f"{len(failed)} series could not be predicted, the reasons stand above; the others are done")
+
+
+class Predictor:
+    """A loaded checkpoint with its device and its W&B run."""
+
+    def __init__(self, options: InferenceOptions) -> None:
+        """Loads the checkpoint.
+
+        Raises:
+            CheckpointError: there is no such run, or its checkpoint cannot be used.
+        """
+        from sarco.device import choose_device
+        from sarco.results import Provenance
+        from sarco.runs import RunStore
+
+        self.options = options
+        store = RunStore(options.dirpath)
+        checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
+        self.device = choose_device(options.gpu, options.precision)
+
+        import tracking  # from here on it takes seconds
+        from model import SarcoModel
+
+        quieten_libraries()
+        self.model = SarcoModel.from_checkpoint(checkpoint)
+        description = self.model.description
+        self.provenance = Provenance.of(description.run_id, description.wandb_project, checkpoint)
+        print(f"run {description.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
+        print(self.device.note)
+        mode = tracking.choose_mode(options.wandb)
+        self.logger = tracking.start_logger(
+            mode, options.wandb_project, f"predictions of {options.run_id}", options.dest_dir
+        )
+
+    def predict_series(self, series: Any, folder: Path, name: str) -> None:
+        """Predicts one series and writes its results.
+
+        Args:
+            series: a `sarco.dicom.Series`.
+            folder: exists and is empty.
+            name: of the results, for W&B.
+        """
+        import pytorch_lightning as pl
+
+        from sarco.results import write_results
+        from sarco_infdatamodule import SarcoInfDataModule, SliceCollector
+
+        description = self.model.description
+        datamodule = SarcoInfDataModule(series, description.data, description.labels, self.options.batch_size)
+        collector = SliceCollector(datamodule)
+        rows, columns, planes = series.shape
+        print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")
+        if planes > len(series.slices):
+            print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
+        trainer = pl.Trainer(
+            accelerator=self.device.accelerator,
+            devices=self.device.devices,
+            precision=self.device.precision,
+            logger=False,
+            callbacks=[collector],
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+        trainer.predict(self.model, datamodule=datamodule, return_predictions=False)
+        label_map = collector.volume.finish()
+        write_results(folder, series, label_map, collector.confidence, description.labels, self.provenance)
+        self._draw(series, label_map, folder, name)
+
+    def _draw(self, series: Any, label_map: Any, folder: Path, name: str) -> None:
+        """Writes the contact sheet, and logs its slices to W&B."""
+        from sarco.dicom import read_slice
+        from sarco.overlay import contact_sheet, draw_tile, pick_evenly, write_png
+        from sarco.results import OVERLAY
+
+        labels = self.model.description.labels
+        tiles, pictures = [], []
+        for place in pick_evenly(range(len(series.slices)), SLICES_SHOWN):
+            plane = series.plane_index[place]
+            hu, _ = read_slice(series.slices[place].path)
+            affine = series.plane_affine_lps(plane)
+            caption = f"slice {plane}  z {affine[2, 3]:.1f} mm"
+            tiles.append(draw_tile(hu, label_map[:, :, plane], affine, labels, caption))
+            if self.logger:
+                import tracking
+
+                pictures.append(tracking.overlay_image(hu, {"prediction": label_map[:, :, plane]}, labels, caption))
+        title = f"run {self.provenance.run_id}, {len(series.slices)} slices, series {series.uid}"
+        write_png(folder / OVERLAY, contact_sheet(tiles, labels, title))
+        if self.logger:
+            self.logger.experiment.log({name: pictures})
+
+    def finish(self) -> None:
+        """Ends the W&B run."""
+        if self.logger:
+            import tracking
+
+            tracking.finish()
+
+
+if __name__ == "__main__":
+    run_command(main, PROGRAM)

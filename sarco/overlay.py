@@ -1,0 +1,133 @@
+"""Pictures to check a prediction with: slices in radiological view with the contours of the labels."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sarco.geometry import Affine, display_flips, spacing_mm
+from sarco.labels import LabelTable
+
+WINDOW_HU = (-160.0, 240.0)  # the soft-tissue window that radiologists read abdomens with
+TILE_PIXELS = 320
+GAP_PIXELS = 6
+LEGEND_PIXELS = 26
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_WHITE = (235, 235, 235)
+
+Picture = NDArray[np.uint8]
+
+
+def pick_evenly(indices: Sequence[int], count: int) -> list[int]:
+    """Up to ``count`` of the indices, evenly spread, the ends left out where there are many.
+
+    >>> pick_evenly(range(100), 4)
+    [12, 37, 62, 87]
+    """
+    n = len(indices)
+    if n <= count:
+        return list(indices)
+    return [indices[int((k + 0.5) * n / count)] for k in range(count)]
+
+
+def draw_tile(
+    hu: NDArray[np.float32], label_map: NDArray[np.uint8], affine_lps: Affine, labels: LabelTable, caption: str
+) -> Picture:
+    """One slice with the contours of its labels, holes included, turned as radiologists view it.
+
+    Args:
+        hu: (row, column) Hounsfield units.
+        label_map: (row, column) label ids.
+        affine_lps: of the slice; decides what is left, what is up, and the aspect ratio.
+        labels: names and colours.
+        caption: written at the top.
+
+    Returns:
+        (TILE_PIXELS, TILE_PIXELS, 3) RGB.
+    """
+    row_mm, column_mm, _ = spacing_mm(affine_lps)
+    transpose, flip_rows, flip_columns = display_flips(affine_lps)
+    if transpose:
+        hu, label_map, row_mm, column_mm = hu.T, label_map.T, column_mm, row_mm
+    turn = (slice(None, None, -1 if flip_rows else 1), slice(None, None, -1 if flip_columns else 1))
+    hu, label_map = np.ascontiguousarray(hu[turn]), np.ascontiguousarray(label_map[turn])
+
+    height_mm, width_mm = hu.shape[0] * row_mm, hu.shape[1] * column_mm
+    per_mm = TILE_PIXELS / max(height_mm, width_mm)
+    size = max(1, round(width_mm * per_mm)), max(1, round(height_mm * per_mm))
+    low, high = WINDOW_HU
+    grey = (np.clip((hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    shrinks = size[0] < hu.shape[1]
+    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    for label_id in labels.ids:
+        mask = (label_map == label_id).astype(np.uint8)
+        if not mask.any():
+            continue
+        large = cv2.resize(mask * 255, size, interpolation=cv2.INTER_LINEAR) > 127
+        contours, _ = cv2.findContours(large.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, labels.colour_rgb(label_id), 1, cv2.LINE_AA)
+    tile = np.zeros((TILE_PIXELS, TILE_PIXELS, 3), dtype=np.uint8)
+    top, left = (TILE_PIXELS - size[1]) // 2, (TILE_PIXELS - size[0]) // 2
+    tile[top : top + size[1], left : left + size[0]] = picture
+    _write(tile, caption, (6, 14), 0.4)
+    left_letter, right_letter = _side_letters(affine_lps, transpose, flip_columns)
+    _write(tile, left_letter, (5, TILE_PIXELS // 2), 0.5)
+    _write(tile, right_letter, (TILE_PIXELS - 16, TILE_PIXELS // 2), 0.5)
+    return tile
+
+
+def _side_letters(affine_lps: Affine, transpose: bool, flip_columns: bool) -> tuple[str, str]:
+    """Patient directions at the left and right edge of the picture."""
+    along = np.asarray(affine_lps)[:3, 0 if transpose else 1] * (-1 if flip_columns else 1)
+    axis = int(np.abs(along).argmax())
+    low, high = (("R", "L"), ("A", "P"), ("I", "S"))[axis]
+    return (low, high) if along[axis] > 0 else (high, low)
+
+
+def contact_sheet(tiles: Sequence[Picture], labels: LabelTable, title: str) -> Picture:
+    """Tiles in a grid under a line with the title and the colours of the labels; RGB."""
+    columns = max(1, min(5, int(np.ceil(np.sqrt(len(tiles) * 1.3)))))
+    rows = -(-len(tiles) // columns)
+    step = TILE_PIXELS + GAP_PIXELS
+    legend_lines = _legend_lines(labels, columns * step)
+    top = LEGEND_PIXELS * (1 + len(legend_lines))
+    sheet = np.full((top + rows * step, columns * step, 3), 24, dtype=np.uint8)
+    _write(sheet, title, (8, 18), 0.45)
+    for line, entries in enumerate(legend_lines, start=1):
+        for x, label_id in entries:
+            _write(sheet, labels.names[label_id], (x, 18 + line * LEGEND_PIXELS), 0.45, labels.colour_rgb(label_id))
+    for place, tile in enumerate(tiles):
+        y, x = top + (place // columns) * step, (place % columns) * step
+        sheet[y : y + TILE_PIXELS, x : x + TILE_PIXELS] = tile
+    return sheet
+
+
+def _legend_lines(labels: LabelTable, width: int) -> list[list[tuple[int, int]]]:
+    """Label ids with their x, broken into lines that fit."""
+    lines: list[list[tuple[int, int]]] = [[]]
+    x = 8
+    for label_id, name in labels.names.items():
+        length = cv2.getTextSize(name, _FONT, 0.45, 1)[0][0] + 18
+        if x + length > width and lines[-1]:
+            lines.append([])
+            x = 8
+        lines[-1].append((x, label_id))
+        x += length
+    return lines
+
+
+def _write(picture: Picture, text: str, place: tuple[int, int], size: float, colour: Any = _WHITE) -> None:
+    readable = text.encode("ascii", "replace").decode()  # OpenCV's font knows ASCII only
+    shadow = (place[0] + 1, place[1] + 1)
+    cv2.putText(picture, readable, shadow, _FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(picture, readable, place, _FONT, size, colour, 1, cv2.LINE_AA)
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """Writes an RGB picture."""
+    Image.fromarray(picture).save(path, optimize=True)

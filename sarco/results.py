@@ -1,0 +1,168 @@
+"""The results folder of a prediction: all of it appears at once, and nothing is overwritten unasked."""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import sarco
+from sarco.dicom import Series
+from sarco.errors import InputError
+from sarco.geometry import spacing_mm, voxel_volume_mm3
+from sarco.labels import LabelTable
+from sarco.nifti import write_label_map
+from sarco.runs import write_json
+
+LABEL_MAP, OVERLAY, PREDICTION = "label_map.nii.gz", "overlay.png", "prediction.json"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which checkpoint predicts.
+
+    Attributes:
+        run_id, wandb_project: the run.
+        checkpoint: its file.
+        sha256: of the file, to tell checkpoints apart for good.
+    """
+
+    run_id: str
+    wandb_project: str
+    checkpoint: Path
+    sha256: str = field(default="")
+
+    @classmethod
+    def of(cls, run_id: str, wandb_project: str, checkpoint: Path) -> "Provenance":
+        """With the hash of the file."""
+        with open(checkpoint, "rb") as file:
+            return cls(run_id, wandb_project, checkpoint, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool) -> Path:
+    """The folder for the results of a prediction, which may not exist yet.
+
+    Raises:
+        InputError: it exists, is not empty, and ``overwrite`` was not asked for.
+    """
+    path = dest_dir / f"preds_from_{run_id}_of_{_safe_name(_scan_name(infer_path))}"
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: is a file where the results folder has to be; move it or choose another --dest_dir")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise InputError(
+            f"{path}: holds results already; choose another --dest_dir, or --overwrite=yes to replace them"
+        )
+    return path
+
+
+@contextmanager
+def all_at_once(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` where the block ends well and vanishes where it does not.
+
+    What was in ``path`` before is replaced only then.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot be written ({error.strerror}); choose another --dest_dir") from None
+    try:
+        yield building
+        building.chmod(0o755)
+        if path.is_dir():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".old-{path.name}."))
+            os.replace(path, old)
+            os.replace(building, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(building, path)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def name_series(series: Sequence[Series], root: Path) -> list[str]:
+    """A subfolder's name for each series of a tree: where it lies and, if that is not enough, what it is."""
+    names = []
+    for one in series:
+        folder = one.slices[0].path.parent
+        inside = folder.relative_to(root) if folder.is_relative_to(root) else Path(folder.name)
+        names.append(_safe_name("_".join(inside.parts) or root.resolve().name))
+    for place, one in enumerate(series):
+        if names.count(names[place]) > 1:
+            number = "" if one.slices[0].number is None else f"_series{one.slices[0].number}"
+            names[place] += f"{number}_{_safe_name(one.uid[-12:])}"
+    return names
+
+
+def write_results(
+    folder: Path,
+    series: Series,
+    label_map: NDArray[np.uint8],
+    confidence: dict[int, float],
+    labels: LabelTable,
+    provenance: Provenance,
+) -> None:
+    """Writes ``label_map.nii.gz`` and ``prediction.json``.
+
+    Args:
+        folder: exists.
+        series: what was predicted.
+        label_map: (row, column, plane) on the grid of the series.
+        confidence: mean probability of the winning label inside the body, by plane.
+        labels: what the ids mean.
+        provenance: which checkpoint predicted.
+    """
+    write_label_map(folder / LABEL_MAP, label_map, series.affine_lps)
+    voxel_ml = voxel_volume_mm3(series.affine_lps) / 1000
+    counts = np.bincount(label_map.ravel(), minlength=256)
+    content: dict[str, Any] = {
+        "sarco_version": sarco.__version__,
+        "run_id": provenance.run_id,
+        "wandb_project": provenance.wandb_project,
+        "checkpoint": str(provenance.checkpoint.resolve()),
+        "checkpoint_sha256": provenance.sha256,
+        "series_uid": series.uid,
+        "study_uid": series.slices[0].study_uid,
+        "geometry": {
+            "shape": list(series.shape),
+            "index_order": "row, column, slice",
+            "affine_lps": series.affine_lps.tolist(),
+            "spacing_mm": list(spacing_mm(series.affine_lps)),
+            "missing_planes": sorted(set(range(series.n_planes)) - set(series.plane_index)),
+        },
+        "labels": [
+            {"id": label_id, "name": name, "volume_ml": round(int(counts[label_id]) * voxel_ml, 4)}
+            for label_id, name in labels.names.items()
+        ],
+        "mean_confidence": float(np.mean(list(confidence.values()))),
+        "slices": [
+            {
+                "slice_index": plane,
+                "file": str(header.path.resolve()),
+                "sop_uid": header.sop_uid,
+                "confidence": round(confidence[plane], 6),
+            }
+            for header, plane in zip(series.slices, series.plane_index, strict=True)
+        ],
+    }
+    write_json(folder / PREDICTION, content)
+
+
+def _scan_name(infer_path: Path) -> str:
+    resolved = infer_path.resolve()
+    return resolved.stem if resolved.is_file() else resolved.name or "scan"
+
+
+def _safe_name(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "scan"

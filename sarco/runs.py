@@ -1,0 +1,237 @@
+"""Where runs keep their checkpoints, and how a checkpoint is opened; nothing else knows these names."""
+
+import json
+import os
+import pickle
+import secrets
+import string
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import sarco
+from sarco.config import DataOptions, FitOptions, NetworkOptions, build, to_builtins
+from sarco.errors import CheckpointError, OptionError, SarcoError
+from sarco.labels import LabelTable
+
+CHOICES = ("best", "last")
+_RECORD = "run.json"
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """All that a checkpoint says of its run besides the weights; enough to predict without any flag.
+
+    Attributes:
+        run_id, wandb_project: the run's name.
+        labels: what each channel of the network means.
+        data, network, fit: the options it was trained with.
+        weights: where the encoder's first weights came from.
+        split: who trained and who validated (see `SarcoDataModule.describe_split`).
+        version: of sarco.
+    """
+
+    run_id: str
+    wandb_project: str
+    labels: LabelTable
+    data: DataOptions
+    network: NetworkOptions
+    fit: FitOptions
+    weights: str
+    split: Mapping[str, Any]
+    version: str = sarco.__version__
+
+    def to_builtins(self) -> dict[str, Any]:
+        """Plain str, int, float, bool, list and dict, as a checkpoint may hold them."""
+        return {
+            "run_id": self.run_id,
+            "wandb_project": self.wandb_project,
+            "labels": self.labels.to_builtins(),
+            "data": to_builtins(self.data),
+            "network": to_builtins(self.network),
+            "fit": to_builtins(self.fit),
+            "weights": self.weights,
+            "split": dict(self.split),
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_builtins(cls, stored: Mapping[str, Any]) -> "RunDescription":
+        """The inverse of `to_builtins`."""
+        data = {**stored["data"], "data_dir": Path(stored["data"]["data_dir"])}
+        # The file that the first weights came from need not exist any more: the checkpoint holds the weights.
+        network = {**stored["network"], "pretrained": "no"}
+        return cls(
+            run_id=stored["run_id"],
+            wandb_project=stored["wandb_project"],
+            labels=LabelTable.from_builtins(stored["labels"]),
+            data=build(DataOptions, {}, data),
+            network=build(NetworkOptions, {}, network),
+            fit=build(FitOptions, {}, stored["fit"]),
+            weights=stored["weights"],
+            split=stored["split"],
+            version=stored["version"],
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        folder: holds ``best.ckpt`` and ``last.ckpt``.
+        run_id, wandb_project, channel_3d: as the folder's name says them.
+    """
+
+    folder: Path
+    run_id: str
+    wandb_project: str
+    channel_3d: bool
+
+    def checkpoint_path(self, choice: str) -> Path:
+        """Where the ``best`` or the ``last`` checkpoint lies."""
+        return self.folder / f"{choice}.ckpt"
+
+    @property
+    def split_path(self) -> Path:
+        """Where the split into training and validation is written."""
+        return self.folder / "split.json"
+
+
+def new_run_id() -> str:
+    """A fresh run id: 8 characters a-z0-9."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        json.dump(content, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+class RunStore:
+    """The folder with all runs: ``<run_id>_<wandb_project>[_3d]/{best,last}.ckpt``."""
+
+    def __init__(self, dirpath: Path) -> None:
+        """Looks at ``dirpath``, which need not exist yet."""
+        self.dirpath = dirpath
+
+    def create(self, run_id: str, wandb_project: str, channel_3d: bool) -> Run:
+        """Makes the folder of a new run.
+
+        Raises:
+            OptionError: the id is taken, or the folder cannot be made.
+        """
+        self.check_free(run_id)
+        folder = self.dirpath / f"{run_id}_{wandb_project}{'_3d' if channel_3d else ''}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            raise OptionError(f"--run_id={run_id}: {folder} exists already; choose another id") from None
+        except OSError as error:
+            raise OptionError(f"--dirpath: {folder} cannot be made ({error.strerror}); choose another folder") from None
+        run = Run(folder, run_id, wandb_project, channel_3d)
+        record = {"run_id": run_id, "wandb_project": wandb_project, "channel_3d": channel_3d}
+        write_json(folder / _RECORD, record)
+        return run
+
+    def check_free(self, run_id: str) -> None:
+        """Raises an `OptionError` where a run has this id already."""
+        taken = next((run.folder for run in self.runs() if run.run_id == run_id), None)
+        if taken:
+            raise OptionError(f"--run_id={run_id}: exists already ({taken}); choose another id or leave the flag out")
+
+    def runs(self) -> list[Run]:
+        """Every run in the folder, by name."""
+        if not self.dirpath.is_dir():
+            return []
+        found = (self._read_record(folder) for folder in sorted(self.dirpath.iterdir()) if folder.is_dir())
+        return [run for run in found if run]
+
+    def find(self, run_id: str, wandb_project: str | None = None) -> Run:
+        """The run with this id.
+
+        Args:
+            run_id: the whole id.
+            wandb_project: needed only where the id stands for several runs.
+
+        Raises:
+            CheckpointError: no such run (lists the known ones), or several.
+        """
+        runs = self.runs()
+        matching = [r for r in runs if r.run_id == run_id and wandb_project in (None, r.wandb_project)]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            projects = ", ".join(sorted({r.wandb_project for r in matching}))
+            raise CheckpointError(
+                f"run {run_id} stands for {len(matching)} runs in {self.dirpath} (projects {projects}); "
+                "say which with --ckpt_wandb_project"
+            )
+        known = ", ".join(f"{r.run_id} ({r.wandb_project})" for r in runs) or "none"
+        project = f" of project {wandb_project}" if wandb_project else ""
+        raise CheckpointError(f"no run {run_id}{project} in {self.dirpath}; known runs: {known}")
+
+    def checkpoint(self, run_id: str, wandb_project: str | None = None, choice: str = "best") -> Path:
+        """The checkpoint file of a run.
+
+        Raises:
+            CheckpointError: as `find`, or the run has no such checkpoint yet.
+        """
+        path = self.find(run_id, wandb_project).checkpoint_path(choice)
+        if not path.is_file():
+            raise CheckpointError(f"{path}: run {run_id} has no {choice} checkpoint; let it finish an epoch first")
+        return path
+
+    @staticmethod
+    def _read_record(folder: Path) -> Run | None:
+        try:
+            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            return Run(folder, str(record["run_id"]), str(record["wandb_project"]), bool(record["channel_3d"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        if not any((folder / f"{choice}.ckpt").is_file() for choice in CHOICES):
+            return None
+        run_id, _, project = folder.name.partition("_")  # a folder that was copied without its record
+        return Run(folder, run_id, project.removesuffix("_3d"), project.endswith("_3d"))
+
+
+def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
+    """Opens a checkpoint without running any code that it might hold.
+
+    Returns:
+        What it says of its run, and the whole checkpoint; its ``["state_dict"]`` holds the weights.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, holds pickled code, or is no checkpoint of sarco.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such checkpoint") from None
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise CheckpointError(f"{path}: holds pickled code, which is never run; train or copy it again") from None
+        raise CheckpointError(f"{path}: is damaged and cannot be read; train or copy it again") from None
+    except Exception as error:  # a damaged archive makes torch raise nearly anything
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read ({reason}); it may be truncated, copy it again") from None
+    try:
+        description = RunDescription.from_builtins(checkpoint["hyper_parameters"])
+        checkpoint["state_dict"]
+    except (KeyError, TypeError, ValueError, AttributeError, SarcoError) as error:
+        raise CheckpointError(
+            f"{path}: is no checkpoint of sarco {sarco.__version__} ({type(error).__name__}: {error}); "
+            "give the id of a run that training.py made"
+        ) from None
+    return description, dict(checkpoint)

@@ -1,0 +1,180 @@
+"""SarcoInfDataModule: a series -> batches for the network, and `restore`, the way back onto the patient's grid."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from monai.data import MetaTensor, ThreadDataLoader, decollate_batch, list_data_collate
+from monai.transforms import Compose, Invertd
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import BasePredictionWriter
+from torch.utils.data import DataLoader, Dataset
+
+from sarco.cases import find_neighbours
+from sarco.config import DataOptions
+from sarco.dicom import Series, read_slice
+from sarco.errors import GeometryError
+from sarco.label_volume import LabelVolume
+from sarco.labels import LabelTable
+from transforms import as_meta_tensor, make_crop, scale_window
+
+AFFINE_TOLERANCE_MM = 1e-3
+BATCHES_AHEAD = 2  # decoded while the network works
+
+
+@dataclass(frozen=True)
+class RestoredSlice:
+    """A prediction on the grid of its slice.
+
+    Attributes:
+        slice_index: its plane in the series.
+        label_map: (row, column) uint8 label ids.
+        confidence: mean probability of the winning label over the body, 0..1; 0 where there is no body.
+    """
+
+    slice_index: int
+    label_map: NDArray[np.uint8]
+    confidence: float
+
+
+class SarcoInfDataModule(pl.LightningDataModule):
+    """One series to predict.
+
+    A batch is a dict: ``image`` MetaTensor (B, C, S, S) in [0, 1] that carries its crop in its trace; ``series_uid``,
+    ``slice_index`` and ``patient_id`` say what each sample is. The order of arrival is never used.
+    """
+
+    def __init__(self, series: Series, options: DataOptions, labels: LabelTable, batch_size: int) -> None:
+        """Remembers the series; slices are read while batches are drawn.
+
+        Args:
+            series: what to predict.
+            options: crop, window and 2D/3-slice as in training: those of the checkpoint.
+            labels: what each channel of the network means.
+            batch_size: slices a forward pass.
+        """
+        super().__init__()
+        self.series = series
+        self.batch_size = batch_size
+        self.crop = make_crop(options, keys=("image",))
+        self.options = options
+        self._id_of_channel = np.array([0, *labels.ids], dtype=np.uint8)
+        self._invert = Invertd(keys="pred", transform=self.crop, orig_keys="image", nearest_interp=False)
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Batches in order of position; a thread reads ahead while the network works."""
+        dataset = SeriesDataset(self.series, self.options, self.crop)
+        return ThreadDataLoader(
+            dataset, buffer_size=BATCHES_AHEAD, batch_size=self.batch_size, num_workers=0, collate_fn=list_data_collate
+        )
+
+    def restore(self, batch: Mapping[str, Any], logits: torch.Tensor) -> list[RestoredSlice]:
+        """Brings the network's output back onto the grid of the slices it was made from.
+
+        Args:
+            batch: a batch of `predict_dataloader`.
+            logits: (B, K, S, S) the network's output for it.
+
+        Raises:
+            GeometryError: a map did not come back onto its slice's grid.
+        """
+        image = batch["image"]
+        probability = torch.softmax(logits.float(), dim=1).cpu()  # (B, K, S, S)
+        winning = probability.amax(dim=1)  # (B, S, S)
+        in_body = image.as_tensor()[:, image.shape[1] // 2].cpu() > 0
+        confidence = (winning * in_body).sum((1, 2)) / in_body.sum((1, 2)).clamp(min=1)
+        samples = decollate_batch({"image": image.cpu(), "slice_index": batch["slice_index"]})
+        restored = []
+        for sample, maps, mean in zip(samples, probability, confidence.tolist(), strict=True):
+            plane = int(sample["slice_index"])
+            inverted = self._invert({"image": sample["image"], "pred": MetaTensor(maps)})["pred"]  # (K, R, C)
+            self._check_grid(inverted, plane)
+            channel = inverted.as_tensor().argmax(dim=0).numpy()
+            restored.append(RestoredSlice(plane, self._id_of_channel[channel], float(mean)))
+        return restored
+
+    def _check_grid(self, pred: MetaTensor, plane: int) -> None:
+        """Raises where a map is not on its slice's grid; MONAI only warns when it could not invert."""
+        expected = self.series.plane_affine_lps(plane)
+        if tuple(pred.shape[1:]) != self.series.shape[:2] or not np.allclose(
+            pred.affine.numpy(), expected, rtol=0, atol=AFFINE_TOLERANCE_MM
+        ):
+            raise GeometryError(
+                f"series {self.series.uid}: the prediction of slice {plane} did not come back onto its grid; "
+                "please report this"
+            )
+
+
+class SeriesDataset(Dataset[dict[str, Any]]):
+    """The slices of a series, cropped and windowed."""
+
+    def __init__(self, series: Series, options: DataOptions, crop: Compose) -> None:
+        """Reads nothing yet.
+
+        Args:
+            series: the slices.
+            options: window and 2D/3-slice.
+            crop: the pipeline whose inverse `SarcoInfDataModule.restore` applies.
+        """
+        self.series = series
+        self.options = options
+        self.crop = crop
+        self._neighbours = dict(zip([s.path for s in series.slices], find_neighbours(series.slices), strict=True))
+        self._read = lru_cache(maxsize=4)(lambda path: read_slice(path)[0])  # neighbours are decoded once
+
+    def __len__(self) -> int:
+        """Number of slices."""
+        return len(self.series.slices)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        """One sample, as `SarcoInfDataModule` describes it."""
+        header = self.series.slices[place]
+        plane = self.series.plane_index[place]
+        headers = [header]
+        if self.options.channel_3d:
+            below, above = self._neighbours[header.path][1]
+            headers = [below, header, above]
+        hu = np.stack([self._read(h.path) for h in headers])
+        sample: dict[str, Any] = self.crop({"image": as_meta_tensor(hu, self.series.plane_affine_lps(plane))})
+        sample["image"] = scale_window(sample["image"], self.options.hu_min, self.options.hu_max)
+        return {
+            **sample,
+            "series_uid": self.series.uid,
+            "slice_index": plane,
+            "patient_id": header.patient_id,
+        }
+
+
+class SliceCollector(BasePredictionWriter):
+    """Restores each batch as it comes and keeps the label maps only, so that memory does not grow with the series."""
+
+    def __init__(self, datamodule: SarcoInfDataModule) -> None:
+        """Starts empty.
+
+        Args:
+            datamodule: whose batches are predicted.
+        """
+        super().__init__(write_interval="batch")
+        self.datamodule = datamodule
+        series = datamodule.series
+        self.volume = LabelVolume(series.shape, series.plane_index)
+        self.confidence: dict[int, float] = {}
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Takes the logits of one batch."""
+        for restored in self.datamodule.restore(batch, prediction):
+            self.volume.put(restored.slice_index, restored.label_map)
+            self.confidence[restored.slice_index] = restored.confidence

@@ -235,11 +235,11 @@ def _read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
 
 def _reason(error: Exception) -> str:
     text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__
+    return _printable(text[0])[:200] if text else type(error).__name__
 
 
 def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
-    modality = _text(dataset, "Modality")
+    modality = _text(path, dataset, "Modality")[:16]
     if modality != "CT":
         raise InputError(f"{path}: Modality is {modality or 'missing'}, but only CT can be used; leave this file out")
     if (_number(path, dataset, "NumberOfFrames") or 1) > 1:
@@ -259,48 +259,62 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
         raise InputError(f"{path}: {error}; correct ImageOrientationPatient") from None
     position = _numbers(path, dataset, "ImagePositionPatient", 3)
     thickness = [_number(path, dataset, tag) for tag in ("SpacingBetweenSlices", "SliceThickness")]
-    study_uid = _text(dataset, "StudyInstanceUID")
-    frame_of_reference = _text(dataset, "FrameOfReferenceUID")
+    study_uid = _text(path, dataset, "StudyInstanceUID")
+    frame_of_reference = _text(path, dataset, "FrameOfReferenceUID")
     series_number = _number(path, dataset, "SeriesNumber")
     return SliceHeader(
         path=path,
-        sop_uid=_text(dataset, "SOPInstanceUID") or str(dataset.file_meta.get("MediaStorageSOPInstanceUID", "")),
+        sop_uid=_text(path, dataset, "SOPInstanceUID") or _text(path, dataset.file_meta, "MediaStorageSOPInstanceUID"),
         series_uid=_series_identity(path, dataset, frame_of_reference),
         study_uid=study_uid,
-        patient_id=_text(dataset, "PatientID") or study_uid or frame_of_reference or path.parent.name,
+        patient_id=_text(path, dataset, "PatientID") or study_uid or frame_of_reference or path.parent.name,
         shape=(int(sides[0] or 0), int(sides[1] or 0)),
         spacing_mm=(spacing[0], spacing[1]),
         orientation=orientation,
         position=position,
         thickness_mm=next((t for t in thickness if t and t > 0), 1.0),
-        description=_text(dataset, "SeriesDescription"),
+        description=_text(path, dataset, "SeriesDescription"),
         number=None if series_number is None else int(series_number),
     )
 
 
 def _series_identity(path: Path, dataset: pydicom.Dataset, frame_of_reference: str) -> str:
     """SeriesInstanceUID; where it was emptied, a stand-in a folder and frame of reference."""
-    uid = _text(dataset, "SeriesInstanceUID")
+    uid = _text(path, dataset, "SeriesInstanceUID")
     if uid:
         return uid
     marks = f"{path.parent.name}|{frame_of_reference}".encode()
     return f"no-uid-{hashlib.blake2b(marks, digest_size=6).hexdigest()}"
 
 
-def _text(dataset: pydicom.Dataset, tag: str) -> str:
-    value = dataset.get(tag)
-    return "" if value is None else str(value).strip()
+def _value(path: Path, dataset: pydicom.Dataset, tag: str) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dataset.get(tag)  # pydicom decodes an element when it is asked for
+    except Exception as error:  # and raises nearly anything on a damaged one
+        raise InputError(f"{path}: {tag} cannot be read ({_reason(error)}); correct the tag") from None
+
+
+def _text(path: Path, dataset: pydicom.Dataset, tag: str) -> str:
+    value = _value(path, dataset, tag)
+    return "" if value is None else _printable(str(value)).strip()
+
+
+def _printable(text: str) -> str:
+    """The text without line breaks and other control characters: it ends up in messages of one line."""
+    return "".join(character for character in text if character.isprintable())
 
 
 def _number(path: Path, dataset: pydicom.Dataset, tag: str) -> float | None:
-    value = dataset.get(tag)
+    value = _value(path, dataset, tag)
     if value is None or value == "":
         return None
     return _finite(path, tag, value)
 
 
 def _numbers(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...]:
-    value = dataset.get(tag)
+    value = _value(path, dataset, tag)
     if value is None or value == "":
         raise InputError(f"{path}: {tag} is missing, so nobody can say where the pixels lie; export it with this tag")
     values = list(value) if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
@@ -342,7 +356,7 @@ def _stored_values(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:
             warnings.simplefilter("ignore")
             return dataset.pixel_array
     except NotImplementedError:
-        syntax = dataset.file_meta.TransferSyntaxUID
+        syntax = pydicom.uid.UID(_text(path, dataset.file_meta, "TransferSyntaxUID"), pydicom.config.IGNORE)
         raise InputError(
             f"{path}: pixels are encoded as {syntax.name} ({syntax}), which cannot be decoded; "
             "convert the file to an uncompressed or JPEG 2000 one"

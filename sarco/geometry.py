@@ -130,10 +130,12 @@ def stack_slices(positions: ArrayLike, normal: ArrayLike, single_step_mm: float 
     if step < 1e-3:
         place = int(gaps.argmin())
         raise GeometryError(f"two slices share the position {_mm(points[place])}; keep one of them")
-    # The smallest gap may be rounded; the mean over all single steps is far more exact.
-    step = float(gaps[gaps < 1.5 * step].mean())
+    # One gap may be rounded, and one may be wrong; the mean over the usual single steps is exact.
+    singles = np.sort(gaps[gaps < 1.5 * step])
+    usual = float(singles[(len(singles) - 1) // 2])
+    tolerance = max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * usual)
+    step = float(singles[np.abs(singles - usual) <= tolerance].mean())
     multiples = np.maximum(np.rint(gaps / step), 1).astype(int)
-    tolerance = max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * step)
     wrong = np.flatnonzero(np.abs(gaps - multiples * step) > tolerance)
     if wrong.size:
         place = int(wrong[0])

@@ -13,9 +13,19 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.errors import GeometryError, InputError
-from sarco.geometry import Affine, find_plane, lps_to_ras, ras_to_lps, swap_rows_and_columns, take_plane
+from sarco.geometry import (
+    GRID_TOLERANCE_VOXELS,
+    Affine,
+    find_plane,
+    lps_to_ras,
+    ras_to_lps,
+    swap_rows_and_columns,
+    take_plane,
+)
 
 SUFFIXES = (".nii.gz", ".nii")
+# What nibabel raises on damaged files.
+_READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)
 
 
 def is_nifti(path: Path) -> bool:
@@ -110,7 +120,7 @@ def read_label_map(path: Path) -> LabelMap:
     try:
         image = nib.load(path)
         values = np.asanyarray(image.dataobj)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, MemoryError, zlib.error) as error:
+    except _READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as NIfTI ({reason}); export the label map again") from None
     while values.ndim > 3 and values.shape[-1] == 1:
@@ -119,7 +129,10 @@ def read_label_map(path: Path) -> LabelMap:
         values = values[..., None]
     if values.ndim != 3 or values.size == 0:
         raise InputError(f"{path}: has shape {values.shape}, but a label map is one slice or one volume")
-    ids = values.astype(np.uint8)
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{path}: holds colours or complex numbers, not label ids; is it an image?")
+    with np.errstate(invalid="ignore"):  # NaN
+        ids = values.astype(np.uint8)
     if not np.array_equal(ids, values):
         raise InputError(f"{path}: holds values that are no label ids (whole numbers 0..255); is it an image?")
     return LabelMap(np.ascontiguousarray(ids.transpose(1, 0, 2)), _usable_affine_lps(image), path)
@@ -138,7 +151,8 @@ def _usable_affine_lps(image: nib.Nifti1Image) -> Affine | None:
 def write_label_map(path: Path, label_map: NDArray[np.uint8], affine_lps: ArrayLike) -> None:
     """Writes a label map as NIfTI-1, uint8, spatial unit mm, with sform and (where it can hold the grid) qform.
 
-    A qform knows no shear, so a series with tilted gantry gets an sform alone.
+    A qform knows no shear, so a series with tilted gantry gets an sform alone. Shear that is mere rounding keeps its
+    qform, because ITK reads only grids with right angles.
 
     Args:
         path: ``.nii`` or ``.nii.gz``.
@@ -148,9 +162,10 @@ def write_label_map(path: Path, label_map: NDArray[np.uint8], affine_lps: ArrayL
     affine_ras = lps_to_ras(swap_rows_and_columns(affine_lps))
     image = nib.Nifti1Image(np.ascontiguousarray(label_map.transpose(1, 0, 2)), affine_ras)
     image.set_sform(affine_ras, code="scanner")
-    try:
-        image.set_qform(affine_ras, code="scanner", strip_shears=False)
-    except HeaderDataError:
+    image.set_qform(affine_ras, code="scanner")  # the nearest grid without shear
+    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*image.shape, 1)
+    difference = np.linalg.inv(affine_ras) @ image.get_qform() - np.eye(4)
+    if np.abs(difference @ corners.T).max() > GRID_TOLERANCE_VOXELS:
         image.set_qform(None, code="unknown")
     image.header.set_xyzt_units("mm")
     data = image.to_bytes()

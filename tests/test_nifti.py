@@ -1,0 +1,367 @@
+"""NIfTI: label maps keep their place on the way out, on the way in, and in the eyes of other readers."""
+
+import gzip
+import itertools
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sarco.dicom import find_series, read_header, read_slice
+from sarco.errors import GeometryError, InputError, SarcoError
+from sarco.geometry import lps_to_ras, swap_rows_and_columns
+from sarco.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
+from sarco.phantom import Phantom
+
+GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")
+TURNS = [
+    (list(perm), flips) for perm in itertools.permutations(range(3)) for flips in itertools.product((0, 1), repeat=3)
+]
+IMAGE = Path("image.dcm")
+
+
+def some_voxels(phantom: Phantom) -> NDArray[np.int64]:
+    """Labelled voxels from all over the volume, (N, 3): row, column, slice."""
+    voxels = np.argwhere(phantom.label_map > 0)
+    return voxels[np.linspace(0, len(voxels) - 1, 40).astype(int)]
+
+
+def world_lps(phantom: Phantom, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """LPS mm of voxel centres, (N, 3)."""
+    return voxels @ phantom.affine_lps[:3, :3].T + phantom.affine_lps[:3, 3]
+
+
+def save(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64] | None = None) -> Path:
+    """Writes an array by nibabel alone."""
+    nib.save(nib.Nifti1Image(values, np.diag([2.0, 3.0, 4.0, 1.0]) if affine is None else affine), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_what_was_written_is_read(
+    turned_phantoms: dict[str, Phantom], geometry: str, suffix: str, tmp_path: Path
+) -> None:
+    """Catches ids or an affine that change on the way to the disk and back."""
+    phantom = turned_phantoms[geometry]
+    write_label_map(tmp_path / f"label{suffix}", phantom.label_map, phantom.affine_lps)
+    label = read_label_map(tmp_path / f"label{suffix}")
+    np.testing.assert_array_equal(label.ids, phantom.label_map)
+    assert label.affine_lps is not None
+    np.testing.assert_allclose(label.affine_lps, phantom.affine_lps, atol=1e-4)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_nibabel_sees_every_label_at_its_world_point(
+    turned_phantoms: dict[str, Phantom], geometry: str, tmp_path: Path
+) -> None:
+    """Catches LPS written as RAS, or rows written as columns."""
+    phantom = turned_phantoms[geometry]
+    write_label_map(tmp_path / "label.nii.gz", phantom.label_map, phantom.affine_lps)
+    image = nib.load(tmp_path / "label.nii.gz")
+    voxels = some_voxels(phantom)
+    ras = world_lps(phantom, voxels) * [-1, -1, 1]
+    for affine in (image.affine, image.get_sform(), image.get_qform()):
+        index = (ras - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+        np.testing.assert_allclose(index, np.rint(index), atol=1e-3)
+        column, row, plane = np.rint(index).astype(int).T
+        np.testing.assert_array_equal(np.asarray(image.dataobj)[column, row, plane], phantom.label_map[tuple(voxels.T)])
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_simpleitk_sees_every_label_at_its_world_point(
+    turned_phantoms: dict[str, Phantom], geometry: str, tmp_path: Path
+) -> None:
+    """Catches a file that only nibabel understands."""
+    sitk = pytest.importorskip("SimpleITK")
+    phantom = turned_phantoms[geometry]
+    write_label_map(tmp_path / "label.nii.gz", phantom.label_map, phantom.affine_lps)
+    image = sitk.ReadImage(str(tmp_path / "label.nii.gz"))
+    voxels = some_voxels(phantom)
+    for (row, column, plane), point in zip(voxels.tolist(), world_lps(phantom, voxels), strict=True):
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((column, row, plane)), point, atol=1e-3)
+        assert image[column, row, plane] == phantom.label_map[row, column, plane]
+
+
+def test_header_says_scanner_millimetres_and_uint8(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a header from which viewers guess the place, the unit or the type."""
+    phantom = phantoms["oblique"]
+    write_label_map(tmp_path / "label.nii", phantom.label_map, phantom.affine_lps)
+    header = nib.load(tmp_path / "label.nii").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 1)
+    assert header.get_xyzt_units()[0] == "mm"
+    assert header.get_data_dtype() == np.uint8
+    assert header.get_slope_inter() in [(None, None), (1, 0)]
+
+
+def test_same_label_map_gives_the_same_bytes(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a time stamp in the file."""
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_label_map(tmp_path / name, phantoms["oblique"].label_map, phantoms["oblique"].affine_lps)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "a.nii.gz").read_bytes())[344:347] == b"n+1"
+
+
+def test_a_sheared_grid_gets_no_qform(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a qform that straightens the grid of a tilted gantry: readers that prefer it would shift the labels."""
+    affine = phantoms["anisotropic"].affine_lps.copy()
+    affine[:3, 2] += (0, 1.5, 0)
+    write_label_map(tmp_path / "label.nii.gz", phantoms["anisotropic"].label_map, affine)
+    image = nib.load(tmp_path / "label.nii.gz")
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 0)
+    np.testing.assert_allclose(image.affine, lps_to_ras(swap_rows_and_columns(affine)), atol=1e-4)
+    label = read_label_map(tmp_path / "label.nii.gz")
+    np.testing.assert_allclose(label.affine_lps, affine, atol=1e-4)  # type: ignore[arg-type]
+
+
+def test_shear_by_rounding_stays_readable_for_itk(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a result that ITK refuses because positions were rounded to 0.01 mm: 'no orthonormal definition'."""
+    sitk = pytest.importorskip("SimpleITK")
+    phantom = phantoms["oblique"]
+    affine = phantom.affine_lps.copy()
+    affine[:3, 2:] = affine[:3, 2:].round(2)
+    write_label_map(tmp_path / "label.nii.gz", phantom.label_map, affine)
+    image = sitk.ReadImage(str(tmp_path / "label.nii.gz"))
+    for row, column, plane in [(0, 0, 0), (95, 119, 4), (50, 3, 2)]:
+        expected = (affine @ [row, column, plane, 1])[:3]
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((column, row, plane)), expected, atol=0.2)
+
+
+@pytest.mark.parametrize(("perm", "flips"), TURNS)
+def test_a_volume_laid_any_way_lands_on_the_image(
+    phantoms: dict[str, Phantom], perm: list[int], flips: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Catches labels drawn in another program's axes that come out mirrored: RAS, LPS, transposed and the rest."""
+    phantom = phantoms["oblique"]
+    values = phantom.label_map.transpose(1, 0, 2)  # NIfTI's (column, row, slice)
+    affine = lps_to_ras(swap_rows_and_columns(phantom.affine_lps))
+    values, affine = values.transpose(perm), affine[:, [*perm, 3]].copy()
+    for axis in np.flatnonzero(flips):
+        values = np.flip(values, axis)
+        affine[:3, 3] += affine[:3, axis] * (values.shape[axis] - 1)
+        affine[:3, axis] *= -1
+    label = read_label_map(save(tmp_path / "label.nii", values, affine))
+    for plane in range(phantom.label_map.shape[2]):
+        slice_affine = phantom.affine_lps.copy()
+        slice_affine[:3, 3] += plane * slice_affine[:3, 2]
+        on_slice = label.on_slice(slice_affine, phantom.label_map.shape[:2], IMAGE)
+        np.testing.assert_array_equal(on_slice, phantom.label_map[:, :, plane])
+
+
+@pytest.mark.parametrize("flips", list(itertools.product((0, 1), repeat=2)))
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_a_lone_slice_laid_any_way_lands_on_the_image(
+    phantoms: dict[str, Phantom], transpose: bool, flips: tuple[int, int], n_axes: int, tmp_path: Path
+) -> None:
+    """Catches the same for one slice a file, with two axes or three."""
+    phantom, plane = phantoms["oblique"], 3
+    slice_affine = phantom.affine_lps.copy()
+    slice_affine[:3, 3] += plane * slice_affine[:3, 2]
+    affine = lps_to_ras(swap_rows_and_columns(slice_affine))
+    values = phantom.label_map[:, :, plane].T
+    if transpose:
+        values, affine = values.T, affine[:, [1, 0, 2, 3]]
+    for axis in np.flatnonzero(flips):
+        values = np.flip(values, axis)
+        affine[:3, 3] += affine[:3, axis] * (values.shape[axis] - 1)
+        affine[:3, axis] *= -1
+    path = save(tmp_path / "label.nii.gz", values if n_axes == 2 else values[..., None], affine)
+    on_slice = read_label_map(path).on_slice(slice_affine, phantom.label_map.shape[:2], IMAGE)
+    np.testing.assert_array_equal(on_slice, phantom.label_map[:, :, plane])
+
+
+def without_affine(path: Path, values: NDArray[np.uint8]) -> Path:
+    """A file whose header says nothing of the place."""
+    image = nib.Nifti1Image(values, None)
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_volume_without_affine_counts_as_ras(
+    turned_phantoms: dict[str, Phantom], geometry: str, tmp_path: Path
+) -> None:
+    """Catches labels without an affine that land mirrored or turned on a grid of any direction."""
+    phantom = turned_phantoms[geometry]
+    # Each axis of the image runs closest to one of x, y, z: lay them in that order, and towards R, A, S.
+    ras = lps_to_ras(phantom.affine_lps)[:3, :3]
+    world_axis = np.abs(ras / np.linalg.norm(ras, axis=0)).argmax(axis=0)
+    values = phantom.label_map
+    for axis in range(3):
+        if ras[world_axis[axis], axis] < 0:
+            values = np.flip(values, axis)
+    values = values.transpose(np.argsort(world_axis))
+    label = read_label_map(without_affine(tmp_path / "label.nii.gz", values))
+    assert label.affine_lps is None
+    label = label.assume_ras(phantom.affine_lps, phantom.label_map.shape)
+    for plane in range(phantom.label_map.shape[2]):
+        slice_affine = phantom.affine_lps.copy()
+        slice_affine[:3, 3] += plane * slice_affine[:3, 2]
+        on_slice = label.on_slice(slice_affine, phantom.label_map.shape[:2], IMAGE)
+        np.testing.assert_array_equal(on_slice, phantom.label_map[:, :, plane])
+
+
+def test_an_axial_slice_without_affine_counts_as_ras(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a slice without an affine that is laid as LPS: the file's axes run to the right and forward."""
+    phantom = phantoms["anisotropic"]
+    one = phantom.label_map[:, :, 2]  # rows run to posterior, columns to the left
+    rows, columns = one.shape
+    label = read_label_map(without_affine(tmp_path / "label.nii.gz", np.ascontiguousarray(one[::-1, ::-1].T)))
+    label = label.assume_ras(phantom.affine_lps, (rows, columns, 1))
+    np.testing.assert_array_equal(label.on_slice(phantom.affine_lps, (rows, columns), IMAGE), one)
+
+
+def test_a_slice_without_affine_is_refused_where_nobody_assumed_one(tmp_path: Path) -> None:
+    """Catches a guess where a caller did not ask for one."""
+    label = read_label_map(without_affine(tmp_path / "label.nii", np.ones((4, 5, 1), np.uint8)))
+    with pytest.raises(GeometryError, match="no usable affine"):
+        label.on_slice(np.eye(4), (5, 4), IMAGE)
+
+
+@pytest.mark.parametrize("broken", ["singular", "nan"])
+def test_a_broken_affine_counts_as_none(broken: str, tmp_path: Path) -> None:
+    """Catches a division by a flat grid."""
+    path = save(tmp_path / "label.nii", np.ones((4, 5, 2), np.uint8))
+    content = bytearray(path.read_bytes())
+    number = struct.pack("<f", 0.0 if broken == "singular" else float("nan"))
+    content[280:328] = number * 12  # srow_x, srow_y, srow_z
+    path.write_bytes(content)
+    assert read_label_map(path).affine_lps is None
+
+
+def test_another_grid_is_refused_with_both_files(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a message that leaves the user to search for the pair."""
+    phantom = phantoms["oblique"]
+    path = tmp_path / "label.nii.gz"
+    write_label_map(path, phantom.label_map, phantom.affine_lps)
+    moved = phantom.affine_lps.copy()
+    moved[:3, 3] += moved[:3, 1] * 0.5
+    with pytest.raises(GeometryError) as caught:
+        read_label_map(path).on_slice(moved, phantom.label_map.shape[:2], tmp_path / "slice.dcm")
+    message = str(caught.value)
+    assert str(path) in message
+    assert str(tmp_path / "slice.dcm") in message
+    assert "shifted by 0.5 pixels" in message
+    assert len(message.splitlines()) == 1
+
+
+ONES = np.ones((3, 4, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ONES * 0.5,
+        -ONES,
+        ONES * 256,
+        ONES * np.nan,
+        ONES * np.inf,
+        ONES.astype(np.complex64),
+        np.ones((3, 4, 2, 2), np.uint8),
+        np.ones(3, np.uint8),
+        np.zeros((3, 4, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")]),
+    ],
+    ids=["fractions", "negative", "over 255", "NaN", "infinite", "complex", "four axes", "one axis", "colours"],
+)
+def test_what_is_no_label_map_is_refused_in_one_line(values: NDArray[np.generic], tmp_path: Path) -> None:
+    """Catches an image that is used as labels, and a traceback where one line would do."""
+    path = save(tmp_path / "label.nii.gz", values)
+    with pytest.raises(InputError) as caught:
+        read_label_map(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.float32, np.float64, np.uint16, np.int64])
+def test_whole_numbers_of_any_type_are_label_ids(kind: type[np.generic], tmp_path: Path) -> None:
+    """Catches a reader that takes uint8 only: many programs write labels as int16 or float."""
+    values = np.arange(24).reshape(3, 4, 2)
+    image = nib.Nifti1Image(values.astype(kind), np.eye(4), dtype=kind)
+    nib.save(image, tmp_path / "label.nii.gz")
+    np.testing.assert_array_equal(read_label_map(tmp_path / "label.nii.gz").ids, values.transpose(1, 0, 2))
+
+
+def test_trailing_axes_of_length_one_do_no_harm(tmp_path: Path) -> None:
+    """Catches a volume with an empty time axis that is refused."""
+    values = np.arange(24, dtype=np.uint8).reshape(3, 4, 2, 1, 1)
+    label = read_label_map(save(tmp_path / "label.nii", values))
+    np.testing.assert_array_equal(label.ids, values[..., 0, 0].transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize("content", [b"", b"no NIfTI", bytes(4000), b"\x1f\x8b" + bytes(50)])
+@pytest.mark.parametrize("name", ["label.nii", "label.nii.gz"])
+def test_what_is_no_nifti_is_refused_in_one_line(content: bytes, name: str, tmp_path: Path) -> None:
+    """Catches a traceback of nibabel."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as NIfTI") as caught:
+        read_label_map(tmp_path / name)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """Catches a FileNotFoundError."""
+    with pytest.raises(InputError, match=r"absent\.nii"):
+        read_label_map(tmp_path / "absent.nii")
+
+
+@pytest.mark.parametrize("name", ["label.nii", "label.nii.gz"])
+def test_a_damaged_file_never_shows_a_traceback(name: str, tmp_path: Path) -> None:
+    """Catches any exception but ours on truncated files and flipped bytes."""
+    whole = save(tmp_path / name, np.ones((6, 5, 4), np.uint8)).read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for trial in range(150):
+        content = bytearray(whole)
+        for place in rng.integers(0, min(len(whole), 352), 4):
+            content[place] = rng.integers(256)
+        if trial % 3 == 0:
+            content = bytearray(whole[: rng.integers(len(whole) - 1)])
+        path = tmp_path / f"damaged_{name}"
+        path.write_bytes(content)
+        try:
+            read_label_map(path)
+        except SarcoError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+    assert refused >= 50
+
+
+def test_names() -> None:
+    """Catches a stem that keeps half of .nii.gz, or loses a dot of the name."""
+    assert nifti_stem(Path("a/CT.1.2.NII.GZ")) == "CT.1.2"
+    assert nifti_stem(Path("a/b.nii")) == "b"
+    assert is_nifti(Path("x.nii.gz"))
+    assert not is_nifti(Path("x.gz"))
+
+
+def test_real_labels_lie_on_their_real_slices(shared_data: Path) -> None:
+    """Catches labels in RAS laid mirrored over pixels in LPS: what is labelled would not be muscle."""
+    folder = shared_data / "skeletal_muscle_pairs"
+    for path in sorted(folder.glob("A_*.dcm"))[::6]:
+        hu, header = read_slice(path)
+        label = read_label_map(folder / f"{path.stem}.nii.gz").on_slice(header.affine_lps, header.shape, path)
+        muscle = (hu > -30) & (hu < 150)
+        mirrored = [np.mean(muscle[turned == 1]) for turned in (label[::-1], label[:, ::-1], label[::-1, ::-1])]
+        assert np.mean(muscle[label == 1]) > max(0.75, *mirrored)
+
+
+def test_a_real_volume_label_agrees_with_the_slice_labels(shared_data: Path) -> None:
+    """Catches slice labels and the volume label of one patient that end up in different places."""
+    series = find_series(shared_data / "muscle_groups" / "A").series[0]
+    groups = read_label_map(shared_data / "muscle_groups" / "A.nii.gz")
+    muscle_folder = shared_data / "skeletal_muscle_pairs"
+    compared = 0
+    for path in sorted(muscle_folder.glob("A_*.dcm"))[::10]:
+        header = read_header(path)
+        one = read_label_map(muscle_folder / f"{path.stem}.nii.gz").on_slice(header.affine_lps, header.shape, path)
+        place = [np.allclose(s.position, header.position) for s in series.slices].index(True)
+        whole = groups.on_slice(series.plane_affine_lps(series.plane_index[place]), header.shape, path)
+        assert np.mean(one[whole > 0]) > 0.9  # what belongs to a muscle group is skeletal muscle
+        compared += 1
+    assert compared >= 3

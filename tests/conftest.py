@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -86,11 +87,13 @@ def slice_file(phantoms: dict[str, Phantom], tmp_path: Path) -> Callable[..., Pa
     first = write_series(phantoms["anisotropic"], tmp_path / "whole", patient_id="P001", seed=1)[0]
 
     def write(change: Callable[[pydicom.Dataset], object] | None = None, name: str = "changed.dcm") -> Path:
-        dataset = pydicom.dcmread(first)
-        if change:
-            change(dataset)
         (tmp_path / "changed").mkdir(exist_ok=True)
-        dataset.save_as(tmp_path / "changed" / name, implicit_vr=False, little_endian=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom sees that what is written here is wrong
+            dataset = pydicom.dcmread(first)
+            if change:
+                change(dataset)
+            dataset.save_as(tmp_path / "changed" / name, implicit_vr=False, little_endian=True)
         return tmp_path / "changed" / name
 
     return write

@@ -8,7 +8,7 @@ from pathlib import Path
 from sarco.errors import InputError
 
 BACKGROUND_ID = 0
-LARGEST_ID = 254  # uint8 label maps; 255 stays free for "ignore"
+IGNORE_ID = 255  # nobody looked at this pixel: left out of loss and scores, so that sparse labels can be used
 
 # Okabe & Ito's palette (RGB), told apart under the common colour-vision deficiencies; ids beyond it start over.
 COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
@@ -47,6 +47,16 @@ class LabelTable:
         """Channels of the network's output: background and one a label."""
         return len(self.names) + 1
 
+    def mirrored_channels(self) -> list[int]:
+        """For each channel, background first, the one it becomes in a mirror: ``*_left`` and ``*_right`` swap."""
+        channel_of = {name: channel for channel, name in enumerate(self.names.values(), start=1)}
+        swapped = [0]
+        for name, channel in channel_of.items():
+            stem, side = name.rpartition("_")[::2]
+            other = {"left": "right", "right": "left"}.get(side)
+            swapped.append(channel_of.get(f"{stem}_{other}", channel) if other else channel)
+        return swapped
+
     def colour_rgb(self, label_id: int) -> tuple[int, int, int]:
         """The colour of a label, the same wherever it is drawn."""
         return COLOURS_RGB[self.ids.index(label_id) % len(COLOURS_RGB)]
@@ -77,11 +87,13 @@ def read_label_names(path: Path) -> dict[int, str]:
         return {}
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(label_id): str(name) for label_id, name in stored.items()}
+        names = {int(label_id): name for label_id, name in stored.items()}
     except (ValueError, AttributeError, UnicodeDecodeError) as error:
         raise InputError(f'{path}: not a JSON object such as {{"1": "psoas_left"}} ({error}); correct it') from None
     if outside := [i for i in names if not BACKGROUND_ID <= i <= 255]:
         raise InputError(f"{path}: label id {outside[0]} is outside 0..255, which label maps can hold; renumber it")
+    if nameless := [i for i, name in names.items() if not (isinstance(name, str) and name.strip())]:
+        raise InputError(f"{path}: the name of label id {nameless[0]} is no text; write it in quotes")
     foreground = [name for label_id, name in names.items() if label_id != BACKGROUND_ID]
     if len(set(foreground)) != len(foreground):
         raise InputError(f"{path}: two label ids share a name; give each its own")

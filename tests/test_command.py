@@ -1,0 +1,138 @@
+"""How scripts end: faults of the user in one line and an exit status, bugs with their traceback."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from sarco.command import run_command, tune_allocator
+from sarco.errors import CheckpointError, GeometryError, InputError, OptionError, SarcoError
+
+ROOT = Path(__file__).parents[1]
+
+
+def ending(main: Callable[[Sequence[str]], None]) -> int:
+    """The exit status of a script with this main function."""
+    with pytest.raises(SystemExit) as caught:
+        run_command(main, "script.py")
+    return int(caught.value.code or 0)
+
+
+def raiser(error: BaseException) -> Callable[[Sequence[str]], None]:
+    """A main function that fails."""
+
+    def main(argv: Sequence[str]) -> None:
+        raise error
+
+    return main
+
+
+@pytest.fixture(autouse=True)
+def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command line, which tests may extend."""
+    argv = ["script.py", "--one=1"]
+    monkeypatch.setattr(sys, "argv", argv)
+    return argv
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"), [(SarcoError, 1), (InputError, 1), (GeometryError, 1), (CheckpointError, 1), (OptionError, 2)]
+)
+def test_fault_of_the_user_is_one_line(kind: type[SarcoError], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a traceback for bad input, a wrong exit status, and a message that breaks over lines."""
+    assert ending(raiser(kind("scan: is\nnothing"))) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and err.startswith("script.py: error: scan: is nothing")
+
+
+def test_wrong_flag_points_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a flag error that leaves one without the next step."""
+    ending(raiser(OptionError("--x=1: no")))
+    assert "-h lists the flags" in capsys.readouterr().err
+
+
+def test_good_end_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a wrapper that swallows the words of the command line, or exits where nothing is wrong."""
+    seen: list[str] = []
+    run_command(seen.extend, "script.py")
+    assert seen == ["--one=1"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bug_keeps_its_traceback() -> None:
+    """Catches a wrapper so wide that nobody can find a bug any more."""
+    with pytest.raises(ZeroDivisionError):
+        run_command(raiser(ZeroDivisionError()), "script.py")
+
+
+def test_debug_shows_the_traceback(words: list[str]) -> None:
+    """Catches a --debug that is parsed and forgotten."""
+    words.append("--debug")
+    with pytest.raises(InputError):
+        run_command(raiser(InputError("scan: is nothing")), "script.py")
+
+
+def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a traceback after Ctrl-C."""
+    assert ending(raiser(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "script.py: interrupted\n"
+
+
+def test_reader_that_hangs_up_leaves_no_traceback() -> None:
+    """Catches `script | head -1` ending in a BrokenPipeError."""
+    code = (
+        "from sarco.command import run_command\n"
+        "def main(argv):\n"
+        "    for _ in range(100000):\n"
+        "        print('x' * 80)\n"
+        "run_command(main, 'script.py')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as script:
+        assert script.stdout and script.stderr
+        script.stdout.readline()
+        script.stdout.close()
+        assert script.stderr.read() == ""
+        assert script.wait(30) == 1
+
+
+@pytest.mark.parametrize("choice", ["", "default"])
+def test_tuned_allocator_does_no_harm(choice: str) -> None:
+    """Catches a tuning of malloc that breaks big blocks or threads."""
+    code = (
+        "import threading\n"
+        "from sarco.command import tune_allocator\n"
+        "tune_allocator()\n"
+        "import numpy as np\n"
+        "sums = []\n"
+        "def work(): sums.append(sum(float(np.ones(2_000_000).sum()) for _ in range(5)))\n"
+        "threads = [threading.Thread(target=work) for _ in range(3)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "assert sums == [1e7] * 3, sums\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"SARCO_MALLOC": choice, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_tuning_needs_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a start that fails on macOS, Windows or musl."""
+    monkeypatch.setattr("sarco.command.platform.system", lambda: "Darwin")
+    tune_allocator()
+    monkeypatch.setattr("sarco.command.platform.system", lambda: "Linux")
+
+    def no_such_library(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr("sarco.command.ctypes.CDLL", no_such_library)
+    tune_allocator()

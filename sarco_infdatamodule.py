@@ -83,6 +83,8 @@ class SarcoInfDataModule(pl.LightningDataModule):
             GeometryError: a map did not come back onto its slice's grid.
         """
         image = batch["image"]
+        if not isinstance(image, MetaTensor):
+            raise self._lost(int(batch["slice_index"][0]))
         probability = torch.softmax(logits.float(), dim=1).cpu()  # (B, K, S, S)
         winning = probability.amax(dim=1)  # (B, S, S)
         in_body = image.as_tensor()[:, image.shape[1] // 2].cpu() > 0
@@ -91,11 +93,17 @@ class SarcoInfDataModule(pl.LightningDataModule):
         restored = []
         for sample, maps, mean in zip(samples, probability, confidence.tolist(), strict=True):
             plane = int(sample["slice_index"])
+            if not self._has_our_trace(sample["image"]):
+                raise self._lost(plane)
             inverted = self._invert({"image": sample["image"], "pred": MetaTensor(maps)})["pred"]  # (K, R, C)
             self._check_grid(inverted, plane)
             channel = inverted.as_tensor().argmax(dim=0).numpy()
             restored.append(RestoredSlice(plane, self._id_of_channel[channel], float(mean)))
         return restored
+
+    def _has_our_trace(self, image: MetaTensor) -> bool:
+        """Whether an image was cropped by `crop` and nothing else; MONAI knows transforms by their identity."""
+        return [int(step["id"]) for step in image.applied_operations] == [id(step) for step in self.crop.transforms]
 
     def _check_grid(self, pred: MetaTensor, plane: int) -> None:
         """Raises where a map is not on its slice's grid; MONAI only warns when it could not invert."""
@@ -103,10 +111,13 @@ class SarcoInfDataModule(pl.LightningDataModule):
         if tuple(pred.shape[1:]) != self.series.shape[:2] or not np.allclose(
             pred.affine.numpy(), expected, rtol=0, atol=AFFINE_TOLERANCE_MM
         ):
-            raise GeometryError(
-                f"series {self.series.uid}: the prediction of slice {plane} did not come back onto its grid; "
-                "please report this"
-            )
+            raise self._lost(plane)
+
+    def _lost(self, plane: int) -> GeometryError:
+        return GeometryError(
+            f"series {self.series.uid}: the prediction of slice {plane} did not come back onto its grid; "
+            "please report this"
+        )
 
 
 class SeriesDataset(Dataset[dict[str, Any]]):

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sarco.command import quieten_libraries, run_command, tune_allocator
-from sarco.config import InferenceOptions, build, parse
+from sarco.config import InferenceOptions
+from sarco.flags import build, parse
 
 PROGRAM = "inference.py"
 SLICES_SHOWN = 20  # on the contact sheet
@@ -29,6 +30,8 @@ def predict(options: InferenceOptions) -> None:
 
     tune_allocator()
     found = find_series(options.infer_path)
+    if not found.series:
+        raise found.refused[-1]
     for error in found.refused:
         print(f"left out: {error}", file=sys.stderr)
     results = results_path(options.dest_dir, options.run_id, options.infer_path, options.overwrite)
@@ -79,8 +82,8 @@ class Predictor:
         quieten_libraries()
         self.model = SarcoModel.from_checkpoint(checkpoint)
         description = self.model.description
-        self.provenance = Provenance.of(description.run_id, description.wandb_project, checkpoint)
-        print(f"run {description.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
+        self.provenance = Provenance.of(description.run.run_id, description.run.wandb_project, checkpoint)
+        print(f"run {description.run.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
         print(self.device.note)
         mode = tracking.choose_mode(options.wandb)
         self.logger = tracking.start_logger(

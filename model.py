@@ -3,23 +3,25 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.utils import url_map
-from monai.losses import DiceCELoss
 from monai.networks.blocks.segresnet_block import ResBlock, get_conv_layer, get_upsample_layer
 from monai.networks.nets.flexible_unet import SegmentationHead, UNetDecoder
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
+from mixup import Mix, draw_mix, mix_target
 from sarco.config import FitOptions, NetworkOptions
 from sarco.errors import CheckpointError, InputError
-from sarco.metrics import SegmentationScores
+from sarco.loss import SegmentationLoss
+from sarco.metrics import SegmentationScores, SumMetric
 from sarco.runs import RunDescription, load_checkpoint
 
 # From the deepest level up. Half of what MONAI's FlexibleUNet has: 8.5 instead of 18.8 GFLOP a 512 x 512 slice.
@@ -56,14 +58,22 @@ class Encoder(nn.Module):
             *(self.net._blocks[i]._block_args.output_filters for i in self._level_ends),
         )
 
-    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Features by level: the image (B, C, R, C), then (B, c, R/2, C/2) down to (B, c, R/32, C/32)."""
+    def forward(self, image: torch.Tensor, mix: Mix | None = None) -> list[torch.Tensor]:
+        """Features by level: the image (B, C, R, C), then (B, c, R/2, C/2) down to (B, c, R/32, C/32).
+
+        With ``mix`` the trunk is mixed at its level, and so, for the skip connections, are all levels above it:
+        what reaches the decoder is mixed throughout by the same share.
+        """
         features = [image]
-        x = self.net._swish(self.net._bn0(self.net._conv_stem(image)))
+        x = mix(image) if mix and mix.level == 0 else image
+        x = self.net._swish(self.net._bn0(self.net._conv_stem(x)))
         drop_rate = self.net._global_params.drop_connect_rate or 0.0
         for i, block in enumerate(self.net._blocks):
             x = block(x, drop_connect_rate=drop_rate * i / len(self.net._blocks))
             if i in self._level_ends:
+                if mix and mix.level == len(features):
+                    features = [mix(feature) for feature in features]
+                    x = mix(x)
                 features.append(x)
         return features
 
@@ -114,9 +124,9 @@ class SegmentationNetwork(nn.Module):
         self.decoder = _make_decoder(model_choice, self.encoder.channels)
         self.head = SegmentationHead(2, DECODER_CHANNELS[-1], n_channels, kernel_size=3)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, mix: Mix | None = None) -> torch.Tensor:
         """Logits (B, K, R, C)."""
-        return self.head(self.decoder(self.encoder(image)))
+        return self.head(self.decoder(self.encoder(image, mix)))
 
 
 def _make_decoder(model_choice: str, encoder_channels: tuple[int, ...]) -> nn.Module:
@@ -167,11 +177,11 @@ def load_encoder_weights(network: SegmentationNetwork, options: NetworkOptions) 
     url = url_map[options.backbone]
     try:
         weights = torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=True, weights_only=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except Exception as error:  # no network, no space, a damaged file in the cache
         if choice == "auto":
             return "random"
         raise InputError(
-            f"--pretrained=imagenet: the weights of {options.backbone} cannot be fetched ({error}); download "
+            f"--pretrained=imagenet: the weights of {options.backbone} cannot be had ({error}); download "
             f"{Path(url).name} elsewhere and give it as --pretrained=FILE, or use --pretrained=auto"
         ) from None
     _adopt(network.encoder, weights, "imagenet")
@@ -187,7 +197,9 @@ def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
     if isinstance(weights, Mapping) and isinstance(weights.get("state_dict"), Mapping):  # a run of sarco
         prefix = "network.encoder.net."
         return {k.removeprefix(prefix): v for k, v in weights["state_dict"].items() if k.startswith(prefix)}
-    if not isinstance(weights, Mapping):
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
+    ):
         raise InputError(f"--pretrained={path}: holds no weights; give a state dict of efficientnet-pytorch")
     return weights
 
@@ -233,8 +245,11 @@ class SarcoModel(pl.LightningModule):
         self.n_channels = description.labels.n_channels
         network = build_network(description.network, in_channels, self.n_channels)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss = DiceCELoss(softmax=True, include_background=False, batch=True)
-        self.val_scores = SegmentationScores(self.n_channels)
+        self.loss = SegmentationLoss()
+        self.train_scores = SegmentationScores(self.n_channels)
+        self.val_scores = SegmentationScores(self.n_channels, keep_slices=True)
+        self.val_loss_sums = SumMetric(2 * self.n_channels)
+        self.slice_confusions: dict[int, torch.Tensor] = {}  # of the last validation, by slice
 
     @classmethod
     def from_checkpoint(cls, path: Path) -> "SarcoModel":
@@ -257,46 +272,69 @@ class SarcoModel(pl.LightningModule):
         weights = load_encoder_weights(self.network, self.description.network)
         self.description = replace(self.description, weights=weights)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, mix: Mix | None = None) -> torch.Tensor:
         """(B, C, R, C) in [0, 1] to logits (B, K, R, C)."""
-        return self.network(image.contiguous(memory_format=torch.channels_last))
+        return self.network(image.contiguous(memory_format=torch.channels_last), mix)
 
-    def compute_loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Dice of the labels over the batch, plus cross-entropy.
+    def make_target(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The target (B, K, R, C), shares of each channel, and the weight (B, 1, R, C) of each pixel."""
+        label = batch["label"]
+        target = nn.functional.one_hot(label.clamp(min=0), self.n_channels).movedim(-1, 1).float()
+        weight = batch["weight"].float()[:, None, None, None] * (label >= 0)[:, None]
+        return target, weight
 
-        Args:
-            logits: (B, K, R, C).
-            target: (B, K, R, C) share of each channel in each pixel; 0 and 1, or between where samples were mixed.
-        """
-        return self.loss(logits.float(), target)
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Makes all chance of a step a function of seed, step and process, so that a run can go on exactly."""
+        torch.manual_seed(self._step_rng().integers(2**63))
 
-    def one_hot(self, label: torch.Tensor) -> torch.Tensor:
-        """(B, R, C) channel numbers to (B, K, R, C) shares."""
-        return nn.functional.one_hot(label, self.n_channels).movedim(-1, 1).float()
+    def _step_rng(self) -> np.random.Generator:
+        return np.random.default_rng((self.description.data.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
-        """The loss of a batch."""
-        loss = self.compute_loss(self(batch["image"]), self.one_hot(batch["label"]))
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["label"]))
+        """The loss of a batch, mixed where that was asked for."""
+        target, weight = self.make_target(batch)
+        mix = draw_mix(self.description.mixup, len(target), self._step_rng())
+        logits = self(batch["image"], mix)
+        if mix:
+            target, weight = mix_target(target, weight, mix)
+        loss: torch.Tensor = self.loss(logits, target, weight)
+        self.log(
+            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(target), sync_dist=True
+        )
+        if not mix:  # a mixed slice has no one truth to be scored against
+            self.train_scores.update(torch.softmax(logits.detach().float(), dim=1), batch["label"], batch["index"])
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the scores of the training slices, as they were when each was learnt from."""
+        if self.train_scores.update_called:
+            self._log_scores("train", self.train_scores.compute())
+            self.train_scores.reset()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Adds a batch to the epoch's scores."""
         logits = self(batch["image"])
-        loss = self.compute_loss(logits, self.one_hot(batch["label"]))
-        self.log("val_loss", loss, on_epoch=True, batch_size=len(batch["label"]), sync_dist=True)
-        self.val_scores.update(torch.softmax(logits.float(), dim=1), batch["label"])
+        target, weight = self.make_target(batch)
+        self.val_loss_sums.update(self.loss.sums(logits, target, weight))
+        self.val_scores.update(torch.softmax(logits.float(), dim=1), batch["label"], batch["index"])
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the scores of the whole epoch."""
+        """Logs loss and scores of the whole epoch, the same however it was cut into batches."""
         scores = self.val_scores.compute()
-        self.val_scores.reset()
-        for name in ("dice", "iou", "accuracy", "ap"):
-            self.log(f"val_{name}", scores[name].float(), prog_bar=name in ("dice", "ap"))
-        if len(self.description.labels.ids) > 1:
-            for label_id, dice in zip(self.description.labels.ids, scores["dice_per_label"].tolist(), strict=True):
+        self.slice_confusions = self.val_scores.synced_per_slice
+        self.log("val_loss", self.loss.from_sums(self.val_loss_sums.compute()).float())
+        self._log_scores("val", scores)
+        names = list(self.description.labels.names.values())
+        if len(names) > 1:
+            for name, dice in zip(names, scores["dice_per_label"].tolist(), strict=True):
                 if not math.isnan(dice):
-                    self.log(f"val_dice_{self.description.labels.names[label_id]}", dice)
+                    self.log(f"val_dice_{name}", dice)
+        self.val_scores.reset()
+        self.val_loss_sums.reset()
+
+    def _log_scores(self, side: str, scores: Mapping[str, torch.Tensor]) -> None:
+        for name in ("dice", "iou", "accuracy", "ap", "area_error"):
+            self.log(f"{side}_{name}", scores[name].float(), prog_bar=side == "val" and name in ("dice", "ap"))
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """Logits (B, K, S, S)."""
@@ -311,25 +349,40 @@ class SarcoModel(pl.LightningModule):
             return optimiser
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
+    def on_train_start(self) -> None:
+        """Sets the learning rate of this epoch, also where a resumed run has another rate or scheduler."""
+        fit = self.description.fit
+        for optimiser in self.trainer.optimizers:
+            for group in optimiser.param_groups:
+                group["initial_lr"] = fit.learning_rate
+                group["lr"] = fit.learning_rate * rate_factor(fit, self.current_epoch)
+        for config in self.trainer.lr_scheduler_configs:
+            config.scheduler.last_epoch = self.current_epoch
+            config.scheduler.base_lrs = [fit.learning_rate]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets the checkpoint describe itself."""
         checkpoint["hyper_parameters"] = self.description.to_builtins()
 
 
-def make_scheduler(optimiser: torch.optim.Optimizer, fit: FitOptions) -> LRScheduler | None:
-    """The scheduler of the learning rate, to be stepped once an epoch; None for a constant rate.
+def make_scheduler(optimiser: torch.optim.Optimizer, fit: FitOptions) -> LambdaLR | None:
+    """The scheduler of the learning rate, to be stepped once an epoch; None for a constant rate."""
+    return None if fit.scheduler == "none" else LambdaLR(optimiser, partial(rate_factor, fit))
+
+
+def rate_factor(fit: FitOptions, epoch: int) -> float:
+    """What the learning rate is multiplied by in an epoch.
 
     ``cosine`` follows LinearWarmupCosineAnnealingLR of lightning-bolts 0.7.0, epoch by epoch: linear from 0 to the
     full rate in ``warmup_epochs`` epochs (at most a third of the run), then a cosine towards 0.
+    ``step``: a tenth from 80 % of the epochs on, and a fifth of that from 90 % on.
     """
-    if fit.scheduler == "none":
-        return None
+    epochs = fit.max_epochs
+    if fit.scheduler == "cosine":
+        return warmup_cosine(epoch, min(fit.warmup_epochs, epochs // 3), epochs, 1.0)
     if fit.scheduler == "step":
-        epochs = fit.max_epochs
-        factors = {math.ceil(0.8 * epochs): 0.1, math.ceil(0.9 * epochs): 0.2}
-        return LambdaLR(optimiser, lambda epoch: math.prod(f for start, f in factors.items() if epoch >= start))
-    warmup = min(fit.warmup_epochs, fit.max_epochs // 3)
-    return LambdaLR(optimiser, lambda epoch: warmup_cosine(epoch, warmup, fit.max_epochs, 1.0))
+        return (0.1 if epoch >= math.ceil(0.8 * epochs) else 1.0) * (0.2 if epoch >= math.ceil(0.9 * epochs) else 1.0)
+    return 1.0
 
 
 def warmup_cosine(epoch: int, warmup: int, epochs: int, peak: float, start: float = 0.0, end: float = 0.0) -> float:

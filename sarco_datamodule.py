@@ -14,40 +14,60 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
+from sarco.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
 from sarco.cache import PreparedSlice, SliceCache, make_key, open_cache
 from sarco.cases import Case, LabelledSlice, Split, find_cases, make_label_table, split_by_patient
-from sarco.config import DataOptions
+from sarco.cases import Dataset as FoundCases
+from sarco.config import AugmentOptions, DataOptions, PredictedOptions
 from sarco.dicom import SliceHeader, read_slice
-from sarco.labels import LabelTable
+from sarco.errors import InputError
+from sarco.labels import IGNORE_ID, LabelTable
+from sarco.predictions import FoundPredictions, assign_sides, find_predictions
+from sarco.sampling import Draw, EpochSampler, ShardSampler, repeat_factors
 from transforms import as_meta_tensor, make_crop, scale_window
+
+IGNORED = -1  # channel number of pixels that nobody looked at
 
 
 class SarcoDataModule(pl.LightningDataModule):
     """Labelled slices for training and validation.
 
-    A batch is a dict: ``image`` (B, C, S, S) float32 in [0, 1]; ``label`` (B, S, S) int64 channel numbers;
-    ``index`` (B,) place in the data set.
+    A batch is a dict: ``image`` (B, C, S, S) float32 in [0, 1]; ``label`` (B, S, S) int64 channel numbers, IGNORED
+    where nobody looked; ``weight`` (B,) of each sample in the loss; ``index`` (B,) place in ``slices``.
 
     Attributes:
+        slices: every slice with a label map, predicted ones after human ones; known after `setup`.
         labels: the labels found in the data; known after `setup`.
         split: who trains, who validates; known after `setup`.
+        notes: what a person should know about the data, a line each.
     """
 
     channels = 1  # slices that make up an image
 
-    def __init__(self, options: DataOptions, cache_root: Path) -> None:
+    def __init__(
+        self,
+        options: DataOptions,
+        cache_root: Path,
+        augment: AugmentOptions | None = None,
+        predicted: PredictedOptions | None = None,
+    ) -> None:
         """Remembers where the data is; `setup` reads it.
 
         Args:
             options: what the data is and how it is prepared.
             cache_root: folder for decoded and cropped slices.
+            augment: how training slices are varied; not at all by default.
+            predicted: predictions to learn from; none by default.
         """
         super().__init__()
         if options.channel_3d != (self.channels == 3):
             raise ValueError(f"{type(self).__name__} does not fit channel_3d={options.channel_3d}")
         self.options = options
         self.cache_root = cache_root
+        self.augment = augment or AugmentOptions()
+        self.predicted = predicted or PredictedOptions()
         self.slices: tuple[LabelledSlice, ...] = ()
+        self.notes: list[str] = []
         self.labels: LabelTable
         self.split: Split
         self.cache: SliceCache
@@ -56,25 +76,74 @@ class SarcoDataModule(pl.LightningDataModule):
         """Finds, reads, crops and splits the data; the second call does nothing.
 
         Raises:
-            InputError, GeometryError: see `sarco.cases`.
+            InputError, GeometryError: see `sarco.cases` and `sarco.predictions`.
         """
         if self.slices:
             return
         dataset = find_cases(self.options.data_dir)
-        self.split = split_by_patient(dataset.slices, self.options.val_fraction, self.options.seed)
-        self.cache = self._open_cache(dataset.slices)
-        self.labels = make_label_table(self.cache.label_ids, dataset.label_names, self.options.data_dir)
-        self.slices = dataset.slices
+        human = dataset.slices
+        found = FoundPredictions((), 0, 0)
+        if self.predicted.add_predicted_data:
+            found = find_predictions(self.predicted, self.options.data_dir, human)
+        slices = (*human, *found.slices)
+        self.cache = self._open_cache(slices)
+        looked_at = np.asarray(self.cache.occurs[:, :IGNORE_ID].any(axis=1))
+        self.labels = self._table(dataset, len(human))
+        kept = [i for i in range(len(human)) if looked_at[i]]
+        if len(kept) < len(human):
+            self.notes.append(f"{len(human) - len(kept)} slices are unlabelled ({IGNORE_ID} throughout) and left out")
+        split = split_by_patient([human[i] for i in kept], self.options.val_fraction, self.options.seed)
+        self.split = Split(tuple(kept[i] for i in split.train), tuple(kept[i] for i in split.val), split.by_patient)
+        self._add_predicted(found, len(human), slices)
+        self.slices = slices
+
+    def _table(self, dataset: FoundCases, n_human: int) -> LabelTable:
+        occurs: NDArray[np.bool_] = self.cache.occurs
+        ids = np.flatnonzero(occurs[:n_human].any(axis=0)).tolist()
+        table = make_label_table(ids, dataset.label_names, self.options.data_dir)
+        strange = set(np.flatnonzero(occurs[n_human:].any(axis=0)).tolist()) - {0, IGNORE_ID, *table.ids}
+        if strange:
+            raise InputError(
+                f"predictions hold label {min(strange)}, which no human label map in {self.options.data_dir} has; "
+                "leave out predictions of runs with other labels"
+            )
+        return table
+
+    def _add_predicted(self, found: FoundPredictions, n_human: int, slices: Sequence[LabelledSlice]) -> None:
+        """Puts predicted slices on a side of the split, and notes what became of them."""
+        if not self.predicted.add_predicted_data:
+            return
+        human_sides = {slices[i].header.patient_id: "train" for i in self.split.train}
+        human_sides |= {slices[i].header.patient_id: "val" for i in self.split.val}
+        sides, barred = assign_sides(found.slices, human_sides, self.predicted.predicted_data_to)
+        added = {name: tuple(n_human + i for i, side in enumerate(sides) if side == name) for name in ("train", "val")}
+        self.split = Split(self.split.train + added["train"], self.split.val + added["val"], self.split.by_patient)
+        self.notes.append(
+            f"predicted slices: {len(added['train'])} train, {len(added['val'])} validate (weight "
+            f"{self.predicted.predicted_weight:g}); left out: {found.unsure} below confidence "
+            f"{self.predicted.min_confidence:g}, {found.labelled} with human labels, "
+            f"{barred} of patients of the other side"
+        )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Batches of the training slices, in an order that depends on seed and epoch alone."""
-        n, size = len(self.split.train), self.options.batch_size
+        """Batches of the training slices; which ones and in what order depends on seed and epoch alone."""
+        occurs = self.cache.occurs[list(self.split.train)][:, list(self.labels.ids)]
+        rank, world_size = self._rank()
+        sampler = EpochSampler(repeat_factors(occurs), self.options.seed, rank, world_size)
+        n, size = len(sampler), self.options.batch_size
         # Batch normalisation cannot learn from a batch of one.
-        return self._loader(self.split.train, EpochSampler(n, self.options.seed), drop_last=n > size and n % size == 1)
+        return self._loader(self.split.train, sampler, self.augment, drop_last=n > size and n % size == 1)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Batches of the validation slices, in a fixed order."""
-        return self._loader(self.split.val, None)
+        """Batches of the validation slices, in a fixed order, each slice once over all processes."""
+        return self._loader(self.split.val, ShardSampler(len(self.split.val), *self._rank()), None)
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """On a GPU the warp and the HU window of a batch are done there."""
+        if "coordinates" in batch:
+            image, label = warp_batch(batch["image"], batch["label"], batch.pop("coordinates"))
+            batch = {**batch, "image": scale_window(image, self.options.hu_min, self.options.hu_max), "label": label}
+        return batch
 
     def describe_split(self, in_full: bool) -> dict[str, Any]:
         """The split for people and for the checkpoint.
@@ -87,9 +156,10 @@ class SarcoDataModule(pl.LightningDataModule):
         for name, indices in (("train", self.split.train), ("val", self.split.val)):
             counts = Counter(self.slices[i].header.patient_id for i in indices)
             side: dict[str, Any] = {"slices": len(indices)}
+            side["predicted"] = sum(self.slices[i].case.predicted for i in indices)
             if in_full:
                 side["patients"] = dict(sorted(counts.items()))
-                side["images"] = [str(self.slices[i].header.path.relative_to(self.options.data_dir)) for i in indices]
+                side["images"] = [_name_in(self.slices[i].header.path, self.options.data_dir) for i in indices]
             else:
                 side["patients"] = {_pseudonym(patient): n for patient, n in sorted(counts.items())}
             sides[name] = side
@@ -100,17 +170,23 @@ class SarcoDataModule(pl.LightningDataModule):
             **sides,
         }
 
+    def _rank(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+
     def _loader(
-        self, indices: Sequence[int], sampler: "EpochSampler | None", drop_last: bool = False
+        self, indices: Sequence[int], sampler: Sampler[Draw], augment: AugmentOptions | None, drop_last: bool = False
     ) -> DataLoader[dict[str, Any]]:
+        weights = [self.predicted.predicted_weight if self.slices[i].case.predicted else 1.0 for i in indices]
+        on_device = bool(self.trainer and self.trainer.strategy.root_device.type == "cuda")
         return DataLoader(
-            SliceDataset(self.cache, indices, self.labels, self.options),
+            SliceDataset(self.cache, indices, weights, self.labels, self.options, augment, on_device),
             batch_size=self.options.batch_size,
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.options.num_workers,
             persistent_workers=self.options.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=on_device,
         )
 
     def _headers(self, item: LabelledSlice) -> tuple[SliceHeader, ...]:
@@ -124,7 +200,7 @@ class SarcoDataModule(pl.LightningDataModule):
             dict.fromkeys(path for paths in inputs for path in paths),
             {
                 "crop": [self.channels, side],
-                "slices": [[str(p.relative_to(self.options.data_dir)) for p in paths] for paths in inputs],
+                "slices": [[_name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
             },
         )
         return open_cache(self.cache_root, key, len(slices), (self.channels, side, side), lambda: self._prepare(slices))
@@ -146,57 +222,78 @@ class SarcoDataModule(pl.LightningDataModule):
 class SliceDataset(Dataset[dict[str, Any]]):
     """Prepared slices as the network takes them."""
 
-    def __init__(self, cache: SliceCache, indices: Sequence[int], labels: LabelTable, options: DataOptions) -> None:
+    def __init__(
+        self,
+        cache: SliceCache,
+        indices: Sequence[int],
+        weights: Sequence[float],
+        labels: LabelTable,
+        options: DataOptions,
+        augment: AugmentOptions | None = None,
+        on_device: bool = False,
+    ) -> None:
         """A view of some slices of the cache.
 
         Args:
             cache: all prepared slices.
             indices: which of them this data set shows, in order.
+            weights: of each in the loss.
             labels: the table whose k-th label is channel k + 1.
-            options: the HU window.
+            options: HU window and seed.
+            augment: how slices are varied; None for not at all.
+            on_device: leave warp and HU window to `SarcoDataModule.on_after_batch_transfer`.
         """
         self.cache = cache
         self.indices = indices
+        self.weights = weights
         self.options = options
-        self.channel_of_id = np.zeros(256, dtype=np.int64)
+        self.augment = augment
+        self.on_device = on_device
+        self.channel_of_id = np.zeros(256, dtype=np.int16)
         self.channel_of_id[list(labels.ids)] = np.arange(1, labels.n_channels)
+        self.channel_of_id[IGNORE_ID] = IGNORED
+        self.mirrored_channel = np.array([*labels.mirrored_channels(), IGNORED], dtype=np.int16)  # the last is -1
 
     def __len__(self) -> int:
         """Number of slices."""
         return len(self.indices)
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        """One sample: ``image`` (C, S, S) in [0, 1], ``label`` (S, S) channel numbers, ``index`` in the data set."""
-        index = self.indices[place]
-        hu = torch.from_numpy(self.cache.images[index].astype(np.float32))
-        label: NDArray[np.int64] = self.channel_of_id[self.cache.label_maps[index]]
-        return {
-            "image": scale_window(hu, self.options.hu_min, self.options.hu_max),
-            "label": torch.from_numpy(label),
-            "index": index,
-        }
+    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
+        """One sample, as `SarcoDataModule` describes it."""
+        draw = draw if isinstance(draw, Draw) else Draw(draw)
+        index = self.indices[draw.place]
+        hu: NDArray[np.float32] = self.cache.images[index].astype(np.float32)
+        label: NDArray[np.int16] = self.channel_of_id[self.cache.label_maps[index]]
+        sample: dict[str, Any] = {"index": index, "weight": np.float32(self.weights[draw.place])}
+        if self.augment and draw.epoch >= 0:
+            hu, label, coordinates = self._vary(hu, label, draw)
+            if self.on_device:
+                sample["coordinates"] = torch.from_numpy(coordinates)
+        if not draw.counts:
+            label = np.full_like(label, IGNORED)
+        image = torch.from_numpy(hu)
+        if "coordinates" not in sample:
+            image = scale_window(image, self.options.hu_min, self.options.hu_max)
+        return {**sample, "image": image, "label": torch.from_numpy(label.astype(np.int64))}
+
+    def _vary(
+        self, hu: NDArray[np.float32], label: NDArray[np.int16], draw: Draw
+    ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32]]:
+        """Augments a sample; what is drawn depends on seed, epoch and slice alone."""
+        assert self.augment is not None
+        rng = np.random.default_rng((self.options.seed, draw.epoch, self.indices[draw.place]))
+        augmentation = draw_augmentation(rng, self.augment)
+        coordinates = coordinate_map(augmentation, hu.shape[-1])
+        if augmentation.mirrors:
+            label = self.mirrored_channel[label]
+        if augmentation.moves and not self.on_device:
+            hu, label = warp_sample(hu, label, coordinates)
+        return change_hu(hu, augmentation), label, coordinates
 
 
-class EpochSampler(Sampler[int]):
-    """A random order that is a function of seed and epoch, so that a resumed run goes on as if never stopped."""
-
-    def __init__(self, n: int, seed: int) -> None:
-        """An order of ``n`` samples."""
-        self.n = n
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of an epoch; Lightning calls it."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        """The order of the current epoch."""
-        return iter(np.random.default_rng((self.seed, self.epoch)).permutation(self.n).tolist())
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return self.n
+def _name_in(path: Path, data_dir: Path) -> str:
+    """A file's name for the cache key: the same where the whole data folder was moved."""
+    return str(path.relative_to(data_dir)) if path.is_relative_to(data_dir) else str(path)
 
 
 def _pseudonym(patient_id: str) -> str:

@@ -1,6 +1,8 @@
 """SarcoInfDataModule: a series -> batches for the network, and `restore`, the way back onto the patient's grid."""
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from monai.data import MetaTensor, ThreadDataLoader, decollate_batch, list_data_collate
+from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose, Invertd
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import BasePredictionWriter
@@ -68,9 +70,7 @@ class SarcoInfDataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches in order of position; a thread reads ahead while the network works."""
         dataset = SeriesDataset(self.series, self.options, self.crop)
-        return ThreadDataLoader(
-            dataset, buffer_size=BATCHES_AHEAD, batch_size=self.batch_size, num_workers=0, collate_fn=list_data_collate
-        )
+        return ReadAheadLoader(dataset, batch_size=self.batch_size, num_workers=0, collate_fn=list_data_collate)
 
     def restore(self, batch: Mapping[str, Any], logits: torch.Tensor) -> list[RestoredSlice]:
         """Brings the network's output back onto the grid of the slices it was made from.
@@ -118,6 +118,22 @@ class SarcoInfDataModule(pl.LightningDataModule):
             f"series {self.series.uid}: the prediction of slice {plane} did not come back onto its grid; "
             "please report this"
         )
+
+
+class ReadAheadLoader(DataLoader[dict[str, Any]]):
+    """A loader whose batches are made by a thread while the network works.
+
+    MONAI's ThreadDataLoader does that too, but an error while a slice is read ends its batches in silence.
+    """
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """The batches, in order; an error of the thread is raised here."""
+        batches = super().__iter__()
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            waiting = deque(thread.submit(next, batches, None) for _ in range(BATCHES_AHEAD))
+            while (batch := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, batches, None))
+                yield batch
 
 
 class SeriesDataset(Dataset[dict[str, Any]]):

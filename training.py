@@ -1,124 +1,171 @@
 """Trains a network on labelled CT slices: options -> data module and model -> Trainer.fit."""
 
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sarco.command import quieten_libraries, run_command, tune_allocator
-from sarco.config import DataOptions, FitOptions, NetworkOptions, RunOptions, build, parse
+from sarco.command import (
+    INTERRUPTED,
+    is_first_process,
+    quieten_libraries,
+    run_command,
+    say,
+    shared_run_id,
+    tune_allocator,
+)
+from sarco.config import (
+    AugmentOptions,
+    DataOptions,
+    FitOptions,
+    MixupOptions,
+    NetworkOptions,
+    PredictedOptions,
+    ResumeOptions,
+    RunOptions,
+)
+from sarco.flags import build, parse
 
 PROGRAM = "training.py"
+CONSUMERS = (
+    RunOptions, DataOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
+)  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, then trains; heavy imports wait until the flags are known to be right."""
-    typed = parse(argv, (RunOptions, DataOptions, FitOptions, NetworkOptions), PROGRAM, __doc__ or "")
-    train(build(RunOptions, typed), build(DataOptions, typed), build(FitOptions, typed), build(NetworkOptions, typed))
-
-
-def train(run_options: RunOptions, data: DataOptions, fit: FitOptions, network: NetworkOptions) -> None:
-    """One training, from the data folder to the best and the last checkpoint."""
+    typed = parse(argv, CONSUMERS, PROGRAM, __doc__ or "")
+    resume = build(ResumeOptions, typed)
+    if resume.ckpt_path_to_resume_from is None:
+        for consumer in CONSUMERS:
+            build(consumer, typed)
     tune_allocator()
-    print("starting ...", flush=True)
+    say("starting ...")
+    quieten_libraries()
+    if resume.ckpt_path_to_resume_from is None:
+        train_anew(typed)
+    else:
+        go_on(resume, typed)
+
+
+def train_anew(typed: Mapping[str, Any]) -> None:
+    """A new run."""
     import pytorch_lightning as pl
 
-    import tracking
     from model import SarcoModel
-    from sarco.device import choose_device
     from sarco.runs import RunDescription, RunStore, new_run_id, write_json
-    from sarco_datamodule import SarcoDataModule
-    from sarco_datamodule_3d import SarcoDataModule_3D
 
-    quieten_libraries()
-    device = choose_device(run_options.gpu, fit.precision)
-    print(device.note)
-    wandb_mode = tracking.choose_mode(run_options.wandb)
-    store = RunStore(run_options.dirpath)
-    run_id = run_options.run_id or new_run_id()
-    store.check_free(run_id)
-
-    datamodule = (SarcoDataModule_3D if data.channel_3d else SarcoDataModule)(data, run_options.dirpath / ".cache")
-    datamodule.setup()
-    print_data(datamodule)
-    if data.batch_size & (data.batch_size - 1):
-        print(f"hint: --batch_size={data.batch_size} is no power of 2; those are often faster")
-
-    pl.seed_everything(data.seed, workers=True, verbose=False)
+    options = build(RunOptions, {**typed, "run_id": typed.get("run_id") or shared_run_id(new_run_id)})
+    data = build(DataOptions, typed)
+    store = RunStore(options.dirpath)
+    if is_first_process():
+        store.check_free(options.run_id)
+    datamodule = read_data(data, options, build(AugmentOptions, typed), build(PredictedOptions, typed))
     description = RunDescription(
-        run_id=run_id,
-        wandb_project=run_options.wandb_project,
+        run=options,
         labels=datamodule.labels,
         data=data,
-        network=network,
-        fit=fit,
+        network=build(NetworkOptions, typed),
+        fit=build(FitOptions, typed),
+        augment=datamodule.augment,
+        mixup=build(MixupOptions, typed),
+        predicted=datamodule.predicted,
         weights="random",
         split=datamodule.describe_split(in_full=False),
     )
+    pl.seed_everything(data.seed, workers=True, verbose=False)
     model = SarcoModel(description)
     model.load_first_weights()
-    print(f"encoder: {network.backbone} with {model.description.weights} weights; decoder: {network.model_choice}")
-
-    run = store.create(run_id, run_options.wandb_project, data.channel_3d)
-    write_json(run.split_path, datamodule.describe_split(in_full=True))
-    logger = tracking.start_logger(wandb_mode, run.wandb_project, run_id, run.folder, run_id)
-    if logger:
-        logger.log_hyperparams(model.description.to_builtins())
-    trainer = make_trainer(device, fit, run, logger, model)
-    trainer.fit(model, datamodule=datamodule)
-    tracking.finish()
-    print_summary(trainer, run, run_options)
+    run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
+    if is_first_process():
+        write_json(run.split_path, datamodule.describe_split(in_full=True))
+    fit(model, datamodule, run, None)
 
 
-def make_trainer(device: Any, fit: FitOptions, run: Any, logger: Any, model: Any) -> Any:
-    """Lightning's Trainer with checkpoints, early stopping and overlays."""
-    import pytorch_lightning as pl
-    from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+def go_on(resume: ResumeOptions, typed: Mapping[str, Any]) -> None:
+    """An earlier run, after its last finished epoch."""
+    from model import SarcoModel
+    from sarco.errors import InputError
+    from sarco.resume import open_run
 
-    import tracking
-
-    checkpoint = ModelCheckpoint(
-        dirpath=run.folder,
-        filename="best",
-        monitor="val_ap",
-        mode="max",
-        save_last=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
-    callbacks: list[Any] = [checkpoint]
-    if fit.early_stopping:
-        callbacks.append(EarlyStopping(monitor="val_ap", mode="max", patience=fit.patience))
-    if logger:
-        callbacks += [LearningRateMonitor("epoch"), tracking.ValidationOverlays(model.description.labels)]
-    return pl.Trainer(
-        accelerator=device.accelerator,
-        devices=device.devices,
-        precision=device.precision,
-        max_epochs=fit.max_epochs,
-        logger=logger or False,
-        callbacks=callbacks,
-        deterministic="warn",
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_model_summary=False,
-    )
+    assert resume.ckpt_path_to_resume_from is not None
+    resumed = open_run(resume.ckpt_path_to_resume_from, typed)
+    stored = resumed.description
+    say(f"going on with run {stored.run.run_id} from {resumed.checkpoint}")
+    for change in resumed.changes:
+        say(f"changed: {change}")
+    datamodule = read_data(stored.data, stored.run, stored.augment, stored.predicted)
+    if datamodule.labels != stored.labels or datamodule.describe_split(in_full=False) != stored.split:
+        raise InputError(
+            f"{stored.data.data_dir}: labels or patients are not those that run {stored.run.run_id} began with; "
+            "give the same data as --data_dir, or start a new run"
+        )
+    fit(SarcoModel(stored), datamodule, resumed.run, resumed.checkpoint)
 
 
-def print_data(datamodule: Any) -> None:
-    """Says what the data folder held."""
+def read_data(data: DataOptions, options: RunOptions, augment: AugmentOptions, predicted: PredictedOptions) -> Any:
+    """The data module, set up, with what it found said."""
+    from sarco_datamodule import SarcoDataModule
+    from sarco_datamodule_3d import SarcoDataModule_3D
+
+    kind = SarcoDataModule_3D if data.channel_3d else SarcoDataModule
+    datamodule = kind(data, options.dirpath / ".cache", augment, predicted)
+    datamodule.setup()
     split, cache = datamodule.split, datamodule.cache
     names = ", ".join(f"{label_id} {name}" for label_id, name in datamodule.labels.names.items())
     how = "by patient" if split.by_patient else "of one patient, no independent test"
-    print(f"data: {len(split.train)} slices train, {len(split.val)} validate ({how}); labels: {names}")
-    print(f"prepared slices: {cache.size_mb:.0f} MB in {cache.folder}{' (found there)' if cache.reused else ''}")
+    say(f"data: {len(split.train)} slices train, {len(split.val)} validate ({how}); labels: {names}")
+    say(f"prepared slices: {cache.size_mb:.0f} MB in {cache.folder}{' (found there)' if cache.reused else ''}")
+    for note in datamodule.notes:
+        say(note)
+    if data.batch_size & (data.batch_size - 1):
+        say(f"hint: --batch_size={data.batch_size} is no power of 2; those are often faster")
+    return datamodule
 
 
-def print_summary(trainer: Any, run: Any, options: RunOptions) -> None:
+def fit(model: Any, datamodule: Any, run: Any, checkpoint: Any) -> None:
+    """Trains until the end of the run, and says how to go on from there."""
+    import callbacks
+    import tracking
+    from sarco.device import choose_device
+
+    description = model.description
+    device = choose_device(description.run.gpu, description.fit.precision, description.run.devices)
+    say(device.note)
+    network = description.network
+    say(f"encoder: {network.backbone}, {description.weights} weights; decoder: {network.model_choice}")
+    logger = None
+    if is_first_process():
+        mode = tracking.choose_mode(description.run.wandb)
+        logger = tracking.start_logger(mode, run.wandb_project, run.run_id, run.folder, run.run_id)
+    trainer = callbacks.make_trainer(description, run, device, logger)
+    interrupted = False
+    try:
+        trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        interrupted = True
+    if logger:
+        tracking.finish()
+    print_summary(trainer, run, interrupted)
+    if interrupted:
+        sys.exit(INTERRUPTED)
+
+
+def print_summary(trainer: Any, run: Any, interrupted: bool) -> None:
     """The last lines: run id, best score, folder, and what to try next."""
     best = trainer.checkpoint_callback.best_model_score
-    print(f"run id: {run.run_id}")
-    print(f"best validation average precision: {'none' if best is None else f'{float(best):.4f}'}")
-    print(f"checkpoints: {run.folder}")
-    print(f"next: python inference.py --infer_path=SERIES --run_id={run.run_id} --dirpath={options.dirpath}")
+    say(f"\nrun id: {run.run_id}")
+    if best is None:
+        say("no epoch was finished, so there is no checkpoint")
+        return
+    say(f"best validation average precision: {float(best):.4f}")
+    say(f"checkpoints: {run.folder}")
+    if interrupted:
+        say("interrupted; the checkpoints are those of the last finished epoch. To go on:")
+        say(f"python training.py --resume_training=yes --ckpt_path_to_resume_from={shlex.quote(str(run.folder))}")
+    else:
+        dirpath = shlex.quote(str(run.folder.parent))
+        say(f"next: python inference.py --infer_path=SERIES --run_id={run.run_id} --dirpath={dirpath}")
 
 
 if __name__ == "__main__":

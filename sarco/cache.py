@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import sarco
 from sarco.errors import InputError
 
-FORMAT = 1  # raise when what is stored changes its meaning
+FORMAT = 2  # raise when what is stored changes its meaning
 
 PreparedSlice = tuple[NDArray[np.int16], NDArray[np.uint8]]  # image (C, S, S) in HU, label map (S, S)
 
@@ -28,14 +28,14 @@ class SliceCache:
     Attributes:
         images: (N, C, S, S) int16 HU, memory-mapped.
         label_maps: (N, S, S) uint8 label ids, memory-mapped.
-        label_ids: the ids that occur, ascending, without background.
+        occurs: (N, 256) bool, which label ids each slice holds.
         folder: where it lies.
         reused: whether it was there already.
     """
 
     images: NDArray[np.int16]
     label_maps: NDArray[np.uint8]
-    label_ids: tuple[int, ...]
+    occurs: NDArray[np.bool_]
     folder: Path
     reused: bool
 
@@ -84,9 +84,10 @@ def open_cache(
     reused = folder.is_dir()
     if not reused:
         _check_space(root, n_slices, image_shape)
-        building = Path(tempfile.mkdtemp(dir=root, prefix=".building-"))
+        building = _make_building(root)
         try:
             _build(building, n_slices, image_shape, prepare())
+            building.chmod(0o755)
             os.rename(building, folder)
         except OSError:
             if not folder.is_dir():  # another process was faster otherwise
@@ -95,8 +96,7 @@ def open_cache(
             shutil.rmtree(building, ignore_errors=True)
     images = np.load(folder / "images.npy", mmap_mode="r")
     label_maps = np.load(folder / "label_maps.npy", mmap_mode="r")
-    ids = json.loads((folder / "label_ids.json").read_text(encoding="utf-8"))
-    return SliceCache(images, label_maps, tuple(ids), folder, reused)
+    return SliceCache(images, label_maps, np.load(folder / "occurs.npy"), folder, reused)
 
 
 def _check_space(root: Path, n_slices: int, image_shape: Sequence[int]) -> None:
@@ -114,18 +114,24 @@ def _check_space(root: Path, n_slices: int, image_shape: Sequence[int]) -> None:
         )
 
 
+def _make_building(root: Path) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(dir=root, prefix=".building-"))
+    except OSError as error:
+        raise InputError(f"{root}: cannot be written ({error.strerror}); choose another --dirpath") from None
+
+
 def _build(folder: Path, n_slices: int, image_shape: tuple[int, int, int], slices: Iterable[PreparedSlice]) -> None:
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.int16, (n_slices, *image_shape))
     label_maps = np.lib.format.open_memmap(folder / "label_maps.npy", "w+", np.uint8, (n_slices, *image_shape[1:]))
-    occurs = np.zeros(256, dtype=bool)
+    occurs = np.zeros((n_slices, 256), dtype=bool)
     count = 0
     for count, (image, label_map) in enumerate(slices, start=1):
         images[count - 1] = image
         label_maps[count - 1] = label_map
-        occurs[np.unique(label_map)] = True
+        occurs[count - 1, np.unique(label_map)] = True
     if count != n_slices:
         raise RuntimeError(f"{count} slices were prepared instead of {n_slices}")
     images.flush()
     label_maps.flush()
-    ids = [int(i) for i in np.flatnonzero(occurs) if i != 0]
-    (folder / "label_ids.json").write_text(json.dumps(ids), encoding="utf-8")
+    np.save(folder / "occurs.npy", occurs)

@@ -1,21 +1,22 @@
 """Pairs images with label maps and splits them by patient."""
 
+import contextlib
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.dicom import Series, SliceHeader, files_below, find_series, is_dicom, make_series, read_header
+from sarco.dicom import Series, SliceHeader, files_below, find_series, make_series, read_header
 from sarco.errors import InputError
-from sarco.labels import LabelTable, read_label_names
+from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.nifti import is_nifti, nifti_stem, read_label_map
 
 NO_NEIGHBOUR_BEYOND = 1.5  # steps: further away lies a gap, not the neighbour
-_NAMES_SHOWN = 5
+_NAMES_SHOWN = 20
 
 
 class DataWarning(UserWarning):
@@ -29,10 +30,12 @@ class Case:
     Attributes:
         label_path: NIfTI file, one plane or a volume.
         slices: the image's slices, in order of position.
+        predicted: whether a network drew it, not a person.
     """
 
     label_path: Path
     slices: tuple[SliceHeader, ...]
+    predicted: bool = False
 
     def read_label_maps(self) -> list[NDArray[np.uint8]]:
         """The label map of each slice on that slice's grid, (row, column) each.
@@ -114,7 +117,7 @@ def find_cases(data_dir: Path) -> Dataset:
         if stem in images and stem not in paired:
             cases.append(Case(label, (read_header(images[stem]),)))
             paired.add(stem)
-        elif stem.is_dir():
+        elif stem.is_dir() and stem not in case_folders:
             cases.append(Case(label, _only_series(stem, label).slices))
             case_folders.append(stem)
         else:
@@ -128,11 +131,20 @@ def find_cases(data_dir: Path) -> Dataset:
             f"folder CASE/ with its series ({len(files)} files seen)"
         )
     if lonely:
-        shown = ", ".join(lonely[:_NAMES_SHOWN]) + (", ..." if len(lonely) > _NAMES_SHOWN else "")
+        more = len(lonely) - _NAMES_SHOWN
+        shown = ", ".join(lonely[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
         warnings.warn(f"{len(lonely)} files have no partner and are not used for training: {shown}", DataWarning, 2)
     headers = [header for case in cases for header in case.slices]
-    headers += [read_header(image) for image in loose if is_dicom(image)]  # they can still be neighbours
-    return Dataset(_with_neighbours(cases, headers), read_label_names(data_dir / "labels.json"))
+    headers += _readable_headers(loose)  # they can still be neighbours
+    return Dataset(with_neighbours(cases, headers), read_label_names(data_dir / "labels.json"))
+
+
+def _readable_headers(images: Iterable[Path]) -> list[SliceHeader]:
+    headers = []
+    for image in images:
+        with contextlib.suppress(InputError):  # nobody asked for these files
+            headers.append(read_header(image))
+    return headers
 
 
 def _only_series(folder: Path, label: Path) -> Series:
@@ -143,7 +155,13 @@ def _only_series(folder: Path, label: Path) -> Series:
     return found.series[0]
 
 
-def _with_neighbours(cases: Sequence[Case], headers: Sequence[SliceHeader]) -> tuple[LabelledSlice, ...]:
+def with_neighbours(cases: Sequence[Case], headers: Sequence[SliceHeader]) -> tuple[LabelledSlice, ...]:
+    """Every slice of the cases, with its neighbours.
+
+    Args:
+        cases: images with label maps.
+        headers: all slices at hand, those of the cases among them; any of them can be a neighbour.
+    """
     by_series: dict[str, list[SliceHeader]] = defaultdict(list)
     for header in headers:
         by_series[header.series_uid].append(header)
@@ -247,7 +265,8 @@ def make_label_table(ids: Sequence[int], names: dict[int, str], data_dir: Path) 
     Raises:
         InputError: all label maps are empty.
     """
-    if not any(ids):
+    ids = [label_id for label_id in ids if label_id not in (BACKGROUND_ID, IGNORE_ID)]
+    if not ids:
         raise InputError(
             f"{data_dir}: every label map is empty (all 0), so there is nothing to learn; check the labels"
         )

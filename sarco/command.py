@@ -40,6 +40,22 @@ def _one_line(error: SarcoError) -> str:
     return f"{text} (-h lists the flags)" if isinstance(error, OptionError) and "-h" not in text else text
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that speaks and writes, where several train together."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
+
+
+def shared_run_id(make: Callable[[], str]) -> str:
+    """A fresh run id, the same for the processes that this one starts."""
+    return os.environ.setdefault("SARCO_RUN_ID", make())
+
+
+def say(text: str) -> None:
+    """Prints a line, in the first process only."""
+    if is_first_process():
+        print(text, flush=True)
+
+
 def tune_allocator() -> None:
     """Keeps glibc from giving big blocks back to the system at once, which halves the time of a step on a CPU.
 

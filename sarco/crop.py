@@ -72,7 +72,7 @@ class CropGrid:
     def restore_label_map(self, label_map: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Takes the nearest value on the crop for each pixel of the slice; 0 outside the crop."""
         start, scale = self._inverse()
-        return self._take_nearest(label_map, start, scale, shape)
+        return self._take_nearest(label_map, start, scale, shape, ties_go_up=False)
 
     def _inverse(self) -> tuple[tuple[float, float], tuple[float, float]]:
         start = (-self.start[0] / self.scale[0], -self.start[1] / self.scale[1])
@@ -99,13 +99,19 @@ class CropGrid:
 
     @staticmethod
     def _take_nearest(
-        source: NDArray[np.uint8], start: tuple[float, float], scale: tuple[float, float], shape: tuple[int, int]
+        source: NDArray[np.uint8],
+        start: tuple[float, float],
+        scale: tuple[float, float],
+        shape: tuple[int, int],
+        ties_go_up: bool = True,
     ) -> NDArray[np.uint8]:
         # OpenCV's nearest neighbour rounds in fixed point and misses 0.2 % of the pixels; this is exact.
+        # Half-way between two pixels, the way back has to round against the way there: both up would shift by one.
         picked = []
         inside = []
         for axis in range(2):
-            nearest = np.floor(start[axis] + scale[axis] * np.arange(shape[axis]) + 0.5).astype(np.int64)
+            place = start[axis] + scale[axis] * np.arange(shape[axis])
+            nearest = (np.floor(place + 0.5) if ties_go_up else np.ceil(place - 0.5)).astype(np.int64)
             inside.append((nearest >= 0) & (nearest < source.shape[axis]))
             picked.append(nearest.clip(0, source.shape[axis] - 1))
         taken = source[np.ix_(picked[0], picked[1])]

@@ -23,28 +23,37 @@ class Device:
     note: str
 
 
-def choose_device(gpu: int, precision: str) -> Device:
+def choose_device(gpu: int, precision: str, processes: int = 1) -> Device:
     """The GPU that was asked for, or the CPU where there is none.
 
     Args:
         gpu: number of the GPU, -1 for the CPU.
         precision: ``auto``, ``32``, ``bf16`` or ``16``.
+        processes: how many GPUs, from this one on, or CPU processes work together.
 
     Raises:
         OptionError: there are GPUs but not this one, or the device cannot compute at this precision.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu >= 0 and count:
-        if gpu >= count:
-            raise OptionError(f"--gpu={gpu}: this machine has {count} GPU(s), numbered from 0")
+        if gpu + processes > count:
+            raise OptionError(f"--gpu={gpu}: {processes} GPU(s) from here on are asked for, this machine has {count}")
         bf16 = torch.cuda.is_bf16_supported()
         chosen = {"auto": "bf16-mixed" if bf16 else "16-mixed", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
         name = torch.cuda.get_device_name(gpu)
-        return Device("gpu", [gpu], chosen[precision], f"device: GPU {gpu} ({name}), precision {chosen[precision]}")
+        return Device(
+            "gpu",
+            list(range(gpu, gpu + processes)),
+            chosen[precision],
+            f"device: GPU {gpu} ({name}), precision {chosen[precision]}",
+        )
     if precision == "16":
         raise OptionError("--precision=16: half precision needs a GPU; give auto, 32 or bf16")
     chosen_cpu = "bf16-mixed" if precision == "bf16" else "32-true"
     reason = "as asked" if gpu < 0 else "there is no GPU here"
     return Device(
-        "cpu", 1, chosen_cpu, f"device: CPU ({reason}), {torch.get_num_threads()} threads, precision {chosen_cpu}"
+        "cpu",
+        processes,
+        chosen_cpu,
+        f"device: CPU ({reason}), {torch.get_num_threads()} threads, precision {chosen_cpu}",
     )

@@ -1,12 +1,24 @@
-"""Dice, IoU, accuracy and average precision of label maps. Counts first, scores once from the sums."""
+"""Dice, IoU, accuracy and average precision of label maps. Counts first, scores once from the sums.
 
+``python -m sarco.metrics TRUTH PREDICTION`` prints the Dice of two label maps, wherever their axes point.
+"""
+
+import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from sarco.command import run_command
+from sarco.errors import GeometryError
+from sarco.nifti import read_label_map
+
+PROGRAM = "python -m sarco.metrics"
 
 N_BINS = 200  # of probability, for average precision
 
@@ -19,7 +31,7 @@ def dice(truth: NDArray[Any], prediction: NDArray[Any]) -> float:
     """
     overlap = np.count_nonzero(truth & prediction)
     total = np.count_nonzero(truth) + np.count_nonzero(prediction)
-    return 1.0 if total == 0 else 2 * overlap / total
+    return 1.0 if total == 0 else float(2 * overlap / total)
 
 
 def average_precision(positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
@@ -40,67 +52,164 @@ def average_precision(positives: torch.Tensor, negatives: torch.Tensor) -> torch
     return (precision * rise).sum(-1)
 
 
+class SumMetric(Metric):
+    """A vector that adds up over batches and processes."""
+
+    full_state_update = False
+    total: torch.Tensor
+
+    def __init__(self, size: int) -> None:
+        """Starts at zero."""
+        super().__init__()
+        self.add_state("total", torch.zeros(size, dtype=torch.double), dist_reduce_fx="sum")
+
+    def update(self, values: torch.Tensor) -> None:
+        """Adds (size,) values."""
+        self.total += values.double()
+
+    def compute(self) -> torch.Tensor:
+        """(size,) the sum."""
+        return self.total
+
+
 class SegmentationScores(Metric):
     """Scores of a whole epoch, from counts that add up over batches and processes.
 
-    `compute` gives, over labels that occur in the truth: ``dice``, ``iou``, ``ap`` (means over labels), ``accuracy``
-    (over all pixels) and ``dice_per_label``.
+    Pixels with a negative target count nowhere.
     """
 
     full_state_update = False
     confusion: torch.Tensor
-    positives: torch.Tensor
-    negatives: torch.Tensor
+    histograms: torch.Tensor
+    area_error: torch.Tensor
+    slices: list[torch.Tensor]
 
-    def __init__(self, n_channels: int) -> None:
+    def __init__(self, n_channels: int, keep_slices: bool = False) -> None:
         """Starts at zero.
 
         Args:
             n_channels: background and one a label.
+            keep_slices: whether `per_slice` is wanted.
         """
         super().__init__()
         self.n_channels = n_channels
-        zeros = torch.zeros(n_channels, n_channels, dtype=torch.long)
-        self.add_state("confusion", zeros, dist_reduce_fx="sum")
-        for name in ("positives", "negatives"):
-            self.add_state(name, torch.zeros(n_channels - 1, N_BINS, dtype=torch.long), dist_reduce_fx="sum")
+        self.keep_slices = keep_slices
+        self.add_state("confusion", torch.zeros(n_channels, n_channels, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("histograms", torch.zeros(n_channels - 1, 2, N_BINS, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("area_error", torch.zeros(2, dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("slices", [], dist_reduce_fx="cat")
 
-    def update(self, probability: torch.Tensor, target: torch.Tensor) -> None:
+    def update(self, probability: torch.Tensor, target: torch.Tensor, index: torch.Tensor) -> None:
         """Adds a batch.
 
         Args:
             probability: (B, K, R, C), sums to 1 over K.
-            target: (B, R, C) channel numbers.
+            target: (B, R, C) channel numbers, negative where nobody looked.
+            index: (B,) which slice each sample is.
         """
-        k = self.n_channels
-        target = target.long()
-        flat = target.flatten() * k + probability.argmax(1).flatten()
-        self.confusion += torch.bincount(flat, minlength=k * k).reshape(k, k)
+        k, n = self.n_channels, len(target)
+        ignored = target < 0
+        cell = torch.where(ignored, k * k, target * k + probability.argmax(1))  # (B, R, C)
+        cell = cell + torch.arange(n, device=cell.device)[:, None, None] * (k * k + 1)
+        counts = torch.bincount(cell.flatten(), minlength=n * (k * k + 1)).reshape(n, k * k + 1)
+        confusion = counts[:, :-1].reshape(n, k, k)
+        self.confusion += confusion.sum(0)
+        truth, predicted = confusion.sum(2)[:, 1:].sum(1), confusion.sum(1)[:, 1:].sum(1)  # (B,) pixels of any label
+        relative = (predicted - truth).abs() / truth.clamp(min=1)
+        self.area_error += torch.stack([(relative * (truth > 0)).sum(), (truth > 0).sum()]).double()
+        if self.keep_slices:
+            looked_at = confusion.sum((1, 2)) > 0
+            self.slices.append(torch.cat([index[:, None], confusion.flatten(1)], dim=1)[looked_at])
         bins = (probability * N_BINS).long().clamp_(max=N_BINS - 1)
         for channel in range(1, k):
-            belongs = (target == channel).long()
-            counts = torch.bincount((bins[:, channel] + belongs * N_BINS).flatten(), minlength=2 * N_BINS)
-            self.negatives[channel - 1] += counts[:N_BINS]
-            self.positives[channel - 1] += counts[N_BINS:]
+            place = torch.where(ignored, 2 * N_BINS, bins[:, channel] + (target == channel).long() * N_BINS)
+            found = torch.bincount(place.flatten(), minlength=2 * N_BINS + 1)[:-1]
+            self.histograms[channel - 1] += found.reshape(2, N_BINS)
 
     def compute(self) -> dict[str, torch.Tensor]:
-        """The scores; means over labels leave out labels that the truth does not hold."""
+        """The scores of all that was added.
+
+        Returns:
+            ``dice``, ``iou`` and ``ap`` (means over labels that the truth holds), ``accuracy`` (over all pixels),
+            ``area_error`` (mean over slices with muscle of |predicted - true area| / true area) and
+            ``dice_per_label`` (NaN where the truth does not hold the label).
+        """
         hits = self.confusion.diagonal().double()
         truth, predicted = self.confusion.sum(1), self.confusion.sum(0)
         per_label = (2 * hits / (truth + predicted))[1:]
         iou = (hits / (truth + predicted - hits))[1:]
         occurs = truth[1:] > 0
-        precision = average_precision(self.positives, self.negatives)
+        precision = average_precision(self.histograms[:, 1], self.histograms[:, 0])
         nothing = torch.zeros((), dtype=torch.double, device=hits.device)
+        self.synced_per_slice = self.per_slice()  # here, because only here the states of all processes are together
         return {
             "dice": per_label[occurs].mean() if occurs.any() else nothing,
             "iou": iou[occurs].mean() if occurs.any() else nothing,
             "ap": precision[occurs].mean() if occurs.any() else nothing,
             "accuracy": hits.sum() / self.confusion.sum().clamp(min=1),
+            "area_error": self.area_error[0] / self.area_error[1].clamp(min=1),
             "dice_per_label": torch.where(occurs, per_label, torch.nan),
         }
+
+    def per_slice(self) -> dict[int, torch.Tensor]:
+        """The confusion matrix (K, K), truth by prediction, of each slice that was added; across processes, all."""
+        k = self.n_channels
+        # A list of batches here, one tensor while the states of several processes are together.
+        rows = dim_zero_cat(self.slices) if len(self.slices) else torch.zeros(0, 1 + k * k, dtype=torch.long)
+        return {int(row[0]): row[1:].reshape(k, k) for row in rows.cpu()}
+
+
+def dice_of_confusion(confusion: torch.Tensor) -> float:
+    """Mean Dice over the labels that truth or prediction hold; 1 where neither holds any.
+
+    Args:
+        confusion: (K, K) pixels, truth by prediction.
+    """
+    hits = confusion.diagonal().double()[1:]
+    total = (confusion.sum(1) + confusion.sum(0))[1:]
+    occurs = total > 0
+    return float((2 * hits / total)[occurs].mean()) if occurs.any() else 1.0
 
 
 def dice_per_label(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], ids: Sequence[int]) -> dict[int, float]:
     """Dice of each label of two label maps of one shape."""
     return {label_id: dice(truth == label_id, prediction == label_id) for label_id in ids}
+
+
+def compare_label_maps(truth_path: Path, prediction_path: Path) -> dict[int, float]:
+    """Dice of each label that either of two label maps holds, compared in the world, not by index.
+
+    Raises:
+        InputError: a file cannot be read.
+        GeometryError: the grids do not coincide; names both files.
+    """
+    truth, prediction = read_label_map(truth_path), read_label_map(prediction_path)
+    if truth.affine_lps is None:
+        raise GeometryError(f"{truth_path}: has no usable affine, so nothing can be laid over it; export it again")
+    if truth.ids.size != prediction.ids.size:  # planes of the prediction beyond the truth would count for nothing
+        shapes = [" x ".join(map(str, one.ids.shape)) for one in (truth, prediction)]
+        raise GeometryError(
+            f"{truth_path} has {shapes[0]} voxels, {prediction_path} {shapes[1]}; compare like with like"
+        )
+    planes = []
+    for plane in range(truth.ids.shape[2]):
+        affine = truth.affine_lps.copy()
+        affine[:3, 3] += plane * affine[:3, 2]
+        planes.append(prediction.on_slice(affine, (truth.ids.shape[0], truth.ids.shape[1]), truth_path))
+    moved = np.stack(planes, axis=2)
+    ids = [int(i) for i in np.union1d(np.unique(truth.ids), np.unique(moved)) if i != 0]
+    return dice_per_label(truth.ids, moved, ids)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints the Dice of each label."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Dice of two label maps.", allow_abbrev=False)
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="NIfTI label map")
+    parser.add_argument("prediction", metavar="PREDICTION", type=Path, help="NIfTI label map")
+    typed = parser.parse_args(argv)
+    for label_id, score in compare_label_maps(typed.truth, typed.prediction).items():
+        print(f"label {label_id}: Dice {score:.4f}")
+
+
+if __name__ == "__main__":
+    run_command(main, PROGRAM)

@@ -71,6 +71,9 @@ def draw_tile(
         large = cv2.resize(mask * 255, size, interpolation=cv2.INTER_LINEAR) > 127
         contours, _ = cv2.findContours(large.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, labels.colour_rgb(label_id), 1, cv2.LINE_AA)
+        for (column, row), *others in (contour[:, 0] for contour in contours):
+            if not others:  # OpenCV draws nothing where a contour is a single point
+                picture[row, column] = labels.colour_rgb(label_id)
     tile = np.zeros((TILE_PIXELS, TILE_PIXELS, 3), dtype=np.uint8)
     top, left = (TILE_PIXELS - size[1]) // 2, (TILE_PIXELS - size[0]) // 2
     tile[top : top + size[1], left : left + size[0]] = picture

@@ -24,8 +24,8 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_ui
 
 from sarco import phantom_anatomy as anatomy
 from sarco.command import run_command
-from sarco.config import NO, YES
 from sarco.errors import InputError, OptionError
+from sarco.flags import NO, YES
 from sarco.nifti import write_label_map
 from sarco.phantom_paint import add_scanner, body_from_world, paint_slice
 

@@ -5,7 +5,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +44,13 @@ class Provenance:
     @classmethod
     def of(cls, run_id: str, wandb_project: str, checkpoint: Path) -> "Provenance":
         """With the hash of the file."""
-        with open(checkpoint, "rb") as file:
-            return cls(run_id, wandb_project, checkpoint, hashlib.file_digest(file, "sha256").hexdigest())
+        return cls(run_id, wandb_project, checkpoint, hash_file(checkpoint, hashlib.sha256))
+
+
+def hash_file(path: Path, algorithm: Callable[[], Any]) -> str:
+    """The hash of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool) -> Path:
@@ -98,10 +104,14 @@ def name_series(series: Sequence[Series], root: Path) -> list[str]:
         folder = one.slices[0].path.parent
         inside = folder.relative_to(root) if folder.is_relative_to(root) else Path(folder.name)
         names.append(_safe_name("_".join(inside.parts) or root.resolve().name))
+    shared = Counter(names)
     for place, one in enumerate(series):
-        if names.count(names[place]) > 1:
+        if shared[names[place]] > 1:
             number = "" if one.slices[0].number is None else f"_series{one.slices[0].number}"
             names[place] += f"{number}_{_safe_name(one.uid[-12:])}"
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            names[place] += f"_{place}"
     return names
 
 
@@ -151,6 +161,7 @@ def write_results(
                 "slice_index": plane,
                 "file": str(header.path.resolve()),
                 "sop_uid": header.sop_uid,
+                "blake2b": hash_file(header.path, hashlib.blake2b),
                 "confidence": round(confidence[plane], 6),
             }
             for header, plane in zip(series.slices, series.plane_index, strict=True)

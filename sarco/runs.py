@@ -14,8 +14,17 @@ from typing import Any
 import torch
 
 import sarco
-from sarco.config import DataOptions, FitOptions, NetworkOptions, build, to_builtins
+from sarco.config import (
+    AugmentOptions,
+    DataOptions,
+    FitOptions,
+    MixupOptions,
+    NetworkOptions,
+    PredictedOptions,
+    RunOptions,
+)
 from sarco.errors import CheckpointError, OptionError, SarcoError
+from sarco.flags import build, to_builtins
 from sarco.labels import LabelTable
 
 CHOICES = ("best", "last")
@@ -27,20 +36,22 @@ class RunDescription:
     """All that a checkpoint says of its run besides the weights; enough to predict without any flag.
 
     Attributes:
-        run_id, wandb_project: the run's name.
+        run: its name, and where it ran.
         labels: what each channel of the network means.
-        data, network, fit: the options it was trained with.
+        data, network, fit, augment, mixup, predicted: the options it was trained with.
         weights: where the encoder's first weights came from.
         split: who trained and who validated (see `SarcoDataModule.describe_split`).
         version: of sarco.
     """
 
-    run_id: str
-    wandb_project: str
+    run: RunOptions
     labels: LabelTable
     data: DataOptions
     network: NetworkOptions
     fit: FitOptions
+    augment: AugmentOptions
+    mixup: MixupOptions
+    predicted: PredictedOptions
     weights: str
     split: Mapping[str, Any]
     version: str = sarco.__version__
@@ -48,12 +59,14 @@ class RunDescription:
     def to_builtins(self) -> dict[str, Any]:
         """Plain str, int, float, bool, list and dict, as a checkpoint may hold them."""
         return {
-            "run_id": self.run_id,
-            "wandb_project": self.wandb_project,
+            "run": to_builtins(self.run),
             "labels": self.labels.to_builtins(),
             "data": to_builtins(self.data),
             "network": to_builtins(self.network),
             "fit": to_builtins(self.fit),
+            "augment": to_builtins(self.augment),
+            "mixup": to_builtins(self.mixup),
+            "predicted": to_builtins(self.predicted),
             "weights": self.weights,
             "split": dict(self.split),
             "version": self.version,
@@ -65,13 +78,17 @@ class RunDescription:
         data = {**stored["data"], "data_dir": Path(stored["data"]["data_dir"])}
         # The file that the first weights came from need not exist any more: the checkpoint holds the weights.
         network = {**stored["network"], "pretrained": "no"}
+        paths = tuple(Path(path) for path in stored["predicted"]["path_to_prediction"])
+        predicted = {**stored["predicted"], "path_to_prediction": paths}
         return cls(
-            run_id=stored["run_id"],
-            wandb_project=stored["wandb_project"],
+            run=build(RunOptions, {}, {**stored["run"], "dirpath": Path(stored["run"]["dirpath"])}),
             labels=LabelTable.from_builtins(stored["labels"]),
             data=build(DataOptions, {}, data),
             network=build(NetworkOptions, {}, network),
             fit=build(FitOptions, {}, stored["fit"]),
+            augment=build(AugmentOptions, {}, stored["augment"]),
+            mixup=build(MixupOptions, {}, stored["mixup"]),
+            predicted=build(PredictedOptions, {}, predicted),
             weights=stored["weights"],
             split=stored["split"],
             version=stored["version"],
@@ -85,12 +102,14 @@ class Run:
     Attributes:
         folder: holds ``best.ckpt`` and ``last.ckpt``.
         run_id, wandb_project, channel_3d: as the folder's name says them.
+        recorded: whether they come from its record; otherwise they are a guess from the name.
     """
 
     folder: Path
     run_id: str
     wandb_project: str
     channel_3d: bool
+    recorded: bool = True
 
     def checkpoint_path(self, choice: str) -> Path:
         """Where the ``best`` or the ``last`` checkpoint lies."""
@@ -126,21 +145,29 @@ class RunStore:
         """Looks at ``dirpath``, which need not exist yet."""
         self.dirpath = dirpath
 
-    def create(self, run_id: str, wandb_project: str, channel_3d: bool) -> Run:
+    def create(self, run_id: str, wandb_project: str, channel_3d: bool, shared: bool = False) -> Run:
         """Makes the folder of a new run.
+
+        Args:
+            run_id: the run's name.
+            wandb_project: the second part of the folder's name.
+            channel_3d: whether the folder's name ends in ``_3d``.
+            shared: whether another process of the same run makes the folder.
 
         Raises:
             OptionError: the id is taken, or the folder cannot be made.
         """
-        self.check_free(run_id)
         folder = self.dirpath / f"{run_id}_{wandb_project}{'_3d' if channel_3d else ''}"
+        run = Run(folder, run_id, wandb_project, channel_3d)
+        if shared:
+            return run
+        self.check_free(run_id)
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             raise OptionError(f"--run_id={run_id}: {folder} exists already; choose another id") from None
         except OSError as error:
             raise OptionError(f"--dirpath: {folder} cannot be made ({error.strerror}); choose another folder") from None
-        run = Run(folder, run_id, wandb_project, channel_3d)
         record = {"run_id": run_id, "wandb_project": wandb_project, "channel_3d": channel_3d}
         write_json(folder / _RECORD, record)
         return run
@@ -155,7 +182,7 @@ class RunStore:
         """Every run in the folder, by name."""
         if not self.dirpath.is_dir():
             return []
-        found = (self._read_record(folder) for folder in sorted(self.dirpath.iterdir()) if folder.is_dir())
+        found = (read_run(folder) for folder in sorted(self.dirpath.iterdir()) if folder.is_dir())
         return [run for run in found if run]
 
     def find(self, run_id: str, wandb_project: str | None = None) -> Run:
@@ -169,7 +196,7 @@ class RunStore:
             CheckpointError: no such run (lists the known ones), or several.
         """
         runs = self.runs()
-        matching = [r for r in runs if r.run_id == run_id and wandb_project in (None, r.wandb_project)]
+        matching = [run for run in runs if _matches(run, run_id, wandb_project)]
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -193,17 +220,25 @@ class RunStore:
             raise CheckpointError(f"{path}: run {run_id} has no {choice} checkpoint; let it finish an epoch first")
         return path
 
-    @staticmethod
-    def _read_record(folder: Path) -> Run | None:
-        try:
-            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-            return Run(folder, str(record["run_id"]), str(record["wandb_project"]), bool(record["channel_3d"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        if not any((folder / f"{choice}.ckpt").is_file() for choice in CHOICES):
-            return None
-        run_id, _, project = folder.name.partition("_")  # a folder that was copied without its record
-        return Run(folder, run_id, project.removesuffix("_3d"), project.endswith("_3d"))
+
+def read_run(folder: Path) -> Run | None:
+    """The run that a folder belongs to, by its record or else by its name; None where it is no run's folder."""
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        return Run(folder, str(record["run_id"]), str(record["wandb_project"]), bool(record["channel_3d"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    if not any((folder / f"{choice}.ckpt").is_file() for choice in CHOICES):
+        return None
+    run_id, _, project = folder.name.partition("_")  # a folder that was copied without its record
+    return Run(folder, run_id, project.removesuffix("_3d"), project.endswith("_3d"), recorded=False)
+
+
+def _matches(run: Run, run_id: str, wandb_project: str | None) -> bool:
+    if run.recorded:
+        return run.run_id == run_id and wandb_project in (None, run.wandb_project)
+    name = run.folder.name.removesuffix("_3d")  # run ids and projects may hold "_" themselves
+    return name.startswith(f"{run_id}_") and (wandb_project is None or name == f"{run_id}_{wandb_project}")
 
 
 def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:

@@ -73,6 +73,12 @@ def test_a_body_cut_by_the_field_of_view_stays_whole() -> None:
         assert gaps.max() <= MARGIN_MM + SLACK_MM
 
 
+def test_a_field_of_view_inside_the_body_is_all_body() -> None:
+    """Catches corners and edges that are worn off because nothing is known beyond the image."""
+    mask, _, _ = find_body_mask(np.full((60, 40), TISSUE), (2.5, 2.5))
+    assert mask.all()
+
+
 def test_both_legs_are_in_the_box() -> None:
     """Catches the largest part alone: the second leg would be lost."""
     shape, spacing = (200, 300), (1.5, 1.5)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -123,6 +123,7 @@ def test_labels_are_put_back_from_the_pixel_they_lie_in(size: int) -> None:
 
 
 @given(box=boxes, spacing=spacings, seed=st.integers(0, 100))
+@example(box=Box(0, 0, 3, 3), spacing=(1.0, 0.5), seed=0)  # pixels of the crop lie half-way between the slice's
 @settings(max_examples=40, deadline=None)
 def test_labels_survive_a_crop_that_is_at_least_as_fine(box: Box, spacing: tuple[float, float], seed: int) -> None:
     """Catches a way back that is not the inverse of the way there, voxel by voxel."""
@@ -175,12 +176,12 @@ def test_a_slope_stays_a_slope(size: int, spacing: tuple[float, float]) -> None:
     np.testing.assert_allclose(grid.crop_image(hu), expected, atol=0.02)
 
 
-def test_a_coarse_crop_keeps_the_mean() -> None:
-    """Catches a coarse crop that takes every n-th pixel and lets the rest fall through."""
-    hu = np.zeros((128, 128), np.float32)
-    hu[::2] = 100
-    cropped = CropGrid.around(Box(0, 0, 128, 128), (1.0, 1.0), 32).crop_image(hu)
-    np.testing.assert_allclose(cropped[2:-2, 2:-2], 50, atol=2)
+def test_every_pixel_counts_in_a_coarse_crop() -> None:
+    """Catches a coarse crop that takes every n-th pixel and lets the rest fall through: noise would stay noise."""
+    hu = np.random.default_rng(5).normal(40, 100, (128, 128)).astype(np.float32)
+    cropped = CropGrid.around(Box(0, 0, 128, 128), (1.0, 1.0), 30).crop_image(hu)[2:-2, 2:-2]
+    assert cropped.mean() == pytest.approx(40, abs=5)
+    assert cropped.std() < 0.2 * 100
 
 
 @pytest.mark.parametrize("size", [20, 64, 150])

@@ -1,0 +1,174 @@
+"""What happens around an epoch: checkpoints that survive a power cut, early stopping, and the run's own record."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import WandbLogger
+
+from sarco.device import Device
+from sarco.runs import Run, RunDescription
+from tracking import ValidationOverlays
+
+MONITORED = "val_ap"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, so that a kill at any moment leaves a whole one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Writes, forces to disk, renames."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        with open(partial, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+
+
+class BestAndLast(ModelCheckpoint):
+    """``best.ckpt`` by validation average precision and ``last.ckpt``, at the end of each epoch."""
+
+    def __init__(self, run: Run) -> None:
+        """Checkpoints go to the run's folder."""
+        super().__init__(
+            dirpath=run.folder,
+            filename="best",
+            monitor=MONITORED,
+            mode="max",
+            save_last=True,
+            save_on_train_epoch_end=True,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where the checkpoint was, also where the run's folder was moved since."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+
+class PatientEarlyStopping(EarlyStopping):
+    """Stops where the best validation average precision has not been beaten for ``patience`` epochs."""
+
+    def __init__(self, patience: int) -> None:
+        """Waits for so many epochs."""
+        super().__init__(monitor=MONITORED, mode="max", patience=patience)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting; the patience is the one asked for now."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+
+class RunRecord(pl.Callback):
+    """Keeps ``metrics.csv`` and ``curves.png`` in the run's folder, so that a run can be judged without W&B."""
+
+    def __init__(self, run: Run) -> None:
+        """Files go to the run's folder."""
+        self.csv_path = run.folder / "metrics.csv"
+        self.png_path = run.folder / "curves.png"
+        self.rows: list[dict[str, str]] = []
+        self.learning_rate = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps what an earlier part of the run wrote, up to where it goes on."""
+        if self.csv_path.is_file():
+            with open(self.csv_path, newline="", encoding="utf-8") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Notes the learning rate; at the end of the epoch the scheduler has moved on already."""
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        pl_module.log("learning_rate", self.learning_rate, rank_zero_only=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Adds a line."""
+        if not trainer.is_global_zero:
+            return
+        figures = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
+        figures.pop("learning_rate", None)
+        self.rows.append({"epoch": str(trainer.current_epoch), "learning_rate": f"{self.learning_rate:.6g}", **figures})
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        partial = self.csv_path.with_name(".metrics.csv.partial")
+        with open(partial, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(partial, self.csv_path)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the curves."""
+        if trainer.is_global_zero and self.rows:
+            draw_curves(self.rows, self.png_path)
+
+
+def make_trainer(description: RunDescription, run: Run, device: Device, logger: WandbLogger | None) -> pl.Trainer:
+    """Lightning's Trainer with checkpoints, early stopping, the run's record and, with W&B, overlays.
+
+    Args:
+        description: options of the run.
+        run: its folder.
+        device: where it trains.
+        logger: W&B, or None.
+    """
+    fit, options = description.fit, description.run
+    callbacks: list[pl.Callback] = [BestAndLast(run), RunRecord(run), TQDMProgressBar()]
+    if fit.early_stopping:
+        callbacks.append(PatientEarlyStopping(fit.patience))
+    if logger:
+        callbacks.append(ValidationOverlays(description.labels))
+    return pl.Trainer(
+        accelerator=device.accelerator,
+        devices=device.devices,
+        num_nodes=options.num_nodes,
+        strategy="ddp" if options.devices * options.num_nodes > 1 else "auto",
+        precision=device.precision,
+        max_epochs=fit.max_epochs,
+        logger=logger or False,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        deterministic="warn",
+        use_distributed_sampler=False,  # our samplers know about processes, and count no slice twice
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_model_summary=False,
+    )
+
+
+def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
+    """Draws loss, scores and learning rate over the epochs.
+
+    Args:
+        rows: of ``metrics.csv``.
+        path: the picture.
+    """
+    from matplotlib.figure import Figure  # half a second to import, needed once a run
+
+    panels = (
+        ("loss", ("train_loss", "val_loss")),
+        ("average precision and Dice", ("train_ap", "val_ap", "train_dice", "val_dice")),
+        ("muscle area error", ("train_area_error", "val_area_error")),
+        ("learning rate", ("learning_rate",)),
+    )
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for name in names:
+            points = [(int(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=80)

@@ -1,0 +1,48 @@
+"""The loss: Dice of the labels plus cross-entropy, from sums that add up over pixels, batches and processes."""
+
+import torch
+from torch import nn
+
+SMOOTH = 1e-5
+
+
+class SegmentationLoss(nn.Module):
+    """1 - mean soft Dice of the labels over the batch, plus mean cross-entropy over pixels.
+
+    The same as MONAI's ``DiceCELoss(softmax=True, include_background=False, batch=True)``, with weights: pixels that
+    nobody looked at count nothing, samples that a network labelled count less.
+    """
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch.
+
+        Args:
+            logits: (B, K, R, C).
+            target: (B, K, R, C) share of each channel in each pixel.
+            weight: (B, 1, R, C) or (B, 1, 1, 1) of each pixel.
+        """
+        return self.from_sums(self.sums(logits, target, weight))
+
+    @staticmethod
+    def sums(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """What the loss is made of, to be added up.
+
+        Returns:
+            (2 K,) overlap of each label (K - 1, without background), total of prediction and truth of each, then
+            cross-entropy and weight over all pixels.
+        """
+        log_probability = torch.log_softmax(logits.float(), dim=1)
+        weight = weight.expand(-1, 1, *logits.shape[2:])
+        entropy = -(log_probability * target * weight).sum()
+        probability = log_probability[:, 1:].exp()
+        overlap = (probability * target[:, 1:] * weight).sum((0, 2, 3))
+        total = ((probability + target[:, 1:]) * weight).sum((0, 2, 3))
+        return torch.cat([overlap, total, entropy[None], weight.sum()[None]])
+
+    @staticmethod
+    def from_sums(sums: torch.Tensor) -> torch.Tensor:
+        """The loss from sums over whatever it is the loss of."""
+        n_labels = (len(sums) - 2) // 2
+        overlap, total = sums[:n_labels], sums[n_labels : 2 * n_labels]
+        dice = (2 * overlap + SMOOTH) / (total + SMOOTH)
+        return 1 - dice.mean() + sums[-2] / sums[-1].clamp(min=1e-8)

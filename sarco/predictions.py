@@ -1,0 +1,141 @@
+"""Predictions of an earlier run as further labels (self-distillation): which slices may be learnt from."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sarco.cases import Case, LabelledSlice, with_neighbours
+from sarco.config import PredictedOptions
+from sarco.dicom import SliceHeader, files_below, is_dicom, read_header
+from sarco.errors import InputError
+from sarco.results import LABEL_MAP, PREDICTION, hash_file
+
+
+@dataclass(frozen=True)
+class FoundPredictions:
+    """Predicted slices and what became of the others.
+
+    Attributes:
+        slices: to learn from.
+        unsure: slices left out because their confidence was too low.
+        labelled: slices left out because a person labelled them.
+    """
+
+    slices: tuple[LabelledSlice, ...]
+    unsure: int
+    labelled: int
+
+
+def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[LabelledSlice]) -> FoundPredictions:
+    """Finds the source slices of predictions, and keeps those that are sure enough and that nobody labelled.
+
+    A source is looked for where it was when it was predicted, then by SOPInstanceUID below the parent of
+    ``data_dir``.
+
+    Raises:
+        InputError: a folder holds no prediction, or a source slice was moved out of reach or changed; names it.
+    """
+    known = {item.header.sop_uid for item in human} | {item.header.path.resolve() for item in human}
+    elsewhere = _SourceSearch(data_dir.resolve().parent)
+    cases: list[Case] = []
+    headers: list[SliceHeader] = []
+    unsure = labelled = 0
+    for folder in _result_folders(options.path_to_prediction):
+        chosen = []
+        for entry in _read_slices(folder):
+            header = _find_source(entry, folder, elsewhere)
+            headers.append(header)
+            if header.sop_uid in known or header.path.resolve() in known:
+                labelled += 1
+            elif float(entry["confidence"]) < options.min_confidence:
+                unsure += 1
+            else:
+                chosen.append(header)
+        if chosen:
+            cases.append(Case(folder / LABEL_MAP, tuple(chosen), predicted=True))
+    return FoundPredictions(with_neighbours(cases, headers), unsure, labelled)
+
+
+def assign_sides(
+    predicted: Sequence[LabelledSlice], human_sides: dict[str, str], to: str
+) -> tuple[list[str | None], int]:
+    """Decides for each predicted slice whether it trains, validates, or is left out.
+
+    A patient with human labels stays on the side where those are; where predictions may not go there, the slice is
+    left out. Patients without human labels go where ``to`` says; with ``both`` they train, because they are no truth
+    to be judged by.
+
+    Args:
+        predicted: the slices.
+        human_sides: ``train`` or ``val`` by patient.
+        to: ``train``, ``val`` or ``both``.
+
+    Returns:
+        For each slice ``train``, ``val`` or None, and how many are None.
+    """
+    sides: list[str | None] = []
+    for item in predicted:
+        side = human_sides.get(item.header.patient_id, "train" if to == "both" else to)
+        sides.append(side if to in (side, "both") else None)
+    return sides, sides.count(None)
+
+
+def _result_folders(paths: Sequence[Path]) -> list[Path]:
+    folders = []
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"{path}: there is no such folder; give a results folder of inference.py")
+        inside = [file.parent for file in files_below(path) if file.name == PREDICTION]
+        if not inside:
+            raise InputError(f"{path}: holds no {PREDICTION}; give a results folder of inference.py")
+        folders += inside
+    return folders
+
+
+def _read_slices(folder: Path) -> list[dict[str, Any]]:
+    path = folder / PREDICTION
+    try:
+        slices = json.loads(path.read_text(encoding="utf-8"))["slices"]
+        for entry in slices:
+            float(entry["confidence"]), str(entry["file"]), str(entry["sop_uid"]), str(entry["blake2b"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be used ({type(error).__name__}: {error}); predict again") from None
+    if not (folder / LABEL_MAP).is_file():
+        raise InputError(f"{folder}: holds no {LABEL_MAP}; predict again")
+    return list(slices)
+
+
+class _SourceSearch:
+    """Slices below a folder by SOPInstanceUID; read only when the first one is missed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._by_uid: dict[str, Path] | None = None
+
+    def find(self, sop_uid: str) -> Path | None:
+        if self._by_uid is None:
+            self._by_uid = {}
+            for file in files_below(self.root):
+                try:
+                    if is_dicom(file):
+                        self._by_uid.setdefault(read_header(file).sop_uid, file)
+                except (InputError, OSError):
+                    continue
+        return self._by_uid.get(sop_uid)
+
+
+def _find_source(entry: dict[str, Any], folder: Path, elsewhere: _SourceSearch) -> SliceHeader:
+    path: Path | None = Path(entry["file"])
+    if path is None or not path.is_file():
+        path = elsewhere.find(entry["sop_uid"]) if entry["sop_uid"] else None
+    if path is None:
+        raise InputError(
+            f"{folder}: the source slice {entry['file']} (SOPInstanceUID {entry['sop_uid']}) is gone, and none with "
+            f"its UID lies below {elsewhere.root}; put it back or leave this prediction out"
+        )
+    if hash_file(path, hashlib.blake2b) != entry["blake2b"]:
+        raise InputError(f"{folder}: the source slice {path} was changed since it was predicted; predict again")
+    return read_header(path)

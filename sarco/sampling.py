@@ -1,0 +1,97 @@
+"""The order in which slices are drawn: a function of seed and epoch alone, and fair to rare labels."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+RARE_SHARE = 0.3  # a label on fewer slices than this share is drawn more often
+MOST_REPEATS = 4.0
+
+
+class Draw(NamedTuple):
+    """One slice to load.
+
+    Attributes:
+        place: in the data set.
+        epoch: of which the augmentation is drawn; -1 for none.
+        counts: False for a filler that must not enter any score.
+    """
+
+    place: int
+    epoch: int = -1
+    counts: bool = True
+
+
+def repeat_factors(occurs: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How often a slice is drawn in an epoch, so that rare labels do not vanish.
+
+    A label that a share f of the slices holds asks for sqrt(RARE_SHARE / f) draws of each of them, at least 1 and at
+    most MOST_REPEATS; a slice gets what its rarest label asks for. Source: repeat factor sampling, Gupta et al. 2019,
+    section 4 (arXiv:1908.03195).
+
+    Args:
+        occurs: (slices, labels), which labels each slice holds.
+    """
+    share = occurs.mean(axis=0)
+    with np.errstate(divide="ignore"):
+        wanted = np.clip(np.sqrt(RARE_SHARE / share), 1.0, MOST_REPEATS)
+    return np.where(occurs, wanted, 1.0).max(axis=1, initial=1.0)
+
+
+class EpochSampler(Sampler[Draw]):
+    """Training order: a function of seed and epoch, so that a resumed run goes on as if it had never stopped."""
+
+    def __init__(self, factors: NDArray[np.float64], seed: int, rank: int = 0, world_size: int = 1) -> None:
+        """An order of slices.
+
+        Args:
+            factors: how often each slice is drawn in an epoch, on average over epochs.
+            seed: of the run.
+            rank: this process.
+            world_size: how many processes share the epoch; all get equally many.
+        """
+        self._edges = np.cumsum(factors)
+        self._total = max(1, round(float(self._edges[-1])))
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of an epoch; Lightning calls it."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Draw]:
+        """The order of the current epoch."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        # Systematic sampling: every slice comes floor(factor) or ceil(factor) times, and the total is always the same.
+        marks = (np.arange(self._total) + rng.random()) * (self._edges[-1] / self._total)
+        places = np.searchsorted(self._edges, marks, side="right").clip(max=len(self._edges) - 1)
+        order = np.resize(rng.permutation(places), len(self) * self.world_size)
+        return (Draw(int(place), self.epoch) for place in order[self.rank :: self.world_size])
+
+    def __len__(self) -> int:
+        """Draws of this process in an epoch."""
+        return -(-self._total // self.world_size)
+
+
+class ShardSampler(Sampler[Draw]):
+    """Validation order: every slice exactly once over all processes; fillers make the shares equally long."""
+
+    def __init__(self, n: int, rank: int = 0, world_size: int = 1) -> None:
+        """An order of ``n`` slices, of which this process gets every ``world_size``-th."""
+        self.n = n
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[Draw]:
+        """The slices of this process."""
+        places: Sequence[int] = range(self.rank, len(self) * self.world_size, self.world_size)
+        return (Draw(place) if place < self.n else Draw(0, counts=False) for place in places)
+
+    def __len__(self) -> int:
+        """Slices of this process, the filler included."""
+        return -(-self.n // self.world_size)

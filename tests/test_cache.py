@@ -1,0 +1,246 @@
+"""Prepared slices: reused only where nothing changed, whole or not there at all, and the same as computed afresh."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+
+import sarco
+from sarco.cache import PreparedSlice, SliceCache, make_key, open_cache
+from sarco.config import DataOptions
+from sarco.dicom import read_slice
+from sarco.errors import InputError
+from sarco.nifti import read_label_map, write_label_map
+from sarco.phantom import PhantomOptions, write_dataset
+from sarco_datamodule import SarcoDataModule
+from sarco_datamodule_3d import SarcoDataModule_3D
+from transforms import as_meta_tensor, make_crop
+
+ROOT = Path(__file__).parents[1]
+N, SHAPE = 3, (1, 32, 32)
+
+
+def prepared(seed: int = 0) -> Iterator[PreparedSlice]:
+    """Slices of random numbers."""
+    rng = np.random.default_rng(seed)
+    for _ in range(N):
+        yield rng.integers(-1000, 1000, SHAPE, dtype=np.int16), rng.integers(0, 4, SHAPE[1:], dtype=np.uint8)
+
+
+def never() -> Iterator[PreparedSlice]:
+    """Must not be called."""
+    raise AssertionError("prepared again")
+
+
+def entries(root: Path) -> list[str]:
+    """What lies in a folder, hidden files too."""
+    return sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two patients with three slices each."""
+    write_dataset(tmp_path / "data", 2, 3, PhantomOptions(n_slices=3, rows=48, columns=56, labels="groups"))
+    return tmp_path / "data"
+
+
+def open_data(data: Path, image_size: int = 32, channel_3d: bool = False, **options: object) -> SliceCache:
+    """The cache that training.py makes of a data folder."""
+    kind = SarcoDataModule_3D if channel_3d else SarcoDataModule
+    values = {"data_dir": data, "image_size": image_size, "channel_3d": channel_3d, **options}
+    module = kind(DataOptions(**values), data.parent / "cache")
+    module.setup()
+    return module.cache
+
+
+def test_second_opening_finds_the_first(tmp_path: Path) -> None:
+    """Catches a cache that is made anew each time, or comes back changed."""
+    first = open_cache(tmp_path / "cache", "key", N, SHAPE, prepared)
+    second = open_cache(tmp_path / "cache", "key", N, SHAPE, never)
+    assert (first.reused, second.reused) == (False, True)
+    for image, label_map, number in zip(second.images, second.label_maps, range(N), strict=True):
+        expected = list(prepared())[number]
+        assert np.array_equal(image, expected[0]) and np.array_equal(label_map, expected[1])
+        assert set(np.flatnonzero(second.occurs[number])) == set(np.unique(expected[1]))
+    assert isinstance(second.images, np.memmap) and isinstance(second.label_maps, np.memmap)
+    assert not second.images.flags.writeable
+
+
+def test_key_depends_on_content_order_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches stale data: a file, its place, a setting or the version changed, and the old cache was served."""
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file in files:
+        file.write_text(file.name)
+    key = make_key(files, {"size": 1})
+    assert make_key(files, {"size": 1}) == key
+    assert make_key(files[::-1], {"size": 1}) != key
+    assert make_key(files, {"size": 2}) != key
+    assert make_key(files[:1], {"size": 1}) != key
+    before = files[0].stat()
+    files[0].write_text("A")
+    os.utime(files[0], ns=(before.st_atime_ns, before.st_mtime_ns))  # same size, same time, other content
+    assert make_key(files, {"size": 1}) != key
+    files[0].write_text("a")
+    assert make_key(files, {"size": 1}) == key
+    monkeypatch.setattr(sarco, "__version__", "another")
+    assert make_key(files, {"size": 1}) != key
+
+
+def change_pixel(data: Path) -> None:
+    """A spot brighter, with the file's size and time kept."""
+    path = next((data / "P001").glob("*.dcm"))
+    before = path.stat()
+    dataset = pydicom.dcmread(path)
+    pixels = dataset.pixel_array.copy()
+    pixels[20:28, 20:36] += 9
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(path)
+    assert path.stat().st_size == before.st_size
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def change_label(data: Path) -> None:
+    """A corrected label map."""
+    label = read_label_map(data / "P001.nii.gz")
+    assert label.affine_lps is not None
+    ids: NDArray[np.uint8] = label.ids.copy()
+    ids[20:24, 20:24, 1] = 1
+    write_label_map(data / "P001.nii.gz", ids, label.affine_lps)
+
+
+def swap_series(data: Path) -> None:
+    """Another scan under the same name."""
+    (data / "P001").rename(data / "P003")
+    (data / "P001.nii.gz").rename(data / "P003.nii.gz")
+
+
+@pytest.mark.parametrize("change", [change_pixel, change_label, swap_series])
+def test_changed_data_is_prepared_anew(data: Path, change: Callable[[Path], None]) -> None:
+    """Catches a corrected label map, or a replaced image, that training never sees."""
+    first = open_data(data)
+    assert open_data(data).reused
+    change(data)
+    second = open_data(data)
+    assert not second.reused
+    same = np.array_equal(first.images, second.images) and np.array_equal(first.label_maps, second.label_maps)
+    assert not same
+
+
+def test_changed_settings_are_prepared_anew(data: Path) -> None:
+    """Catches slices of another size or number of channels being served."""
+    folders = {open_data(data).folder, open_data(data, image_size=64).folder, open_data(data, channel_3d=True).folder}
+    assert len(folders) == 3
+    assert open_data(data, channel_3d=True).images.shape == (6, 3, 32, 32)
+    assert open_data(data, hu_min=-100.0, seed=3, batch_size=4).reused, "nothing that is stored depends on these"
+
+
+def test_moved_data_is_found_again(data: Path) -> None:
+    """Catches a cache that depends on where the data folder lies."""
+    open_data(data)
+    shutil.move(data, data.with_name("elsewhere"))
+    assert open_data(data.with_name("elsewhere")).reused
+
+
+@pytest.mark.parametrize("channel_3d", [False, True])
+def test_content_equals_a_fresh_computation(data: Path, channel_3d: bool) -> None:
+    """Catches image and label map of different slices, and neighbours in the wrong channel."""
+    module = (SarcoDataModule_3D if channel_3d else SarcoDataModule)(
+        DataOptions(data_dir=data, image_size=64, channel_3d=channel_3d), data.parent / "cache"
+    )
+    module.setup()
+    crop = make_crop(module.options, keys=("image", "label"))
+    for index, item in enumerate(module.slices):
+        below, above = item.neighbours
+        headers = (below, item.header, above) if channel_3d else (item.header,)
+        hu = np.stack([read_slice(header.path)[0] for header in headers])
+        label_map = read_label_map(item.case.label_path).on_slice(
+            item.header.affine_lps, item.header.shape, item.header.path
+        )
+        affine = item.header.affine_lps
+        fresh = crop({"image": as_meta_tensor(hu, affine), "label": as_meta_tensor(label_map[None], affine)})
+        assert np.abs(module.cache.images[index] - fresh["image"].numpy()).max() <= 0.5
+        assert np.array_equal(module.cache.label_maps[index], fresh["label"].numpy()[0])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError, OSError, MemoryError])
+def test_broken_off_build_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    """Catches half a cache that the next run takes for a whole one."""
+
+    def breaks_off() -> Iterator[PreparedSlice]:
+        yield next(prepared())
+        raise error
+
+    with pytest.raises(error):
+        open_cache(tmp_path / "cache", "key", N, SHAPE, breaks_off)
+    assert entries(tmp_path / "cache") == []
+    assert not open_cache(tmp_path / "cache", "key", N, SHAPE, prepared).reused
+
+
+def test_wrong_number_of_slices_is_a_bug(tmp_path: Path) -> None:
+    """Catches rows of zeros at the end of a cache."""
+    with pytest.raises((RuntimeError, IndexError)):
+        open_cache(tmp_path / "cache", "key", N + 1, SHAPE, prepared)
+    assert entries(tmp_path / "cache") == []
+
+
+OPEN_TOGETHER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from sarco.cache import open_cache
+
+root, me = Path(sys.argv[1]), sys.argv[2]
+
+def slices():
+    (root / me).touch()
+    end = time.monotonic() + 60
+    while not ((root / "a").exists() and (root / "b").exists()):  # both found no cache
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    for number in range(3):
+        yield np.full((1, 32, 32), number - 7, np.int16), np.full((32, 32), number, np.uint8)
+
+cache = open_cache(root / "cache", "key", 3, (1, 32, 32), slices)
+assert cache.images[:, 0, 3, 5].tolist() == [-7, -6, -5], cache.images
+assert cache.label_maps[:, 3, 5].tolist() == [0, 1, 2]
+"""
+
+
+def test_two_processes_at_once_both_get_it_right(tmp_path: Path) -> None:
+    """Catches two runs started together that trample on each other's files."""
+    command = [sys.executable, "-c", OPEN_TOGETHER, str(tmp_path)]
+    workers = [subprocess.Popen([*command, me], cwd=ROOT, stderr=subprocess.PIPE, text=True) for me in "ab"]
+    for worker in workers:
+        _, err = worker.communicate(timeout=120)
+        assert worker.returncode == 0, err
+    assert entries(tmp_path / "cache") == ["key"]
+
+
+def test_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a run that fills the disk, or dies of a bus error on a memory-mapped file."""
+    monkeypatch.setattr("sarco.cache.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match="free"):
+        open_cache(tmp_path / "cache", "key", N, SHAPE, never)
+    assert entries(tmp_path / "cache") == []
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a traceback where --dirpath is read-only, or a file."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file"):
+        open_cache(tmp_path / "file" / "cache", "key", N, SHAPE, never)
+
+    def refuse(**_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("sarco.cache.tempfile.mkdtemp", refuse)
+    with pytest.raises(InputError, match="Permission denied"):
+        open_cache(tmp_path / "cache", "key", N, SHAPE, never)

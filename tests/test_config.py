@@ -1,0 +1,360 @@
+"""Flags: every one of the command line exists, reads its value, checks its range and explains a slip in one line."""
+
+import dataclasses
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sarco.config import DataOptions, FitOptions, InferenceOptions, NetworkOptions, RunOptions
+from sarco.errors import OptionError
+from sarco.flags import NO, YES, build, parse, to_builtins
+
+ROOT = Path(__file__).parents[1]
+TRAINING = (RunOptions, DataOptions, FitOptions, NetworkOptions)
+INFERENCE = (InferenceOptions,)
+NEEDED = ["--infer_path=scan", "--run_id=abc"]  # what inference.py has no default for
+
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "data_dir": Path("./data/dataset"),
+    "dirpath": Path("./checkpoints"),
+    "wandb_project": "Trains",
+    "wandb": "yes",
+    "gpu": 0,
+    "run_id": "",
+    "val_fraction": 0.2,
+    "seed": 0,
+    "max_epochs": 30,
+    "learning_rate": 1e-4,
+    "scheduler": "none",
+    "warmup_epochs": 10,
+    "batch_size": 16,
+    "backbone": "efficientnet-b0",
+    "model_choice": "unet",
+    "pretrained": "auto",
+    "precision": "auto",
+    "image_size": 512,
+    "hu_min": -250.0,
+    "hu_max": 250.0,
+    "early_stopping": True,
+    "patience": 7,
+    "channel_3d": False,
+    "num_workers": 0,
+}
+INFERENCE_DEFAULTS: dict[str, Any] = {
+    "dirpath": Path("./checkpoints"),
+    "ckpt_choice": "best",
+    "ckpt_wandb_project": "",
+    "wandb_project": "Predictions",
+    "wandb": "yes",
+    "gpu": 0,
+    "precision": "auto",
+    "dest_dir": Path("./data"),
+    "overwrite": False,
+    "batch_size": 8,
+}
+# One value of each flag, as typed and as read.
+TYPED_TRAINING: dict[str, tuple[str, Any]] = {
+    "data_dir": ("some/where", Path("some/where")),
+    "dirpath": ("some/where", Path("some/where")),
+    "wandb_project": ("Muscle", "Muscle"),
+    "wandb": ("offline", "offline"),
+    "gpu": ("-1", -1),
+    "run_id": ("my-run_7", "my-run_7"),
+    "val_fraction": ("0.5", 0.5),
+    "seed": ("12", 12),
+    "max_epochs": ("-1", -1),
+    "learning_rate": ("1e-3", 1e-3),
+    "scheduler": ("cosine", "cosine"),
+    "warmup_epochs": ("3", 3),
+    "batch_size": ("6", 6),
+    "backbone": ("efficientnet-b3", "efficientnet-b3"),
+    "model_choice": ("segresnet", "segresnet"),
+    "pretrained": ("no", "no"),
+    "precision": ("bf16", "bf16"),
+    "image_size": ("192", 192),
+    "hu_min": ("-150", -150.0),
+    "hu_max": ("180.5", 180.5),
+    "early_stopping": ("no", False),
+    "patience": ("2", 2),
+    "channel_3d": ("yes", True),
+    "num_workers": ("2", 2),
+}
+TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
+    "infer_path": ("a scan/with space", Path("a scan/with space")),
+    "run_id": ("abcd1234", "abcd1234"),
+    "dirpath": ("some/where", Path("some/where")),
+    "ckpt_choice": ("last", "last"),
+    "ckpt_wandb_project": ("Trains", "Trains"),
+    "wandb_project": ("Other", "Other"),
+    "log_wandb_project": ("Other", "Other"),
+    "wandb": ("no", "no"),
+    "gpu": ("1", 1),
+    "precision": ("32", "32"),
+    "dest_dir": ("out", Path("out")),
+    "overwrite": ("yes", True),
+    "batch_size": ("3", 3),
+}
+
+
+def training(*argv: str) -> dict[str, Any]:
+    """All options of training.py after these words."""
+    typed = parse(argv, TRAINING, "training.py", "")
+    built = [build(consumer, typed) for consumer in TRAINING]
+    return {item.name: getattr(options, item.name) for options in built for item in dataclasses.fields(options)}
+
+
+def inference(*argv: str) -> InferenceOptions:
+    """The options of inference.py after these words."""
+    return build(InferenceOptions, parse(argv, INFERENCE, "inference.py", ""))
+
+
+def refusal(script: str, *argv: str) -> str:
+    """The message that these words are refused with; one line."""
+    with pytest.raises(OptionError) as caught:
+        training(*argv) if script == "training" else inference(*argv)
+    message = str(caught.value)
+    assert message and "\n" not in message
+    return message
+
+
+def help_of(script: str) -> subprocess.CompletedProcess[str]:
+    """Runs ``-h`` and prints, last on stdout, which slow libraries it imported."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{script}', '-h']\n"
+        "try:\n"
+        f"    runpy.run_path('{script}', run_name='__main__')\n"
+        "finally:\n"
+        "    slow = {'torch', 'monai', 'pytorch_lightning', 'wandb', 'pydicom', 'nibabel', 'cv2'} & set(sys.modules)\n"
+        "    print('imported:', sorted(slow))\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("name", "default"), TRAINING_DEFAULTS.items())
+def test_training_default(name: str, default: object) -> None:
+    """Catches a flag of training.py that is gone, renamed, or starts from another value than documented."""
+    value = training()[name]
+    assert value == default
+    assert type(value) is type(default)
+
+
+@pytest.mark.parametrize(("name", "default"), INFERENCE_DEFAULTS.items())
+def test_inference_default(name: str, default: object) -> None:
+    """Catches a flag of inference.py that is gone, renamed, or starts from another value than documented."""
+    value = getattr(inference(*NEEDED), name)
+    assert value == default
+    assert type(value) is type(default)
+
+
+@pytest.mark.parametrize("name", TYPED_TRAINING)
+@pytest.mark.parametrize("glued", [True, False])
+def test_training_flag_is_read(name: str, glued: bool) -> None:
+    """Catches a flag that is ignored, or that works in one of its two forms only."""
+    text, expected = TYPED_TRAINING[name]
+    words = [f"--{name}={text}"] if glued else [f"--{name}", text]
+    value = training(*words)[name]
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize("name", TYPED_INFERENCE)
+@pytest.mark.parametrize("glued", [True, False])
+def test_inference_flag_is_read(name: str, glued: bool) -> None:
+    """Catches a flag that is ignored, or that works in one of its two forms only."""
+    text, expected = TYPED_INFERENCE[name]
+    words = [f"--{name}={text}"] if glued else [f"--{name}", text]
+    words += [other for other in NEEDED if not other.startswith(f"--{name}=")]
+    field = "wandb_project" if name == "log_wandb_project" else name
+    value = getattr(inference(*words), field)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_every_flag_is_tried() -> None:
+    """Catches a new flag without a line in the tables above."""
+    flags = {item.name for consumer in TRAINING for item in dataclasses.fields(consumer)}
+    assert set(TYPED_TRAINING) <= flags
+    assert {item.name for item in dataclasses.fields(InferenceOptions)} <= set(TYPED_INFERENCE)
+
+
+@pytest.mark.parametrize("change", [str, str.upper, str.capitalize])
+def test_yes_and_no_words_in_any_case(change: Any) -> None:
+    """Catches `type=bool`, which takes "no" as yes."""
+    for word in YES:
+        assert training(f"--channel_3d={change(word)}")["channel_3d"] is True
+        assert inference(*NEEDED, f"--overwrite={change(word)}").overwrite is True
+        assert training(f"--wandb={change(word)}")["wandb"] == "yes"
+    for word in NO:
+        assert training(f"--early_stopping={change(word)}")["early_stopping"] is False
+        assert training(f"--wandb={change(word)}")["wandb"] == "no"
+    assert training(f"--wandb={change('offline')}")["wandb"] == "offline"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--batch_size=7",
+        "--batch_size=0",
+        "--batch_size=-2",
+        "--batch_size=2.0",
+        "--image_size=100",
+        "--image_size=0",
+        "--image_size=-32",
+        "--learning_rate=0",
+        "--learning_rate=-1e-3",
+        "--learning_rate=nan",
+        "--learning_rate=inf",
+        "--learning_rate=fast",
+        "--hu_min=250",
+        "--hu_min=300",
+        "--hu_min=-inf",
+        "--hu_max=nan",
+        "--max_epochs=0",
+        "--max_epochs=-2",
+        "--val_fraction=1",
+        "--val_fraction=0",
+        "--val_fraction=-0.2",
+        "--val_fraction=nan",
+        "--run_id=a/b",
+        "--run_id=../x",
+        "--run_id=a b",
+        "--run_id=",
+        "--run_id=ä",
+        "--seed=-1",
+        "--gpu=-2",
+        "--gpu=one",
+        "--patience=0",
+        "--patience=2.5",
+        "--num_workers=-1",
+        "--warmup_epochs=-1",
+        "--backbone=efficientnet-b8",
+        "--backbone=resnet50",
+        "--model_choice=UNet++",
+        "--scheduler=linear",
+        "--precision=8",
+        "--pretrained=weights/that/are/absent.pth",
+        "--channel_3d=maybe",
+        "--early_stopping=2",
+        "--wandb=sometimes",
+        "--wandb_project=a/b",
+        "--wandb_project=..",
+    ],
+)
+def test_bad_value_is_refused_by_the_name_of_its_flag(word: str) -> None:
+    """Catches a range that is not checked, and a message that does not say which flag it is about."""
+    assert word.partition("=")[0] in refusal("training", word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["--batch_size=0", "--overwrite=2", "--ckpt_choice=newest", "--gpu=-2", "--precision=8", "--wandb=x", "--run_id="],
+)
+def test_bad_value_of_inference_is_refused_by_the_name_of_its_flag(word: str) -> None:
+    """Catches a range that is not checked."""
+    others = [other for other in NEEDED if other.partition("=")[0] != word.partition("=")[0]]
+    assert word.partition("=")[0] in refusal("inference", *others, word)
+
+
+@pytest.mark.parametrize("missing", ["--infer_path", "--run_id"])
+def test_inference_needs_a_scan_and_a_run(missing: str) -> None:
+    """Catches a run that starts without knowing what to predict, or with what."""
+    assert missing in refusal("inference", *(word for word in NEEDED if not word.startswith(missing)))
+
+
+@pytest.mark.parametrize("word", ["--colour=red", "--learning-rate=1", "--batch=4", "--max_epoch=3", "--gp=1"])
+def test_unknown_and_shortened_flags_are_refused(word: str) -> None:
+    """Catches abbreviations: `--max_epoch` would silently mean one flag today and another tomorrow."""
+    assert word.partition("=")[0] in refusal("training", word)
+    assert "--infer" in refusal("inference", "--infer=scan", "--run_id=abc")
+
+
+def test_a_scheduler_needs_an_end() -> None:
+    """Catches a cosine over an unlimited run, which divides by -1."""
+    assert "--max_epochs" in refusal("training", "--max_epochs=-1", "--scheduler=cosine")
+
+
+def test_two_names_of_the_project_have_to_agree() -> None:
+    """Catches one of two names of a flag winning in silence."""
+    message = refusal("inference", *NEEDED, "--wandb_project=A", "--log_wandb_project=B")
+    assert "--wandb_project" in message and "--log_wandb_project" in message and "A" in message and "B" in message
+    assert inference(*NEEDED, "--wandb_project=A", "--log_wandb_project=A").wandb_project == "A"
+    assert inference(*NEEDED, "--log_wandb_project=B").wandb_project == "B"
+
+
+def test_a_flag_given_twice_has_to_agree_with_itself() -> None:
+    """Catches a long command line whose first value is dropped unseen."""
+    assert "--seed" in refusal("training", "--seed=1", "--seed=2")
+    assert training("--seed=1", "--seed=1")["seed"] == 1
+
+
+def test_space_where_a_slash_was_meant() -> None:
+    """Catches `--infer_path=./data/clean_CT_scans scan_1` predicting the wrong folder."""
+    message = refusal("inference", "--run_id=a", "--infer_path=./data/clean_CT_scans", "scan_1")
+    assert "scan_1" in message and "--infer_path=./data/clean_CT_scans" in message and "/" in message
+
+
+def test_space_after_the_equals_sign() -> None:
+    """Catches `--ckpt_choice= =best`, a slip that has to show the right form."""
+    assert "--ckpt_choice=best" in refusal("inference", *NEEDED, "--ckpt_choice=", "=best")
+    assert "--ckpt_choice=" in refusal("inference", *NEEDED, "--ckpt_choice=", "best")
+
+
+def test_missing_space_between_two_flags() -> None:
+    """Catches `...=abc_Trains--early_stopping=yes` being taken for a name."""
+    message = refusal("training", "--wandb_project=abc_Trains--early_stopping=yes")
+    assert "space" in message and "--early_stopping=" in message
+    assert "--early_stopping" in refusal("training", "--dirpath=abc_Trains--early_stopping=yes")
+
+
+def test_value_without_a_flag() -> None:
+    """Catches a stray word being swallowed."""
+    assert "scan" in refusal("inference", "scan", *NEEDED)
+
+
+def test_typed_wins_over_stored_and_stored_over_default() -> None:
+    """Catches a checkpoint that overrides the command line, or defaults that override the checkpoint."""
+    stored = to_builtins(FitOptions(max_epochs=5, learning_rate=0.5, patience=3))
+    typed = parse(["--max_epochs=9"], TRAINING, "training.py", "")
+    fit = build(FitOptions, typed, stored)
+    assert (fit.max_epochs, fit.learning_rate, fit.patience) == (9, 0.5, 3)
+    assert build(FitOptions, {}, None) == FitOptions()
+    assert parse([], TRAINING, "training.py", "") == {}
+
+
+def test_options_survive_a_checkpoint() -> None:
+    """Catches a Path in a checkpoint: it saves well and then refuses to load."""
+    options = [DataOptions(data_dir=Path("a/b")), NetworkOptions(), FitOptions(), RunOptions()]
+    stored = [to_builtins(one) for one in options]
+    for values in stored:
+        assert all(type(value) in (str, int, float, bool, list) for value in values.values())
+    file = io.BytesIO()
+    torch.save(stored, file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == stored
+
+
+@pytest.mark.parametrize(("script", "consumers"), [("training.py", TRAINING), ("inference.py", INFERENCE)])
+def test_help_names_every_flag_and_imports_nothing_slow(script: str, consumers: tuple[type, ...]) -> None:
+    """Catches a flag that -h does not know, and a `-h` that takes seconds."""
+    answer = help_of(script)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    for consumer in consumers:
+        for item in dataclasses.fields(consumer):
+            assert re.search(rf"^  --{item.name}\b.*$", answer.stdout, re.MULTILINE), item.name
+    assert answer.stdout.endswith("imported: []\n")
+
+
+def test_help_shows_headings_and_defaults() -> None:
+    """Catches a help that leaves out the heading or the default."""
+    text = " ".join(help_of("training.py").stdout.split())
+    for part in ("Data and logging:", "Basics:", "(default: 16)", "(default: 0.0001)", "(default: yes)", "80 %"):
+        assert part in text
+    assert "--log_wandb_project" in help_of("inference.py").stdout

@@ -1,0 +1,297 @@
+"""Scores against counting by hand and against torchmetrics, and label maps compared in space."""
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import binary_average_precision, multiclass_jaccard_index
+
+import sarco.metrics
+from sarco.errors import GeometryError, InputError
+from sarco.metrics import (
+    N_BINS,
+    SegmentationScores,
+    average_precision,
+    compare_label_maps,
+    dice,
+    dice_of_confusion,
+    dice_per_label,
+)
+from sarco.nifti import write_label_map
+from sarco.phantom import Phantom, PhantomOptions, make_phantom
+
+ROOT = Path(__file__).parents[1]
+
+
+def batch(seed: int, k: int = 4, n: int = 3, side: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities (B, K, R, C) that know something of the target (B, R, C)."""
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randint(0, k, (n, side, side), generator=generator)
+    logits = torch.randn(n, k, side, side, generator=generator)
+    logits += 1.5 * torch.nn.functional.one_hot(target, k).movedim(-1, 1)
+    return torch.softmax(logits, 1), target
+
+
+def scores_of(*batches: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The scores after these batches."""
+    scores = SegmentationScores(batches[0][0].shape[1])
+    for probability, target in batches:
+        scores.update(probability, target, torch.arange(len(target)))
+    return scores.compute()
+
+
+def certain(label_map: torch.Tensor, k: int) -> torch.Tensor:
+    """Probabilities 0 and 1 of a label map."""
+    return torch.nn.functional.one_hot(label_map, k).movedim(-1, 1).float()
+
+
+def test_examples_in_the_docstrings() -> None:
+    """Catches an example that is not true."""
+    result = doctest.testmod(sarco.metrics)
+    assert result.attempted > 0 and result.failed == 0
+
+
+def test_scores_equal_a_count_by_hand() -> None:
+    """Catches Dice taken for IoU, background counted in, and accuracy over labels instead of pixels."""
+    truth = torch.tensor([[[0, 0, 1, 1], [0, 2, 2, 2]]])
+    predicted = torch.tensor([[[0, 1, 1, 0], [0, 2, 2, 1]]])
+    scores = scores_of((certain(predicted, 3), truth))
+    # label 1: 1 hit, 2 in truth, 3 predicted; label 2: 2 hits, 3 in truth, 2 predicted
+    assert scores["dice_per_label"].tolist() == pytest.approx([2 * 1 / 5, 2 * 2 / 5])
+    assert float(scores["dice"]) == pytest.approx(0.6)
+    assert float(scores["iou"]) == pytest.approx((1 / 4 + 2 / 3) / 2)
+    assert float(scores["accuracy"]) == pytest.approx(5 / 8)
+
+
+def test_perfect_and_useless_predictions() -> None:
+    """Catches a score that cannot reach its ends."""
+    _, target = batch(1)
+    perfect = scores_of((certain(target, 4), target))
+    assert [float(perfect[name]) for name in ("dice", "iou", "ap", "accuracy")] == [1.0] * 4
+    nothing = scores_of((certain(torch.zeros_like(target), 4), target))
+    assert float(nothing["dice"]) == float(nothing["iou"]) == 0.0
+    share = [(target == label).float().mean().item() for label in (1, 2, 3)]
+    assert float(nothing["ap"]) == pytest.approx(np.mean(share), abs=1e-6)
+
+
+def test_scores_equal_torchmetrics() -> None:
+    """Catches a slip in IoU or average precision that shows on three and more channels only."""
+    probability, target = batch(2)
+    scores = scores_of((probability, target))
+    iou = multiclass_jaccard_index(probability, target, num_classes=4, average=None)
+    assert float(scores["iou"]) == pytest.approx(float(iou[1:].mean()), abs=1e-6)
+    exact = [binary_average_precision(probability[:, label], (target == label).int()) for label in (1, 2, 3)]
+    assert float(scores["ap"]) == pytest.approx(float(torch.stack(exact).mean()), abs=0.005)
+    edges = torch.arange(N_BINS) / N_BINS  # with the same thresholds there is no binning error
+    binned = [
+        binary_average_precision(probability[:, label], (target == label).int(), thresholds=edges)
+        for label in (1, 2, 3)
+    ]
+    assert float(scores["ap"]) == pytest.approx(float(torch.stack(binned).mean()), abs=1e-4)
+
+
+@given(st.lists(st.tuples(st.integers(0, N_BINS - 1), st.booleans()), min_size=1, max_size=60))
+def test_average_precision_equals_its_definition(pixels: list[tuple[int, bool]]) -> None:
+    """Catches ties that are ordered in the label's favour: pixels of one bin are one step."""
+    counts = torch.zeros(2, N_BINS, dtype=torch.long)
+    for place, belongs in pixels:
+        counts[int(belongs), place] += 1
+    value = float(average_precision(counts[1], counts[0]))
+    total = sum(belongs for _, belongs in pixels)
+    if total == 0:
+        assert np.isnan(value)
+        return
+    expected, before = 0.0, 0
+    for threshold in sorted({place for place, _ in pixels}, reverse=True):
+        taken = [belongs for place, belongs in pixels if place >= threshold]
+        expected += sum(taken) / len(taken) * (sum(taken) - before) / total
+        before = sum(taken)
+    assert value == pytest.approx(expected)
+
+
+def test_batches_add_up_to_one_pass() -> None:
+    """Catches a mean over batches: small batches and batches without a label would count too much."""
+    batches = [batch(1, n=5), batch(2, n=1), batch(3, n=2)]
+    together = (torch.cat([one[0] for one in batches]), torch.cat([one[1] for one in batches]))
+    for name, value in scores_of(*batches).items():
+        assert torch.allclose(value, scores_of(together)[name], atol=1e-12), name
+
+
+def test_reset_starts_over() -> None:
+    """Catches scores that remember the epoch before."""
+    scores = SegmentationScores(4)
+    scores.update(*batch(1), torch.arange(3))
+    scores.reset()
+    scores.update(*batch(2), torch.arange(3))
+    assert float(scores.compute()["dice"]) == float(scores_of(batch(2))["dice"])
+
+
+def test_label_that_the_truth_lacks_is_left_out() -> None:
+    """Catches a mean dragged down, or made NaN, by a label that no validation slice holds."""
+    truth = torch.tensor([[[0, 1, 1, 0]]])
+    predicted = torch.tensor([[[0, 1, 0, 2]]])
+    scores = scores_of((certain(predicted, 3), truth))
+    assert float(scores["dice"]) == pytest.approx(2 / 3)
+    assert float(scores["iou"]) == pytest.approx(1 / 2)
+    assert torch.isfinite(scores["ap"])
+    assert torch.isnan(scores["dice_per_label"][1])
+
+
+def test_pixels_that_nobody_looked_at_count_nowhere() -> None:
+    """Catches unlabelled pixels scored as background."""
+    probability, target = batch(5)
+    left = target.clone()
+    left[:, :, 12:] = -1
+    cut = scores_of((probability[..., :12], target[..., :12]))
+    for name, value in scores_of((probability, left)).items():
+        if name != "area_error":
+            assert torch.allclose(value, cut[name], equal_nan=True), name
+    assert float(scores_of((probability, left))["area_error"]) == pytest.approx(float(cut["area_error"]))
+    nobody = scores_of((probability, torch.full_like(target, -1)))
+    assert [float(nobody[name]) for name in ("dice", "iou", "ap", "accuracy", "area_error")] == [0.0] * 5
+
+
+def test_area_error_is_a_mean_over_slices() -> None:
+    """Catches an area error over the pooled pixels, where slices cancel out, and a slice without muscle in it."""
+    truth = torch.tensor([[[0, 1, 1, 2]], [[1, 1, 0, 0]], [[0, 0, 0, 0]]])
+    predicted = torch.tensor([[[1, 1, 1, 2]], [[0, 1, 0, 0]], [[1, 0, 0, 0]]])
+    scores = scores_of((certain(predicted, 3), truth))
+    assert float(scores["area_error"]) == pytest.approx((1 / 3 + 1 / 2) / 2)
+
+
+def test_slices_are_kept_by_their_index() -> None:
+    """Catches scores of slices in the order of arrival."""
+    scores = SegmentationScores(3, keep_slices=True)
+    truth = torch.tensor([[[0, 1, 1, 2]], [[1, 1, 0, 0]]])
+    predicted = torch.tensor([[[0, 1, 1, 2]], [[0, 1, 2, 0]]])
+    scores.update(certain(predicted, 3), truth, torch.tensor([7, 2]))
+    found = scores.per_slice()
+    assert set(found) == {2, 7}
+    assert found[7].tolist() == [[1, 0, 0], [0, 2, 0], [0, 0, 1]]
+    assert found[2].tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 0]]
+    assert dice_of_confusion(found[7]) == 1.0
+    assert dice_of_confusion(found[2]) == pytest.approx((2 / 3 + 0) / 2)
+    assert dice_of_confusion(torch.diag(torch.tensor([9, 0, 0]))) == 1.0
+
+
+def test_processes_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a score of one process only, and slices that fail to come together."""
+    probability, target = batch(6)
+    scores = SegmentationScores(4, keep_slices=True)
+    scores.update(probability, target, torch.arange(3))
+    alone = scores.compute()
+    matrices = scores.per_slice()
+    scores = SegmentationScores(4, keep_slices=True)
+    scores.update(probability, target, torch.arange(3))
+    monkeypatch.setattr(scores, "distributed_available_fn", lambda: True)
+    monkeypatch.setattr(scores, "dist_sync_fn", lambda tensor, group=None: [tensor, tensor])  # a twin process
+    together = scores.compute()
+    assert float(together["dice"]) == pytest.approx(float(alone["dice"]))
+    assert int(scores.confusion.sum()) == target.numel(), "back to its own counts"
+    assert {index: matrix.tolist() for index, matrix in scores.synced_per_slice.items()} == {
+        index: matrix.tolist() for index, matrix in matrices.items()
+    }
+
+
+def test_truth_without_any_label_scores_zero() -> None:
+    """Catches NaN as the score that decides which checkpoint is best."""
+    scores = scores_of((certain(torch.zeros(1, 4, 4, dtype=torch.long), 3), torch.zeros(1, 4, 4, dtype=torch.long)))
+    assert [float(scores[name]) for name in ("dice", "iou", "ap")] == [0.0, 0.0, 0.0]
+    assert float(scores["accuracy"]) == 1.0
+
+
+def test_bf16_probabilities_count_too() -> None:
+    """Catches sums that leave the range of a short float."""
+    probability, target = batch(4)
+    exact, short = scores_of((probability, target)), scores_of((probability.bfloat16(), target))
+    assert float(short["dice"]) == pytest.approx(float(exact["dice"]), abs=0.01)
+    assert float(short["ap"]) == pytest.approx(float(exact["ap"]), abs=0.01)
+
+
+def test_dice_of_masks() -> None:
+    """Catches 0 / 0, and an overlap that depends on which mask comes first."""
+    one, two, empty = np.array([1, 1, 0, 0]) > 0, np.array([0, 1, 1, 1]) > 0, np.zeros(4) > 0
+    assert dice(one, two) == dice(two, one) == pytest.approx(2 / 5)
+    assert dice(empty, empty) == 1.0
+    assert dice(one, empty) == 0.0
+    maps = np.array([0, 1, 2], np.uint8), np.array([1, 1, 2], np.uint8)
+    assert dice_per_label(*maps, ids=(1, 2, 3)) == pytest.approx({1: 2 / 3, 2: 1.0, 3: 1.0})
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    """A patient on a tilted grid, with several labels."""
+    grid = PhantomOptions(n_slices=4, rows=40, columns=48, spacing_mm=(9.0, 8.0, 5.0), labels="groups", oblique=True)
+    return make_phantom(21, grid)
+
+
+def write_pair(phantom: Phantom, folder: Path) -> tuple[Path, Path]:
+    """The truth, and a prediction that lacks label 1 in one slice, stored flipped and transposed."""
+    truth, prediction = folder / "truth.nii.gz", folder / "prediction.nii.gz"
+    write_label_map(truth, phantom.label_map, phantom.affine_lps)
+    drawn = phantom.label_map.copy()
+    drawn[:, :, 1][drawn[:, :, 1] == 1] = 0
+    write_label_map(prediction, drawn, phantom.affine_lps)
+    turned = nib.load(prediction).as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
+    nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), prediction)
+    return truth, prediction
+
+
+def expected_dice(phantom: Phantom) -> float:
+    """Dice of label 1 in `write_pair`, by counting."""
+    mask = phantom.label_map == 1
+    kept = mask.sum() - mask[:, :, 1].sum()
+    return float(2 * kept / (mask.sum() + kept))
+
+
+def test_label_maps_are_compared_in_space(phantom: Phantom, tmp_path: Path) -> None:
+    """Catches a comparison by index: the same label map stored another way round would score next to nothing."""
+    scores = compare_label_maps(*write_pair(phantom, tmp_path))
+    assert set(scores) == set(np.unique(phantom.label_map)) - {0}
+    assert scores[1] == pytest.approx(expected_dice(phantom))
+    assert scores[1] < 0.95
+    assert all(score == 1.0 for label, score in scores.items() if label != 1)
+
+
+def test_other_grids_are_not_compared(phantom: Phantom, tmp_path: Path) -> None:
+    """Catches a score for label maps of two scans, or for a part of the prediction only."""
+    truth, _ = write_pair(phantom, tmp_path)
+    moved = phantom.affine_lps.copy()
+    moved[0, 3] += 8.0
+    write_label_map(tmp_path / "moved.nii.gz", phantom.label_map, moved)
+    longer = np.concatenate([phantom.label_map, phantom.label_map[:, :, :1]], axis=2)
+    write_label_map(tmp_path / "longer.nii.gz", longer, phantom.affine_lps)
+    for name in ("moved", "longer"):
+        with pytest.raises(GeometryError, match=rf"truth\.nii\.gz.*{name}\.nii\.gz|{name}\.nii\.gz.*truth\.nii\.gz"):
+            compare_label_maps(truth, tmp_path / f"{name}.nii.gz")
+
+
+def run_metrics(*words: object) -> subprocess.CompletedProcess[str]:
+    """Runs the command."""
+    command = [sys.executable, "-m", "sarco.metrics", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_command_prints_the_dice_of_each_label(phantom: Phantom, tmp_path: Path) -> None:
+    """Catches a command that starts and then fails, or prints to the wrong place."""
+    done = run_metrics(*write_pair(phantom, tmp_path))
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.splitlines()[0] == f"label 1: Dice {expected_dice(phantom):.4f}"
+    assert len(done.stdout.splitlines()) == len(np.unique(phantom.label_map)) - 1
+
+
+def test_file_that_is_no_label_map(phantom: Phantom, tmp_path: Path) -> None:
+    """Catches a traceback for a mistyped path."""
+    truth, _ = write_pair(phantom, tmp_path)
+    with pytest.raises(InputError, match="absent"):
+        compare_label_maps(truth, tmp_path / "absent.nii.gz")
+    done = run_metrics(truth, tmp_path / "absent.nii.gz")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr

@@ -107,11 +107,12 @@ class CropGrid:
     ) -> NDArray[np.uint8]:
         # OpenCV's nearest neighbour rounds in fixed point and misses 0.2 % of the pixels; this is exact.
         # Half-way between two pixels, the way back has to round against the way there: both up would shift by one.
+        half = 0.5 + 1e-6  # what differs from half-way by rounding alone is half-way
         picked = []
         inside = []
         for axis in range(2):
             place = start[axis] + scale[axis] * np.arange(shape[axis])
-            nearest = (np.floor(place + 0.5) if ties_go_up else np.ceil(place - 0.5)).astype(np.int64)
+            nearest = (np.floor(place + half) if ties_go_up else np.ceil(place - half)).astype(np.int64)
             inside.append((nearest >= 0) & (nearest < source.shape[axis]))
             picked.append(nearest.clip(0, source.shape[axis] - 1))
         taken = source[np.ix_(picked[0], picked[1])]

@@ -10,9 +10,15 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+
+# The same examples everywhere; `pytest --hypothesis-profile=search` looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None, max_examples=500)
+settings.load_profile("fixed")
 
 SMALL_GRID = {"n_slices": 5, "rows": 96, "columns": 120, "spacing_mm": (3.1, 3.4, 6.0)}
 

@@ -124,6 +124,7 @@ def test_labels_are_put_back_from_the_pixel_they_lie_in(size: int) -> None:
 
 @given(box=boxes, spacing=spacings, seed=st.integers(0, 100))
 @example(box=Box(0, 0, 3, 3), spacing=(1.0, 0.5), seed=0)  # pixels of the crop lie half-way between the slice's
+@example(box=Box(0, 0, 3, 12.999999999999986), spacing=(1.0, 4.0), seed=0)  # almost half-way
 @settings(max_examples=40, deadline=None)
 def test_labels_survive_a_crop_that_is_at_least_as_fine(box: Box, spacing: tuple[float, float], seed: int) -> None:
     """Catches a way back that is not the inverse of the way there, voxel by voxel."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
 from sarco.device import Device
@@ -72,8 +72,11 @@ class PatientEarlyStopping(EarlyStopping):
         super().load_state_dict({**state_dict, "patience": self.patience})
 
 
-class RunRecord(pl.Callback):
-    """Keeps ``metrics.csv`` and ``curves.png`` in the run's folder, so that a run can be judged without W&B."""
+class RunRecord(Checkpoint):
+    """Keeps ``metrics.csv`` and ``curves.png`` in the run's folder, so that a run can be judged without W&B.
+
+    It is a `Checkpoint` because Lightning calls those last, when the training scores of the epoch are in.
+    """
 
     def __init__(self, run: Run) -> None:
         """Files go to the run's folder."""
@@ -95,9 +98,10 @@ class RunRecord(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds a line."""
+        metrics = trainer.callback_metrics  # on every process: reading them brings them together
         if not trainer.is_global_zero:
             return
-        figures = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
+        figures = {name: f"{float(value):.6g}" for name, value in sorted(metrics.items())}
         figures.pop("learning_rate", None)
         self.rows.append({"epoch": str(trainer.current_epoch), "learning_rate": f"{self.learning_rate:.6g}", **figures})
         columns = list(dict.fromkeys(name for row in self.rows for name in row))

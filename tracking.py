@@ -75,7 +75,7 @@ def start_logger(mode: str, project: str, name: str, folder: Path, run_id: str |
 def _make_logger(mode: str, project: str, name: str, folder: Path, run_id: str | None) -> WandbLogger:
     folder.mkdir(parents=True, exist_ok=True)
     return WandbLogger(
-        project=project, id=run_id, name=name, save_dir=folder, offline=mode == "offline", log_model=False
+        project=project, id=run_id, name=name, save_dir=folder, log_model=False, mode=mode, resume="allow"
     )
 
 

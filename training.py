@@ -41,7 +41,6 @@ def main(argv: Sequence[str]) -> None:
             build(consumer, typed)
     tune_allocator()
     say("starting ...")
-    quieten_libraries()
     if resume.ckpt_path_to_resume_from is None:
         train_anew(typed)
     else:
@@ -57,6 +56,7 @@ def train_anew(typed: Mapping[str, Any]) -> None:
 
     options = build(RunOptions, {**typed, "run_id": typed.get("run_id") or shared_run_id(new_run_id)})
     data = build(DataOptions, typed)
+    quieten_libraries()  # now that they are imported; they would set their own levels
     store = RunStore(options.dirpath)
     if is_first_process():
         store.check_free(options.run_id)
@@ -89,6 +89,7 @@ def go_on(resume: ResumeOptions, typed: Mapping[str, Any]) -> None:
     from sarco.resume import open_run
 
     assert resume.ckpt_path_to_resume_from is not None
+    quieten_libraries()
     resumed = open_run(resume.ckpt_path_to_resume_from, typed)
     stored = resumed.description
     say(f"going on with run {stored.run.run_id} from {resumed.checkpoint}")

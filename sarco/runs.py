@@ -5,7 +5,6 @@ import os
 import pickle
 import secrets
 import string
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,14 +127,16 @@ def new_run_id() -> str:
 
 def write_json(path: Path, content: object) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        json.dump(content, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class RunStore:
@@ -264,7 +265,7 @@ def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
     try:
         description = RunDescription.from_builtins(checkpoint["hyper_parameters"])
         checkpoint["state_dict"]
-    except (KeyError, TypeError, ValueError, AttributeError, SarcoError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, SarcoError) as error:
         raise CheckpointError(
             f"{path}: is no checkpoint of sarco {sarco.__version__} ({type(error).__name__}: {error}); "
             "give the id of a run that training.py made"

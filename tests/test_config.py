@@ -11,12 +11,24 @@ from typing import Any
 import pytest
 import torch
 
-from sarco.config import DataOptions, FitOptions, InferenceOptions, NetworkOptions, RunOptions
+from sarco.config import (
+    AugmentOptions,
+    DataOptions,
+    FitOptions,
+    InferenceOptions,
+    MixupOptions,
+    NetworkOptions,
+    PredictedOptions,
+    ResumeOptions,
+    RunOptions,
+)
 from sarco.errors import OptionError
 from sarco.flags import NO, YES, build, parse, to_builtins
 
 ROOT = Path(__file__).parents[1]
-TRAINING = (RunOptions, DataOptions, FitOptions, NetworkOptions)
+TRAINING = (
+    RunOptions, DataOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
+)  # fmt: skip
 INFERENCE = (InferenceOptions,)
 NEEDED = ["--infer_path=scan", "--run_id=abc"]  # what inference.py has no default for
 
@@ -45,6 +57,19 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "patience": 7,
     "channel_3d": False,
     "num_workers": 0,
+    "devices": 1,
+    "num_nodes": 1,
+    "do_flips": False,
+    "do_elastic_transforms": False,
+    "aug_prob": 0.2,
+    "mixup": "no",
+    "mixup_alpha": 0.3,
+    "mixed_layer": "random",
+    "resume_training": False,
+    "ckpt_path_to_resume_from": None,
+    "add_predicted_data": False,
+    "path_to_prediction": (),
+    "predicted_data_to": "train",
 }
 INFERENCE_DEFAULTS: dict[str, Any] = {
     "dirpath": Path("./checkpoints"),
@@ -84,6 +109,23 @@ TYPED_TRAINING: dict[str, tuple[str, Any]] = {
     "patience": ("2", 2),
     "channel_3d": ("yes", True),
     "num_workers": ("2", 2),
+    "devices": ("2", 2),
+    "do_flips": ("yes", True),
+    "do_elastic_transforms": ("yes", True),
+    "aug_prob": ("0.5", 0.5),
+    "mixup": ("manifold", "manifold"),
+    "mixup_alpha": ("0.4", 0.4),
+    "mixed_layer": ("2", "2"),
+    "predicted_data_to": ("both", "both"),
+    "min_confidence": ("0.9", 0.9),
+    "predicted_weight": ("0.25", 0.25),
+}
+NEED_EACH_OTHER = {
+    "resume_training",
+    "ckpt_path_to_resume_from",
+    "add_predicted_data",
+    "path_to_prediction",
+    "num_nodes",
 }
 TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
     "infer_path": ("a scan/with space", Path("a scan/with space")),
@@ -177,10 +219,21 @@ def test_inference_flag_is_read(name: str, glued: bool) -> None:
     assert type(value) is type(expected)
 
 
+def test_flags_that_need_each_other() -> None:
+    """Catches a path that stays text, and one of several folders that is dropped."""
+    resumed = training("--resume_training=yes", "--ckpt_path_to_resume_from", "ckpt/aa_Trains")
+    assert resumed["resume_training"] is True and resumed["ckpt_path_to_resume_from"] == Path("ckpt/aa_Trains")
+    assert training("--num_nodes=3", "--run_id=aa")["num_nodes"] == 3
+    folders = (Path("a/x"), Path("b"))
+    for words in (["--path_to_prediction=a/x,b"], ["--path_to_prediction=a/x", "--path_to_prediction", "b"]):
+        learnt = training("--add_predicted_data=yes", *words)
+        assert learnt["add_predicted_data"] is True and learnt["path_to_prediction"] == folders
+
+
 def test_every_flag_is_tried() -> None:
     """Catches a new flag without a line in the tables above."""
     flags = {item.name for consumer in TRAINING for item in dataclasses.fields(consumer)}
-    assert set(TYPED_TRAINING) <= flags
+    assert set(TYPED_TRAINING) | NEED_EACH_OTHER == flags
     assert {item.name for item in dataclasses.fields(InferenceOptions)} <= set(TYPED_INFERENCE)
 
 
@@ -245,6 +298,21 @@ def test_yes_and_no_words_in_any_case(change: Any) -> None:
         "--wandb=sometimes",
         "--wandb_project=a/b",
         "--wandb_project=..",
+        "--devices=0",
+        "--num_nodes=0",
+        "--aug_prob=1.1",
+        "--aug_prob=nan",
+        "--mixup=output",
+        "--mixup_alpha=0",
+        "--mixed_layer=6",
+        "--mixed_layer=first",
+        "--predicted_data_to=nowhere",
+        "--min_confidence=2",
+        "--predicted_weight=-1",
+        "--resume_training=yes",
+        "--ckpt_path_to_resume_from=ckpt/aa_Trains",
+        "--add_predicted_data=yes",
+        "--path_to_prediction=preds_from_aa_of_scan",
     ],
 )
 def test_bad_value_is_refused_by_the_name_of_its_flag(word: str) -> None:
@@ -330,10 +398,12 @@ def test_typed_wins_over_stored_and_stored_over_default() -> None:
 
 def test_options_survive_a_checkpoint() -> None:
     """Catches a Path in a checkpoint: it saves well and then refuses to load."""
-    options = [DataOptions(data_dir=Path("a/b")), NetworkOptions(), FitOptions(), RunOptions()]
+    predicted = PredictedOptions(add_predicted_data=True, path_to_prediction=(Path("a"), Path("b")))
+    options = [consumer() for consumer in TRAINING] + [DataOptions(data_dir=Path("a/b")), predicted]
     stored = [to_builtins(one) for one in options]
     for values in stored:
-        assert all(type(value) in (str, int, float, bool, list) for value in values.values())
+        plain = (str, int, float, bool, list, type(None))
+        assert all(type(value) in plain for value in values.values())
     file = io.BytesIO()
     torch.save(stored, file)
     file.seek(0)

@@ -102,7 +102,8 @@ class RunRecord(Checkpoint):
         if not trainer.is_global_zero:
             return
         figures = {name: f"{float(value):.6g}" for name, value in sorted(metrics.items())}
-        figures.pop("learning_rate", None)
+        for name in ("learning_rate", "loss"):  # of the next epoch, and of the last step
+            figures.pop(name, None)
         self.rows.append({"epoch": str(trainer.current_epoch), "learning_rate": f"{self.learning_rate:.6g}", **figures})
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         partial = self.csv_path.with_name(".metrics.csv.partial")
@@ -128,7 +129,8 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
         logger: W&B, or None.
     """
     fit, options = description.fit, description.run
-    callbacks: list[pl.Callback] = [BestAndLast(run), RunRecord(run), TQDMProgressBar()]
+    # The record first: killed between the two, a run does an epoch again rather than go on without its line.
+    callbacks: list[pl.Callback] = [RunRecord(run), BestAndLast(run), TQDMProgressBar()]
     if fit.early_stopping:
         callbacks.append(PatientEarlyStopping(fit.patience))
     if logger:

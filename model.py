@@ -16,6 +16,7 @@ from monai.networks.blocks.segresnet_block import ResBlock, get_conv_layer, get_
 from monai.networks.nets.flexible_unet import SegmentationHead, UNetDecoder
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from mixup import Mix, draw_mix, mix_target
 from sarco.config import FitOptions, NetworkOptions
@@ -246,6 +247,9 @@ class SarcoModel(pl.LightningModule):
         network = build_network(description.network, in_channels, self.n_channels)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = SegmentationLoss()
+        # Sums over the epoch, brought together from all processes when it ends: logging with sync_dist would do so
+        # whenever one process happens to look, and the others would wait for ever.
+        self.train_loss = MeanMetric()
         self.train_scores = SegmentationScores(self.n_channels)
         self.val_scores = SegmentationScores(self.n_channels, keep_slices=True)
         self.val_loss_sums = SumMetric(2 * self.n_channels)
@@ -298,15 +302,16 @@ class SarcoModel(pl.LightningModule):
         if mix:
             target, weight = mix_target(target, weight, mix)
         loss: torch.Tensor = self.loss(logits, target, weight)
-        self.log(
-            "train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(target), sync_dist=True
-        )
+        self.log("loss", loss, prog_bar=True, batch_size=len(target))
+        self.train_loss.update(loss.detach(), len(target))
         if not mix:  # a mixed slice has no one truth to be scored against
             self.train_scores.update(torch.softmax(logits.detach().float(), dim=1), batch["label"], batch["index"])
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Logs the scores of the training slices, as they were when each was learnt from."""
+        self.log("train_loss", self.train_loss.compute(), prog_bar=True)
+        self.train_loss.reset()
         if self.train_scores.update_called:
             self._log_scores("train", self.train_scores.compute())
             self.train_scores.reset()

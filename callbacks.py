@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from sarco.device import Device
 from sarco.runs import Run, RunDescription
-from tracking import ValidationOverlays
+from tracking import ValidationReport
 
 MONITORED = "val_ap"
 
@@ -134,7 +134,7 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
     if fit.early_stopping:
         callbacks.append(PatientEarlyStopping(fit.patience))
     if logger:
-        callbacks.append(ValidationOverlays(description.labels))
+        callbacks.append(ValidationReport(description.labels))
     return pl.Trainer(
         accelerator=device.accelerator,
         devices=device.devices,
@@ -151,6 +151,14 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
         log_every_n_steps=1,
         enable_model_summary=False,
     )
+
+
+def best_score(trainer: pl.Trainer) -> float | None:
+    """The best validation average precision so far; None before the first epoch is finished."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, BestAndLast) and callback.best_model_score is not None:
+            return float(callback.best_model_score)
+    return None
 
 
 def draw_curves(rows: list[dict[str, str]], path: Path) -> None:

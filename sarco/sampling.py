@@ -48,13 +48,16 @@ class EpochSampler(Sampler[Draw]):
         """An order of slices.
 
         Args:
-            factors: how often each slice is drawn in an epoch, on average over epochs.
+            factors: how often each slice is drawn in an epoch, on average over epochs; at least 1.
             seed: of the run.
             rank: this process.
             world_size: how many processes share the epoch; all get equally many.
         """
+        extra = factors - 1  # draws beyond the first
+        self._total = len(factors) + round(float(extra.sum()))
+        if extra.sum() > 0:  # the first draw of a slice is certain, so only the others are rounded to a whole number
+            factors = 1 + extra * ((self._total - len(factors)) / extra.sum())
         self._edges = np.cumsum(factors)
-        self._total = max(1, round(float(self._edges[-1])))
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -68,7 +71,7 @@ class EpochSampler(Sampler[Draw]):
         """The order of the current epoch."""
         rng = np.random.default_rng((self.seed, self.epoch))
         # Systematic sampling: every slice comes floor(factor) or ceil(factor) times, and the total is always the same.
-        marks = (np.arange(self._total) + rng.random()) * (self._edges[-1] / self._total)
+        marks = np.arange(self._total) + rng.random()
         places = np.searchsorted(self._edges, marks, side="right").clip(max=len(self._edges) - 1)
         order = np.resize(rng.permutation(places), len(self) * self.world_size)
         return (Draw(int(place), self.epoch) for place in order[self.rank :: self.world_size])

@@ -20,16 +20,13 @@ WITHOUT_OWN_TEST_FILE = {
     "errors": "has no code but names; every other test raises them",
     "phantom_anatomy": "is drawn by phantom, whose tests measure what was drawn",
     "phantom_paint": "likewise",
-    "augment": "is seen through the batches of the data module",
     "device": "is seen through the scripts",
     "flags": "is seen through config, whose fields are the flags",
-    "loss": "is seen through the model",
     "overlay": "is seen through the scripts",
     "predictions": "is seen through the scripts",
     "results": "is seen through the scripts",
     "resume": "is seen through the scripts",
     "runs": "is seen through the scripts",
-    "sampling": "is seen through the data module",
 }
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,18 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
     )
 
 
-def best_score(trainer: pl.Trainer) -> float | None:
-    """The best validation average precision so far; None before the first epoch is finished."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, BestAndLast) and callback.best_model_score is not None:
-            return float(callback.best_model_score)
-    return None
+def summarise(trainer: pl.Trainer, run: Run, interrupted: bool) -> list[str]:
+    """The last lines of a training: run id, best score, folder, and what to try next."""
+    best = next(c.best_model_score for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast))
+    lines = [f"\nrun id: {run.run_id}"]
+    if best is None:
+        return [*lines, "no epoch was finished, so there is no checkpoint"]
+    lines += [f"best validation average precision: {float(best):.4f}", f"checkpoints: {run.folder}"]
+    if interrupted:
+        resume = f"python training.py --resume_training=yes --ckpt_path_to_resume_from={shlex.quote(str(run.folder))}"
+        return [*lines, "interrupted; the checkpoints are those of the last finished epoch. To go on:", resume]
+    dirpath = shlex.quote(str(run.folder.parent))
+    return [*lines, f"next: python inference.py --infer_path=SERIES --run_id={run.run_id} --dirpath={dirpath}"]
 
 
 def draw_curves(rows: list[dict[str, str]], path: Path) -> None:

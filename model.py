@@ -24,6 +24,7 @@ from sarco.errors import CheckpointError, InputError
 from sarco.loss import SegmentationLoss
 from sarco.metrics import SegmentationScores, SumMetric
 from sarco.runs import RunDescription, load_checkpoint
+from sarco.sampling import SEED_OF_STEP
 
 # From the deepest level up. Half of what MONAI's FlexibleUNet has: 8.5 instead of 18.8 GFLOP a 512 x 512 slice.
 DECODER_CHANNELS = (128, 64, 32, 16, 16)
@@ -292,7 +293,7 @@ class SarcoModel(pl.LightningModule):
         torch.manual_seed(self._step_rng().integers(2**63))
 
     def _step_rng(self) -> np.random.Generator:
-        return np.random.default_rng((self.description.data.seed, self.global_step, self.global_rank))
+        return np.random.default_rng((SEED_OF_STEP, self.description.data.seed, self.global_step, self.global_rank))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """The loss of a batch, mixed where that was asked for."""

@@ -1,6 +1,5 @@
 """SarcoDataModule: labelled slices -> split by patient -> loaders of 2D batches."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -16,14 +15,14 @@ from tqdm.auto import tqdm
 
 from sarco.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
 from sarco.cache import PreparedSlice, SliceCache, make_key, open_cache
-from sarco.cases import Case, LabelledSlice, Split, find_cases, make_label_table, split_by_patient
+from sarco.cases import Case, LabelledSlice, Split, find_cases, make_label_table, pseudonym, split_by_patient
 from sarco.cases import Dataset as FoundCases
 from sarco.config import AugmentOptions, DataOptions, PredictedOptions
 from sarco.dicom import SliceHeader, read_slice
 from sarco.errors import InputError
 from sarco.labels import IGNORE_ID, LabelTable
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
-from sarco.sampling import Draw, EpochSampler, ShardSampler, repeat_factors
+from sarco.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from transforms import as_meta_tensor, make_crop, scale_window
 
 IGNORED = -1  # channel number of pixels that nobody looked at
@@ -145,6 +144,20 @@ class SarcoDataModule(pl.LightningDataModule):
             batch = {**batch, "image": scale_window(image, self.options.hu_min, self.options.hu_max), "label": label}
         return batch
 
+    def describe(self) -> list[str]:
+        """What the data folder held, a line each."""
+        split, cache, options = self.split, self.cache, self.options
+        names = ", ".join(f"{label_id} {name}" for label_id, name in self.labels.names.items())
+        how = "by patient" if split.by_patient else "of one patient, no independent test"
+        lines = [
+            f"data: {len(split.train)} slices train, {len(split.val)} validate ({how}); labels: {names}",
+            f"prepared slices: {cache.size_mb:.0f} MB in {cache.folder}{' (found there)' if cache.reused else ''}",
+            *self.notes,
+        ]
+        if options.batch_size & (options.batch_size - 1):
+            lines.append(f"hint: --batch_size={options.batch_size} is no power of 2; those are often faster")
+        return lines
+
     def describe_split(self, in_full: bool) -> dict[str, Any]:
         """The split for people and for the checkpoint.
 
@@ -161,7 +174,7 @@ class SarcoDataModule(pl.LightningDataModule):
                 side["patients"] = dict(sorted(counts.items()))
                 side["images"] = [_name_in(self.slices[i].header.path, self.options.data_dir) for i in indices]
             else:
-                side["patients"] = {_pseudonym(patient): n for patient, n in sorted(counts.items())}
+                side["patients"] = {pseudonym(patient): n for patient, n in sorted(counts.items())}
             sides[name] = side
         return {
             "by_patient": self.split.by_patient,
@@ -281,20 +294,17 @@ class SliceDataset(Dataset[dict[str, Any]]):
     ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32]]:
         """Augments a sample; what is drawn depends on seed, epoch and slice alone."""
         assert self.augment is not None
-        rng = np.random.default_rng((self.options.seed, draw.epoch, self.indices[draw.place]))
+        rng = np.random.default_rng((SEED_OF_AUGMENTATION, self.options.seed, draw.epoch, self.indices[draw.place]))
         augmentation = draw_augmentation(rng, self.augment)
         coordinates = coordinate_map(augmentation, hu.shape[-1])
         if augmentation.mirrors:
             label = self.mirrored_channel[label]
+        hu = change_hu(hu, augmentation)  # before the warp, so that a device that warps later gets the same
         if augmentation.moves and not self.on_device:
             hu, label = warp_sample(hu, label, coordinates)
-        return change_hu(hu, augmentation), label, coordinates
+        return hu, label, coordinates
 
 
 def _name_in(path: Path, data_dir: Path) -> str:
     """A file's name for the cache key: the same where the whole data folder was moved."""
     return str(path.relative_to(data_dir)) if path.is_relative_to(data_dir) else str(path)
-
-
-def _pseudonym(patient_id: str) -> str:
-    return hashlib.blake2b(patient_id.encode(), digest_size=6).hexdigest()

@@ -1,7 +1,13 @@
 """Weights & Biases: where figures and overlays go if one wants it, never a reason for a run to die."""
 
 import os
-from collections.abc import Mapping
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +17,12 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 
+from sarco.cases import pseudonym
 from sarco.errors import OptionError
-from sarco.labels import LabelTable
-from sarco.overlay import WINDOW_HU, pick_evenly
+from sarco.labels import IGNORE_ID, LabelTable
+from sarco.metrics import dice_of_confusion
+from sarco.overlay import WINDOW_HU
+from sarco.runs import RunDescription
 
 OVERLAYS_SHOWN = 4
 
@@ -118,23 +127,36 @@ def overlay_image(
     )
 
 
-class ValidationOverlays(pl.Callback):
-    """Logs a few validation slices with truth and prediction after each epoch."""
+class ValidationReport(pl.Callback):
+    """Logs, after each epoch, the worst and the median validation slices and a table of patients."""
 
     def __init__(self, labels: LabelTable) -> None:
         """Knows the names of the labels."""
         self.labels = labels
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Predicts the chosen slices once more and logs them."""
-        logger, loaders = trainer.logger, trainer.val_dataloaders
-        if not isinstance(logger, WandbLogger) or loaders is None or not trainer.is_global_zero:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ranks the slices of this epoch by Dice; slices without muscle in truth and prediction are no news."""
+        if not isinstance(trainer.logger, WandbLogger) or not trainer.is_global_zero:
             return
-        dataset = loaders.dataset
-        id_of_channel = np.array([0, *self.labels.ids], dtype=np.uint8)
-        images = []
-        for place in pick_evenly(range(len(dataset)), OVERLAYS_SHOWN):
-            sample = dataset[place]
+        confusions: dict[int, torch.Tensor] = pl_module.slice_confusions  # type: ignore[assignment]
+        scores = {i: dice_of_confusion(c) for i, c in confusions.items() if c[1:].any() or c[:, 1:].any()}
+        ranked = sorted(scores, key=lambda i: scores[i])
+        middle = max(len(ranked) // 2 - OVERLAYS_SHOWN // 2, 0)
+        pictures = {
+            "validation/worst": self._pictures(trainer, pl_module, ranked[:OVERLAYS_SHOWN], scores),
+            "validation/median": self._pictures(trainer, pl_module, ranked[middle : middle + OVERLAYS_SHOWN], scores),
+        }
+        table = self._patients(trainer, confusions)
+        trainer.logger.experiment.log({**pictures, "validation/patients": table, "epoch": trainer.current_epoch})
+
+    def _pictures(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, chosen: Sequence[int], scores: Mapping[int, float]
+    ) -> list[Any]:
+        dataset = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
+        id_of_channel = np.array([*(0, *self.labels.ids), IGNORE_ID], dtype=np.uint8)  # the last is channel -1
+        pictures = []
+        for index in chosen:
+            sample = dataset[dataset.indices.index(index)]
             image = sample["image"]
             with torch.no_grad(), trainer.precision_plugin.val_step_context():
                 logits = pl_module(image[None].to(pl_module.device))
@@ -142,7 +164,42 @@ class ValidationOverlays(pl.Callback):
                 "truth": id_of_channel[sample["label"].numpy()],
                 "prediction": id_of_channel[logits[0].argmax(0).cpu().numpy()],
             }
-            grey = image[image.shape[0] // 2].numpy()
-            text = f"slice {sample['index']} of the data set"
-            images.append(overlay_image(grey, masks, self.labels, text, window=(0.0, 1.0)))
-        logger.experiment.log({"validation": images, "epoch": trainer.current_epoch})
+            text = f"slice {index} of the data set, Dice {scores[index]:.3f}"
+            pictures.append(overlay_image(image[image.shape[0] // 2].numpy(), masks, self.labels, text, (0.0, 1.0)))
+        return pictures
+
+    @staticmethod
+    def _patients(trainer: pl.Trainer, confusions: Mapping[int, torch.Tensor]) -> Any:
+        import wandb
+
+        slices = trainer.datamodule.slices  # type: ignore[attr-defined]
+        by_patient: dict[str, list[torch.Tensor]] = defaultdict(list)
+        for index, confusion in confusions.items():
+            by_patient[pseudonym(slices[index].header.patient_id)].append(confusion)
+        rows: list[Any] = [
+            [who, len(found), dice_of_confusion(torch.stack(found).sum(0))] for who, found in sorted(by_patient.items())
+        ]
+        return wandb.Table(columns=["patient", "slices", "dice"], data=rows)
+
+
+def describe_run(logger: WandbLogger, description: RunDescription) -> None:
+    """Logs what the run is: its options and split, the command line, package versions and the git revision."""
+    versions = {name: metadata.version(name) for name in ("torch", "pytorch-lightning", "monai", "numpy", "pydicom")}
+    logger.log_hyperparams(
+        {
+            **description.to_builtins(),
+            "command_line": shlex.join(sys.argv),
+            "versions": versions,
+            "git_revision": _git_revision(),
+        }
+    )
+
+
+def _git_revision() -> str:
+    """The revision of sarco's own checkout; empty where it is none."""
+    git = shutil.which("git")
+    if not git:
+        return ""
+    folder = Path(__file__).parent
+    done = subprocess.run([git, "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip()

@@ -1,6 +1,5 @@
 """Trains a network on labelled CT slices: options -> data module and model -> Trainer.fit."""
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -112,15 +111,8 @@ def read_data(data: DataOptions, options: RunOptions, augment: AugmentOptions, p
     kind = SarcoDataModule_3D if data.channel_3d else SarcoDataModule
     datamodule = kind(data, options.dirpath / ".cache", augment, predicted)
     datamodule.setup()
-    split, cache = datamodule.split, datamodule.cache
-    names = ", ".join(f"{label_id} {name}" for label_id, name in datamodule.labels.names.items())
-    how = "by patient" if split.by_patient else "of one patient, no independent test"
-    say(f"data: {len(split.train)} slices train, {len(split.val)} validate ({how}); labels: {names}")
-    say(f"prepared slices: {cache.size_mb:.0f} MB in {cache.folder}{' (found there)' if cache.reused else ''}")
-    for note in datamodule.notes:
-        say(note)
-    if data.batch_size & (data.batch_size - 1):
-        say(f"hint: --batch_size={data.batch_size} is no power of 2; those are often faster")
+    for line in datamodule.describe():
+        say(line)
     return datamodule
 
 
@@ -139,6 +131,8 @@ def fit(model: Any, datamodule: Any, run: Any, checkpoint: Any) -> None:
     if is_first_process():
         mode = tracking.choose_mode(description.run.wandb)
         logger = tracking.start_logger(mode, run.wandb_project, run.run_id, run.folder, run.run_id)
+        if logger:
+            tracking.describe_run(logger, description)
     trainer = callbacks.make_trainer(description, run, device, logger)
     interrupted = False
     try:
@@ -147,26 +141,10 @@ def fit(model: Any, datamodule: Any, run: Any, checkpoint: Any) -> None:
         interrupted = True
     if logger:
         tracking.finish()
-    print_summary(trainer, run, interrupted)
+    for line in callbacks.summarise(trainer, run, interrupted):
+        say(line)
     if interrupted:
         sys.exit(INTERRUPTED)
-
-
-def print_summary(trainer: Any, run: Any, interrupted: bool) -> None:
-    """The last lines: run id, best score, folder, and what to try next."""
-    best = trainer.checkpoint_callback.best_model_score
-    say(f"\nrun id: {run.run_id}")
-    if best is None:
-        say("no epoch was finished, so there is no checkpoint")
-        return
-    say(f"best validation average precision: {float(best):.4f}")
-    say(f"checkpoints: {run.folder}")
-    if interrupted:
-        say("interrupted; the checkpoints are those of the last finished epoch. To go on:")
-        say(f"python training.py --resume_training=yes --ckpt_path_to_resume_from={shlex.quote(str(run.folder))}")
-    else:
-        dirpath = shlex.quote(str(run.folder.parent))
-        say(f"next: python inference.py --infer_path=SERIES --run_id={run.run_id} --dirpath={dirpath}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Pairs images with label maps and splits them by patient."""
 
 import contextlib
+import hashlib
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -271,3 +272,8 @@ def make_label_table(ids: Sequence[int], names: dict[int, str], data_dir: Path) 
             f"{data_dir}: every label map is empty (all 0), so there is nothing to learn; check the labels"
         )
     return LabelTable.from_ids(ids, names)
+
+
+def pseudonym(patient_id: str) -> str:
+    """What stands for a patient where the PatientID must not go: in checkpoints, logs and W&B."""
+    return hashlib.blake2b(patient_id.encode(), digest_size=6).hexdigest()

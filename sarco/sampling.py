@@ -10,6 +10,9 @@ from torch.utils.data import Sampler
 RARE_SHARE = 0.3  # a label on fewer slices than this share is drawn more often
 MOST_REPEATS = 4.0
 
+# The first of the numbers that a generator is seeded with, so that no two uses share a stream of chance.
+SEED_OF_ORDER, SEED_OF_AUGMENTATION, SEED_OF_STEP = 1, 2, 3
+
 
 class Draw(NamedTuple):
     """One slice to load.
@@ -69,7 +72,7 @@ class EpochSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         """The order of the current epoch."""
-        rng = np.random.default_rng((self.seed, self.epoch))
+        rng = np.random.default_rng((SEED_OF_ORDER, self.seed, self.epoch))
         # Systematic sampling: every slice comes floor(factor) or ceil(factor) times, and the total is always the same.
         marks = np.arange(self._total) + rng.random()
         places = np.searchsorted(self._edges, marks, side="right").clip(max=len(self._edges) - 1)

@@ -1,5 +1,6 @@
 """Predicts DICOM series with a trained run: run id -> checkpoint -> data module -> predict -> results."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def predict(options: InferenceOptions) -> None:
             except SarcoError as error:
                 if alone:
                     raise
-                target.rmdir()
+                shutil.rmtree(target)
                 print(f"left out: {error}", file=sys.stderr)
                 failed.append(error)
         predictor.finish()
@@ -98,55 +99,34 @@ class Predictor:
             folder: exists and is empty.
             name: of the results, for W&B.
         """
-        import pytorch_lightning as pl
-
         from sarco.results import write_results
-        from sarco_infdatamodule import SarcoInfDataModule, SliceCollector
+        from sarco_infdatamodule import SarcoInfDataModule, predict_series
 
-        description = self.model.description
-        datamodule = SarcoInfDataModule(series, description.data, description.labels, self.options.batch_size)
-        collector = SliceCollector(datamodule)
         rows, columns, planes = series.shape
         print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")
         if planes > len(series.slices):
             print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
-        trainer = pl.Trainer(
-            accelerator=self.device.accelerator,
-            devices=self.device.devices,
-            precision=self.device.precision,
-            logger=False,
-            callbacks=[collector],
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            default_root_dir=folder,
-        )
-        trainer.predict(self.model, datamodule=datamodule, return_predictions=False)
-        label_map = collector.volume.finish()
-        write_results(folder, series, label_map, collector.confidence, description.labels, self.provenance)
+        description = self.model.description
+        datamodule = SarcoInfDataModule(series, description.data, description.labels, self.options.batch_size)
+        predicted = predict_series(self.model, datamodule, self.device)
+        label_map = predicted.volume.finish()
+        write_results(folder, series, label_map, predicted.confidence, description.labels, self.provenance)
         self._draw(series, label_map, folder, name)
 
     def _draw(self, series: Any, label_map: Any, folder: Path, name: str) -> None:
         """Writes the contact sheet, and logs its slices to W&B."""
-        from sarco.dicom import read_slice
-        from sarco.overlay import contact_sheet, draw_tile, pick_evenly, write_png
+        from sarco.overlay import contact_sheet, draw_tile, show_slices, write_png
         from sarco.results import OVERLAY
 
         labels = self.model.description.labels
-        tiles, pictures = [], []
-        for place in pick_evenly(range(len(series.slices)), SLICES_SHOWN):
-            plane = series.plane_index[place]
-            hu, _ = read_slice(series.slices[place].path)
-            affine = series.plane_affine_lps(plane)
-            caption = f"slice {plane}  z {affine[2, 3]:.1f} mm"
-            tiles.append(draw_tile(hu, label_map[:, :, plane], affine, labels, caption))
-            if self.logger:
-                import tracking
-
-                pictures.append(tracking.overlay_image(hu, {"prediction": label_map[:, :, plane]}, labels, caption))
+        shown = list(show_slices(series, label_map, SLICES_SHOWN))
         title = f"run {self.provenance.run_id}, {len(series.slices)} slices, series {series.uid}"
+        tiles = [draw_tile(s.hu, s.label_map, s.affine_lps, labels, s.caption) for s in shown]
         write_png(folder / OVERLAY, contact_sheet(tiles, labels, title))
         if self.logger:
-            self.logger.experiment.log({name: pictures})
+            import tracking
+
+            tracking.log_predictions(self.logger, name, shown, labels)
 
     def finish(self) -> None:
         """Ends the W&B run."""

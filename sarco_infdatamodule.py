@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sarco.cases import find_neighbours
 from sarco.config import DataOptions
+from sarco.device import Device
 from sarco.dicom import Series, read_slice
 from sarco.errors import GeometryError
 from sarco.label_volume import LabelVolume
@@ -205,3 +206,25 @@ class SliceCollector(BasePredictionWriter):
         for restored in self.datamodule.restore(batch, prediction):
             self.volume.put(restored.slice_index, restored.label_map)
             self.confidence[restored.slice_index] = restored.confidence
+
+
+def predict_series(model: pl.LightningModule, datamodule: SarcoInfDataModule, device: Device) -> SliceCollector:
+    """Predicts all slices of a series.
+
+    Args:
+        model: whose logits `SarcoInfDataModule.restore` understands.
+        datamodule: the series.
+        device: where to compute.
+    """
+    collector = SliceCollector(datamodule)
+    trainer = pl.Trainer(
+        accelerator=device.accelerator,
+        devices=device.devices,
+        precision=device.precision,
+        logger=False,
+        callbacks=[collector],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    trainer.predict(model, datamodule=datamodule, return_predictions=False)
+    return collector

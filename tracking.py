@@ -21,7 +21,7 @@ from sarco.cases import pseudonym
 from sarco.errors import OptionError
 from sarco.labels import IGNORE_ID, LabelTable
 from sarco.metrics import dice_of_confusion
-from sarco.overlay import WINDOW_HU
+from sarco.overlay import WINDOW_HU, ShownSlice
 from sarco.runs import RunDescription
 
 OVERLAYS_SHOWN = 4
@@ -125,6 +125,12 @@ def overlay_image(
         masks={name: {"mask_data": mask, "class_labels": classes} for name, mask in masks.items()},
         caption=text,
     )
+
+
+def log_predictions(logger: WandbLogger, name: str, shown: Sequence[ShownSlice], labels: LabelTable) -> None:
+    """Logs slices of a predicted series with switchable masks."""
+    pictures = [overlay_image(s.hu, {"prediction": s.label_map}, labels, s.caption) for s in shown]
+    logger.experiment.log({name: pictures})
 
 
 class ValidationReport(pl.Callback):

@@ -1,6 +1,7 @@
 """Pictures to check a prediction with: slices in radiological view with the contours of the labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sarco.dicom import Series, read_slice
 from sarco.geometry import Affine, display_flips, spacing_mm
 from sarco.labels import LabelTable
 
@@ -32,6 +34,38 @@ def pick_evenly(indices: Sequence[int], count: int) -> list[int]:
     if n <= count:
         return list(indices)
     return [indices[int((k + 0.5) * n / count)] for k in range(count)]
+
+
+@dataclass(frozen=True)
+class ShownSlice:
+    """A slice to look at.
+
+    Attributes:
+        hu: (row, column) Hounsfield units.
+        label_map: (row, column) label ids.
+        affine_lps: of the slice.
+        caption: where it lies.
+    """
+
+    hu: NDArray[np.float32]
+    label_map: NDArray[np.uint8]
+    affine_lps: Affine
+    caption: str
+
+
+def show_slices(series: Series, label_map: NDArray[np.uint8], count: int) -> Iterator[ShownSlice]:
+    """Up to ``count`` slices of a series, evenly spread, with their part of a label map.
+
+    Args:
+        series: where the slices are read from.
+        label_map: (row, column, plane) on its grid.
+        count: at most so many.
+    """
+    for place in pick_evenly(range(len(series.slices)), count):
+        plane = series.plane_index[place]
+        affine = series.plane_affine_lps(plane)
+        hu, _ = read_slice(series.slices[place].path)
+        yield ShownSlice(hu, label_map[:, :, plane], affine, f"slice {plane}  z {affine[2, 3]:.1f} mm")
 
 
 def draw_tile(

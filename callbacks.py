@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
 from sarco.device import Device
@@ -34,31 +34,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         os.replace(partial, target)
 
 
-class BestAndLast(ModelCheckpoint):
-    """``best.ckpt`` by validation average precision and ``last.ckpt``, at the end of each epoch."""
+class BestAndLast(Checkpoint):
+    """Writes ``last.ckpt`` at the end of each epoch, and ``best.ckpt`` when validation average precision is beaten.
+
+    Lightning's own ModelCheckpoint is not used: its ``save_last`` (2.6) leaves out epochs that are not the best, so
+    that a run could not go on after its last finished epoch; and it forgets the best score when a folder is moved.
+    """
 
     def __init__(self, run: Run) -> None:
         """Checkpoints go to the run's folder."""
-        super().__init__(
-            dirpath=run.folder,
-            filename="best",
-            monitor=MONITORED,
-            mode="max",
-            save_last=True,
-            save_on_train_epoch_end=True,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
+        self.run = run
+        self.best_score: float | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves; a kill between the two files is mended when the epoch is run again."""
+        score = float(trainer.callback_metrics[MONITORED])
+        beaten = self.best_score is None or score > self.best_score
+        if beaten:
+            self.best_score = score  # first, because it is part of what is saved
+            trainer.save_checkpoint(self.run.checkpoint_path("best"))
+        trainer.save_checkpoint(self.run.checkpoint_path("last"))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best_score": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint was, also where the run's folder was moved since."""
-
-        def here(path: str) -> str:
-            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
-
-        paths = {name: here(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+        """Goes on from there."""
+        self.best_score = state_dict["best_score"]
 
 
 class PatientEarlyStopping(EarlyStopping):
@@ -156,11 +159,11 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
 
 def summarise(trainer: pl.Trainer, run: Run, interrupted: bool) -> list[str]:
     """The last lines of a training: run id, best score, folder, and what to try next."""
-    best = next(c.best_model_score for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast))
+    best = next(c.best_score for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast))
     lines = [f"\nrun id: {run.run_id}"]
     if best is None:
         return [*lines, "no epoch was finished, so there is no checkpoint"]
-    lines += [f"best validation average precision: {float(best):.4f}", f"checkpoints: {run.folder}"]
+    lines += [f"best validation average precision: {best:.4f}", f"checkpoints: {run.folder}"]
     if interrupted:
         resume = f"python training.py --resume_training=yes --ckpt_path_to_resume_from={shlex.quote(str(run.folder))}"
         return [*lines, "interrupted; the checkpoints are those of the last finished epoch. To go on:", resume]

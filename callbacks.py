@@ -27,11 +27,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
-        with open(partial, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
+        try:
+            with open(partial, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 class BestAndLast(Checkpoint):
@@ -122,6 +125,10 @@ class RunRecord(Checkpoint):
         if trainer.is_global_zero and self.rows:
             draw_curves(self.rows, self.png_path)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Draws the curves of a run that was interrupted, too."""
+        self.on_fit_end(trainer, pl_module)
+
 
 def make_trainer(description: RunDescription, run: Run, device: Device, logger: WandbLogger | None) -> pl.Trainer:
     """Lightning's Trainer with checkpoints, early stopping, the run's record and, with W&B, overlays.
@@ -193,6 +200,8 @@ def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
         axes.set(title=title, xlabel="epoch")
+        if title in ("average precision and Dice", "muscle area error"):
+            axes.set_ylim(0, 1)  # the first epochs' area error can be 20 and hide the rest
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=80)

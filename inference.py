@@ -16,7 +16,9 @@ SLICES_SHOWN = 20  # on the contact sheet
 
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, then predicts; heavy imports wait until the flags are known to be right."""
-    predict(build(InferenceOptions, parse(argv, (InferenceOptions,), PROGRAM, __doc__ or "")))
+    predict(
+        build(InferenceOptions, parse(argv, (InferenceOptions,), PROGRAM, "Predicts DICOM series with a trained run."))
+    )
 
 
 def predict(options: InferenceOptions) -> None:

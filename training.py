@@ -27,13 +27,13 @@ from sarco.flags import build, parse
 
 PROGRAM = "training.py"
 CONSUMERS = (
-    RunOptions, DataOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
+    DataOptions, RunOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
 )  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, then trains; heavy imports wait until the flags are known to be right."""
-    typed = parse(argv, CONSUMERS, PROGRAM, __doc__ or "")
+    typed = parse(argv, CONSUMERS, PROGRAM, "Trains a network on labelled CT slices.")
     resume = build(ResumeOptions, typed)
     if resume.ckpt_path_to_resume_from is None:
         for consumer in CONSUMERS:
@@ -75,6 +75,10 @@ def train_anew(typed: Mapping[str, Any]) -> None:
     pl.seed_everything(data.seed, workers=True, verbose=False)
     model = SarcoModel(description)
     model.load_first_weights()
+    if model.description.network.pretrained == "auto" and model.description.weights == "random":
+        say(
+            "ImageNet weights can't be fetched, so the encoder starts from random ones (--pretrained=FILE takes a file)"
+        )
     run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
     if is_first_process():
         write_json(run.split_path, datamodule.describe_split(in_full=True))

@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from common import make_phantoms, report, run, table
+from harness import make_phantoms, report, run, table
 
 from sarco.metrics import compare_label_maps, dice
 from sarco.nifti import read_label_map

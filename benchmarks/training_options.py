@@ -6,7 +6,7 @@ python benchmarks/training_options.py --work=FOLDER [--append]
 import argparse
 from pathlib import Path
 
-from common import make_phantoms, read_metrics, report, run, table
+from harness import make_phantoms, read_metrics, report, run, table
 
 VARIANTS = {
     "plain": [],

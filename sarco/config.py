@@ -5,16 +5,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sarco.flags import NO, YES, flag, require
+from sarco.flags import BASICS, DATA, INFERENCE, NO, OPTIMISATION, REGULARISATION, STACKING, YES, flag, require
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]+")
 PROJECT = re.compile(r"[^/\\#?%:.\x00-\x1f][^/\\#?%:\x00-\x1f]*")  # what both W&B and file systems take
 BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
 CROP_MULTIPLE = 32  # the encoder halves five times
-
-DATA, BASICS = "Data and logging", "Basics"
-REGULARISATION = "Augmentation and regularisation"
-OPTIMISATION, STACKING, INFERENCE = "Optimisation", "Stacking", "Inference"
 
 
 def _check_wandb(value: str) -> str:
@@ -41,7 +37,7 @@ class DataOptions:
         "folder with NAME.dcm beside NAME.nii.gz, or CASE/ beside CASE.nii.gz; nested as you like",
     )
     val_fraction: float = flag(0.2, DATA, "share of the slices for validation, in whole patients")
-    seed: int = flag(0, DATA, "split, initial weights and order: the same seed gives the same run")
+    seed: int = flag(0, DATA, "split, first weights, order, augmentation, mixup: the same seed gives the same run")
     batch_size: int = flag(16, BASICS, "slices a step; even")
     image_size: int = flag(512, BASICS, "side of the square that the body is cropped and resized to; a multiple of 32")
     hu_min: float = flag(-250.0, BASICS, "lower end of the HU window")
@@ -156,7 +152,7 @@ class ResumeOptions:
 class NetworkOptions:
     """What the network is."""
 
-    backbone: str = flag("efficientnet-b0", BASICS, "encoder", choices=BACKBONES)
+    backbone: str = flag("efficientnet-b0", BASICS, "encoder: efficientnet-b0 to -b7", choices=BACKBONES)
     model_choice: str = flag("unet", BASICS, "decoder", choices=("unet", "segresnet"))
     pretrained: str = flag(
         "auto", BASICS, "encoder weights: auto (ImageNet where they can be had), imagenet, no, or a file with weights"
@@ -214,7 +210,7 @@ class RunOptions:
     wandb_project: str = flag("Trains", DATA, "Weights & Biases project")
     wandb: str = flag("yes", DATA, "online, offline or no; yes = online where an API key is configured, else offline")
     gpu: int = flag(0, DATA, "which GPU; -1 asks for the CPU, which is also used where there is no GPU")
-    devices: int = flag(1, STACKING, "GPUs (or CPU processes) a machine that train together")
+    devices: int = flag(1, STACKING, "GPUs (from --gpu on) or CPU processes a machine that train together")
     num_nodes: int = flag(1, STACKING, "machines that train together")
     run_id: str = flag("", DATA, "names the run: letters, digits, - and _ (default: fresh 8 characters)")
 
@@ -236,8 +232,10 @@ class RunOptions:
 class InferenceOptions:
     """What is predicted, by which run, and where the results go."""
 
-    infer_path: Path = flag(None, INFERENCE, "a DICOM series, a tree with several (each is predicted), or one slice")
-    run_id: str = flag("", INFERENCE, "the run whose checkpoint predicts")
+    infer_path: Path = flag(
+        None, INFERENCE, "a DICOM series, a tree with several (each is predicted), or one slice; required"
+    )
+    run_id: str = flag("", INFERENCE, "the run whose checkpoint predicts; required")
     dirpath: Path = flag(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
     ckpt_choice: str = flag("best", INFERENCE, "which checkpoint of the run", choices=("best", "last"))
     ckpt_wandb_project: str = flag("", INFERENCE, "project the run was trained in, where its id is not unique")

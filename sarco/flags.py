@@ -16,6 +16,16 @@ from sarco.errors import OptionError
 
 Options = TypeVar("Options")
 
+# Headings of -h, in their order there.
+HEADINGS = (
+    DATA := "Data and logging",
+    BASICS := "Basics",
+    REGULARISATION := "Augmentation and regularisation",
+    OPTIMISATION := "Optimisation",
+    STACKING := "Stacking",
+    INFERENCE := "Inference",
+)
+
 YES, NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 
@@ -53,17 +63,15 @@ def parse(argv: Sequence[str], consumers: Sequence[type], program: str, descript
     parser = _Parser(prog=program, description=description, allow_abbrev=False, formatter_class=_Formatter)
     # argparse's own pattern knows no exponents and would take -1e3 for a flag.
     parser._negative_number_matcher = re.compile(r"^-\d*\.?\d+([eE][-+]?\d+)?$")
-    groups: dict[str, Any] = {}
     known: set[str] = set()
-    for consumer in consumers:
-        hints = get_type_hints(consumer)
-        for item in dataclasses.fields(consumer):
-            if item.name in known:
-                continue
-            known |= {item.name, *filter(None, [item.metadata["alias"]])}
-            heading = item.metadata["group"]
-            group = groups.get(heading) or groups.setdefault(heading, parser.add_argument_group(heading))
-            _add_flag(group, item, hints[item.name])
+    items = [(item, get_type_hints(consumer)) for consumer in consumers for item in dataclasses.fields(consumer)]
+    # Headings in their own order, which is not that of the consumers: Basics, say, are fields of several.
+    for heading in sorted({item.metadata["group"] for item, _ in items}, key=HEADINGS.index):
+        group = parser.add_argument_group(heading)
+        for item, hints in items:
+            if item.metadata["group"] == heading:
+                known |= {item.name, *filter(None, [item.metadata["alias"]])}
+                _add_flag(group, item, hints[item.name])
     parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors too")
     _explain_typos(argv, known | {"debug"})
     return vars(parser.parse_args(list(argv)))

@@ -206,6 +206,7 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Dice of two label maps.", allow_abbrev=False)
     parser.add_argument("truth", metavar="TRUTH", type=Path, help="NIfTI label map")
     parser.add_argument("prediction", metavar="PREDICTION", type=Path, help="NIfTI label map")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors too")
     typed = parser.parse_args(argv)
     for label_id, score in compare_label_maps(typed.truth, typed.prediction).items():
         print(f"label {label_id}: Dice {score:.4f}")

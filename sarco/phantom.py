@@ -312,10 +312,11 @@ def write_dataset(out: Path, patients: int, seed: int, options: PhantomOptions) 
     for number in range(1, patients + 1):
         patient_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         phantom = make_phantom(patient_seed, options)
-        patient_id = f"P{number:03d}"
-        write_series(phantom, out / patient_id, patient_id=patient_id, seed=patient_seed)
-        write_label_map(out / f"{patient_id}.nii.gz", phantom.label_map, phantom.affine_lps)
-        folders.append(out / patient_id)
+        name = f"P{number:03d}"
+        # The seed in the PatientID: patients of two data sets are two people, though both are the first of theirs.
+        write_series(phantom, out / name, patient_id=f"phantom-{patient_seed}", seed=patient_seed)
+        write_label_map(out / f"{name}.nii.gz", phantom.label_map, phantom.affine_lps)
+        folders.append(out / name)
         names = phantom.label_names
     table = {str(label): name for label, name in {0: "background", **names}.items()}
     (out / "labels.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

@@ -203,5 +203,6 @@ def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
         if title in ("average precision and Dice", "muscle area error"):
             axes.set_ylim(0, 1)  # the first epochs' area error can be 20 and hide the rest
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     figure.savefig(path, dpi=80)

@@ -38,16 +38,17 @@ def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[
     Raises:
         InputError: a folder holds no prediction, or a source slice was moved out of reach or changed; names it.
     """
-    known = {item.header.sop_uid for item in human} | {item.header.path.resolve() for item in human}
+    known: set[Any] = {item.header.path.resolve() for item in human}
+    known |= {item.header.sop_uid for item in human if item.header.sop_uid}
     elsewhere = _SourceSearch(data_dir.resolve().parent)
     cases: list[Case] = []
-    headers: list[SliceHeader] = []
+    headers: dict[Path, SliceHeader] = {}  # each slice once, however many predictions there are of it
     unsure = labelled = 0
     for folder in _result_folders(options.path_to_prediction):
         chosen = []
         for entry in _read_slices(folder):
             header = _find_source(entry, folder, elsewhere)
-            headers.append(header)
+            header = headers.setdefault(header.path, header)
             if header.sop_uid in known or header.path.resolve() in known:
                 labelled += 1
             elif float(entry["confidence"]) < options.min_confidence:
@@ -56,7 +57,7 @@ def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[
                 chosen.append(header)
         if chosen:
             cases.append(Case(folder / LABEL_MAP, tuple(chosen), predicted=True))
-    return FoundPredictions(with_neighbours(cases, headers), unsure, labelled)
+    return FoundPredictions(with_neighbours(cases, list(headers.values())), unsure, labelled)
 
 
 def assign_sides(
@@ -91,8 +92,8 @@ def _result_folders(paths: Sequence[Path]) -> list[Path]:
         inside = [file.parent for file in files_below(path) if file.name == PREDICTION]
         if not inside:
             raise InputError(f"{path}: holds no {PREDICTION}; give a results folder of inference.py")
-        folders += inside
-    return folders
+        folders += [folder.resolve() for folder in inside]
+    return list(dict.fromkeys(folders))
 
 
 def _read_slices(folder: Path) -> list[dict[str, Any]]:

@@ -23,6 +23,9 @@ FIXED = (
     "run_id",
     "wandb_project",
     "dirpath",
+    "add_predicted_data",
+    "predicted_data_to",
+    "min_confidence",
 )
 
 

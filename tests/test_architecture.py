@@ -23,9 +23,7 @@ WITHOUT_OWN_TEST_FILE = {
     "device": "is seen through the scripts",
     "flags": "is seen through config, whose fields are the flags",
     "overlay": "is seen through the scripts",
-    "predictions": "is seen through the scripts",
     "results": "is seen through the scripts",
-    "resume": "is seen through the scripts",
     "runs": "is seen through the scripts",
 }
 

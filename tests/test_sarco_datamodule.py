@@ -1,0 +1,200 @@
+"""Batches of labelled slices: what the flags ask for, whatever the number of processes, and nothing of what nobody
+looked at."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sarco_datamodule
+from model import SarcoModel
+from sarco.config import AugmentOptions, DataOptions, FitOptions, MixupOptions, NetworkOptions, RunOptions
+from sarco.labels import IGNORE_ID
+from sarco.nifti import read_label_map, write_label_map
+from sarco.phantom import PhantomOptions, write_dataset
+from sarco.runs import RunDescription
+from sarco_datamodule import IGNORED, SarcoDataModule, SliceDataset
+from sarco_datamodule_3d import SarcoDataModule_3D
+
+SLICES = 4
+OFTEN = AugmentOptions(do_flips=True, do_elastic_transforms=True, aug_prob=0.7)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small patients with left and right muscles."""
+    folder = tmp_path_factory.mktemp("datamodule") / "data"
+    write_dataset(folder, 3, 1, PhantomOptions(n_slices=SLICES, rows=64, columns=72, labels="groups"))
+    return folder
+
+
+def module(data: Path, augment: AugmentOptions | None = None, **more: Any) -> SarcoDataModule:
+    """The data module, set up."""
+    options = DataOptions(**{"data_dir": data, "image_size": 64, "batch_size": 4, "val_fraction": 0.3, **more})
+    kind = SarcoDataModule_3D if options.channel_3d else SarcoDataModule
+    datamodule = kind(options, data.parent / "cache", augment)
+    datamodule.setup()
+    return datamodule
+
+
+def batches(datamodule: SarcoDataModule, epoch: int = 0) -> list[dict[str, torch.Tensor]]:
+    """The training batches of an epoch."""
+    loader = datamodule.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return list(loader)
+
+
+def same(one: list[dict[str, torch.Tensor]], two: list[dict[str, torch.Tensor]]) -> bool:
+    """Whether two epochs hold the same batches."""
+    return len(one) == len(two) and all(
+        torch.equal(a[name], b[name]) for a, b in zip(one, two, strict=True) for name in a
+    )
+
+
+@pytest.mark.parametrize("channel_3d", [False, True])
+def test_batch_is_what_its_docstring_says(data: Path, channel_3d: bool) -> None:
+    """Catches other shapes and types, labels beyond the table, and images out of [0, 1]."""
+    datamodule = module(data, OFTEN, channel_3d=channel_3d)
+    for batch in batches(datamodule):
+        assert batch["image"].shape == (4, 3 if channel_3d else 1, 64, 64) and batch["image"].dtype == torch.float32
+        assert batch["label"].shape == (4, 64, 64) and batch["label"].dtype == torch.int64
+        assert float(batch["image"].min()) >= 0 and float(batch["image"].max()) <= 1
+        assert int(batch["label"].max()) < datamodule.labels.n_channels
+        assert batch["weight"].tolist() == [1.0] * 4
+        assert set(batch["index"].tolist()) <= set(datamodule.split.train)
+
+
+def test_seed_decides_split_order_and_augmentation(data: Path) -> None:
+    """Catches chance beside the seed, and a seed without effect."""
+    one = module(data, OFTEN, seed=3)
+    assert same(batches(one), batches(module(data, OFTEN, seed=3)))
+    assert not same(batches(one), batches(one, epoch=1))
+    others = [module(data, OFTEN, seed=seed) for seed in range(4, 10)]
+    assert any(other.split.val != one.split.val for other in others)
+    alike = next(other for other in others if other.split.val == one.split.val)
+    assert not same(batches(one), batches(alike))
+
+
+@pytest.mark.parametrize("size", [2, 4, 6])
+def test_batches_are_as_large_as_asked(data: Path, size: int) -> None:
+    """Catches --batch_size without effect, and slices that get lost between batches."""
+    sizes = [len(batch["image"]) for batch in batches(module(data, batch_size=size))]
+    assert sum(sizes) == 2 * SLICES and sizes[0] == size
+
+
+def test_batch_of_one_is_left_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches batch normalisation that has to learn from a single slice."""
+    datamodule = module(data)
+    monkeypatch.setattr(sarco_datamodule, "repeat_factors", lambda occurs: np.array([1.5, 1.5] + [1.0] * 6))
+    assert [len(batch["image"]) for batch in batches(datamodule)] == [4, 4]
+
+
+@pytest.mark.slow
+def test_loader_processes_change_no_sample(data: Path) -> None:
+    """Catches --num_workers that changes the run, because each process has its own chance or misses the epoch."""
+    alone, helped = module(data, OFTEN), module(data, OFTEN, num_workers=2)
+    loader = helped.train_dataloader()
+    assert loader.num_workers == 2
+    for epoch in (0, 3):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        assert same(batches(alone, epoch), list(loader))
+
+
+@pytest.mark.parametrize("side", [32, 96])
+def test_image_size_is_the_side_of_the_crop(data: Path, side: int) -> None:
+    """Catches --image_size that reaches the network and not the crop."""
+    batch = next(iter(module(data, image_size=side).val_dataloader()))
+    assert batch["image"].shape[-2:] == batch["label"].shape[-2:] == (side, side)
+
+
+def test_window_is_the_one_asked_for(data: Path) -> None:
+    """Catches --hu_min and --hu_max without effect, or the other way round."""
+    datamodule = module(data, hu_min=-100, hu_max=300)
+    hu = torch.from_numpy(datamodule.cache.images[list(datamodule.split.val)].astype(np.float32))
+    image = next(iter(datamodule.val_dataloader()))["image"]
+    assert torch.allclose(image, ((hu + 100) / 400).clamp(0, 1), atol=1e-6)
+
+
+def test_validation_is_plain_and_in_order(data: Path) -> None:
+    """Catches augmentation or chance in what every epoch is judged by."""
+    varied, plain = module(data, OFTEN), module(data)
+    one, two = list(varied.val_dataloader()), list(plain.val_dataloader())
+    assert same(one, two)
+    assert torch.cat([batch["index"] for batch in one]).tolist() == list(varied.split.val)
+
+
+@pytest.mark.parametrize("channel_3d", [False, True])
+def test_gpu_batch_equals_the_one_of_the_cpu(data: Path, channel_3d: bool) -> None:
+    """Catches a network that is taught other images on a GPU; the same augmentation, warped as a batch."""
+    datamodule = module(data, OFTEN, channel_3d=channel_3d)
+    inputs = (datamodule.cache, datamodule.split.train, [1.0] * 8, datamodule.labels, datamodule.options, OFTEN)
+    cpu, gpu = SliceDataset(*inputs), SliceDataset(*inputs, on_device=True)
+    draws = [sarco_datamodule.Draw(place, epoch) for place in range(8) for epoch in range(3)]
+    expected = torch.utils.data.default_collate([cpu[draw] for draw in draws])
+    batch = torch.utils.data.default_collate([gpu[draw] for draw in draws])
+    assert "coordinates" in batch
+    found = datamodule.on_after_batch_transfer(batch, 0)
+    assert found.keys() == expected.keys()
+    assert torch.allclose(found["image"], expected["image"], atol=1e-3)  # of the window
+    assert (found["label"] == expected["label"]).float().mean() > 0.9999  # ties
+
+
+def sparse(data: Path, tmp_path: Path) -> Path:
+    """The same data with one slice of P001 unlabelled throughout and half of another."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    path = folder / "P001.nii.gz"
+    label_map = read_label_map(path)
+    ids = label_map.ids.copy()
+    ids[:, :, 0] = IGNORE_ID
+    ids[:, : ids.shape[1] // 2, 1] = IGNORE_ID
+    write_label_map(path, ids, label_map.affine_lps)
+    return folder
+
+
+def test_unlabelled_slices_are_left_out_and_said(data: Path, tmp_path: Path) -> None:
+    """Catches sparse labels taken for empty ones, and 255 taken for a muscle."""
+    datamodule = module(sparse(data, tmp_path))
+    assert datamodule.labels == module(data).labels
+    split = datamodule.split
+    assert len(split.train) + len(split.val) == 3 * SLICES - 1
+    assert datamodule.notes == ["1 slices are unlabelled (255 throughout) and left out"]
+    left_out = set(range(3 * SLICES)) - {*split.train, *split.val}
+    assert [datamodule.slices[i].header.path.parent.name for i in left_out] == ["P001"]
+
+
+def test_unlabelled_pixels_count_in_no_score(data: Path, tmp_path: Path) -> None:
+    """Catches loss and metrics of pixels that nobody looked at: whatever is predicted there, they stay the same."""
+    datamodule = module(sparse(data, tmp_path))
+    place = next(i for i in (*datamodule.split.train, *datamodule.split.val) if (
+        datamodule.cache.label_maps[i] == IGNORE_ID).any())  # fmt: skip
+    weights = [1.0]
+    sample = SliceDataset(datamodule.cache, [place], weights, datamodule.labels, datamodule.options)[0]
+    ignored = sample["label"] == IGNORED
+    assert 0.2 < float(ignored.float().mean()) < 0.8
+    batch = torch.utils.data.default_collate([sample])
+    description = RunDescription(
+        run=RunOptions(run_id="x"),
+        labels=datamodule.labels,
+        data=datamodule.options,
+        network=NetworkOptions(),
+        fit=FitOptions(),
+        augment=AugmentOptions(),
+        mixup=MixupOptions(),
+        predicted=datamodule.predicted,
+        weights="random",
+        split={},
+    )
+    scores = []
+    for disturbance in (0.0, 30.0):
+        model = SarcoModel(description)
+        logits = torch.randn(1, model.n_channels, 64, 64, generator=torch.Generator().manual_seed(0))
+        logits[:, 1] += disturbance * ignored
+        target, weight = model.make_target(batch)
+        model.val_scores.update(torch.softmax(logits, 1), batch["label"], batch["index"])
+        found = model.val_scores.compute()
+        scores.append([float(model.loss(logits, target, weight)), *(float(found[k]) for k in ("dice", "ap", "iou"))])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)

@@ -1,7 +1,7 @@
 """The network (an EfficientNet encoder, a U-Net or SegResNet decoder) and SarcoModel, which trains it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from efficientnet_pytorch import EfficientNet
 from efficientnet_pytorch.utils import url_map
 from monai.networks.blocks.segresnet_block import ResBlock, get_conv_layer, get_upsample_layer
 from monai.networks.nets.flexible_unet import SegmentationHead, UNetDecoder
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
@@ -104,7 +105,7 @@ class SegResNetDecoder(nn.Module):
             up = get_upsample_layer(2, channels, upsample_mode="nontrainable")
             self.reduce.append(nn.Sequential(get_conv_layer(2, source, channels, kernel_size=1), up))
             self.project.append(get_conv_layer(2, skip, channels, kernel_size=1) if skip else nn.Identity())
-            self.blocks.append(ResBlock(2, channels, norm=BATCH_NORM))
+            self.blocks.append(ResBlock(2, channels, norm=("group", {"num_groups": 8})))
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Features by level to (B, c, R, C)."""
@@ -316,6 +317,34 @@ class SarcoModel(pl.LightningModule):
         if self.train_scores.update_called:
             self._log_scores("train", self.train_scores.compute())
             self.train_scores.reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """Measures the means and variances of batch normalisation anew, while a run trains.
+
+        The running ones lag behind weights that change fast, and are those of augmented and mixed slices: after the
+        first epochs a network that fits can predict nothing with them.
+        """
+        loader = getattr(getattr(self.trainer, "datamodule", None), "calibration_dataloader", None)
+        if self.trainer.state.fn == TrainerFn.FITTING and loader:
+            with torch.no_grad(), self.trainer.precision_plugin.val_step_context():
+                self.calibrate(batch["image"].to(self.device) for batch in loader())
+
+    def calibrate(self, images: Iterable[torch.Tensor]) -> None:
+        """Sets the statistics of batch normalisation to the averages over some batches.
+
+        Args:
+            images: (B, C, R, C) in [0, 1] each.
+        """
+        layers = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the plain average
+            layer.train()
+        for image in images:
+            self(image)
+        for layer in layers:
+            layer.momentum = BATCH_NORM_MOMENTUM
+            layer.eval()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Adds a batch to the epoch's scores."""

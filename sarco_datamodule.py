@@ -25,6 +25,7 @@ from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from transforms import as_meta_tensor, make_crop, scale_window
 
+CALIBRATION_SLICES = 64  # enough for means and variances of a network
 IGNORED = -1  # channel number of pixels that nobody looked at
 
 
@@ -136,6 +137,16 @@ class SarcoDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of the validation slices, in a fixed order, each slice once over all processes."""
         return self._loader(self.split.val, ShardSampler(len(self.split.val), *self._rank()), None)
+
+    def calibration_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Batches of some training slices as they are, evenly spread over all of them, the same in each epoch."""
+        n = len(self.split.train)
+        size = min(self.options.batch_size, n)
+        count = min(n, max(CALIBRATION_SLICES, size)) // size * size  # whole batches, for all count the same
+        places = np.linspace(0, n - 1, count).round().astype(int)
+        # Neighbouring slices look alike, so each batch takes slices from all over.
+        chosen = [self.split.train[i] for i in places.reshape(size, -1).T.ravel()]
+        return DataLoader(SliceDataset(self.cache, chosen, [1.0] * count, self.labels, self.options), batch_size=size)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On a GPU the warp and the HU window of a batch are done there."""

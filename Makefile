@@ -19,7 +19,7 @@ $(VENV)/.ready: requirements.txt requirements-dev.txt
 
 demo: setup
 	rm -rf $(DEMO)
-	$(BIN)/python -m sarco.phantom $(DEMO)/dataset --patients 18 --slices 8 --size 192 --seed 1
+	$(BIN)/python -m sarco.phantom $(DEMO)/dataset --patients 16 --slices 8 --size 192 --seed 1
 	$(BIN)/python -m sarco.phantom $(DEMO)/unseen --patients 1 --slices 12 --size 192 --seed 1001
 	$(BIN)/python training.py --data_dir=$(DEMO)/dataset --dirpath=$(DEMO)/checkpoints --run_id=demo --wandb=no \
 	    --pretrained=no --image_size=192 --batch_size=4 --max_epochs=8 --learning_rate=2e-3 --scheduler=step

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.dicom import Series, SliceHeader, files_below, find_series, make_series, read_header
-from sarco.errors import InputError
+from sarco.errors import GeometryError, InputError
 from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.nifti import is_nifti, nifti_stem, read_label_map
 
@@ -150,9 +150,12 @@ def _readable_headers(images: Iterable[Path]) -> list[SliceHeader]:
 
 def _only_series(folder: Path, label: Path) -> Series:
     found = find_series(folder)
-    if len(found.series) != 1 or found.refused:
-        reason = str(found.refused[0]) if found.refused else f"it holds {len(found.series)} series"
+    broken = [error for error in found.refused if isinstance(error, GeometryError)]
+    if len(found.series) != 1 or broken:
+        reason = str(broken[0]) if broken else f"it holds {len(found.series)} series"
         raise InputError(f"{folder}: cannot be paired with {label}, because {reason}; keep one series in the folder")
+    if found.refused:  # a dose report, a DICOMDIR, a damaged slice
+        warnings.warn(f"{len(found.refused)} files are left out, the first: {found.refused[0]}", DataWarning, 3)
     return found.series[0]
 
 

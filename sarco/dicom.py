@@ -22,6 +22,7 @@ _HEADER_TAGS = [
     "Rows", "Columns", "SamplesPerPixel", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient",
     "SliceThickness", "SpacingBetweenSlices", "SpecificCharacterSet",
 ]  # fmt: skip
+_LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e3, 1e5  # HU reach from -1024 to about 30000, even in metal
 _LARGEST_SIDE = 16384  # pixels; no CT comes near, a damaged header easily does
 
 
@@ -347,6 +348,10 @@ def _hounsfield_units(path: Path, dataset: pydicom.Dataset, shape: tuple[int, in
         slope, intercept = 1.0, 0.0
     if slope == 0:
         raise InputError(f"{path}: RescaleSlope is 0, which makes every pixel the same; correct the tag")
+    if abs(slope) > _LARGEST_SLOPE or abs(intercept) > _LARGEST_INTERCEPT:
+        raise InputError(
+            f"{path}: RescaleSlope {slope:g} or RescaleIntercept {intercept:g} is no HU scale; correct the tag"
+        )
     return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sarco.cases import Dataset, DataWarning, LabelledSlice, find_cases, make_label_table, split_by_patient
 from sarco.errors import GeometryError, InputError
 from sarco.nifti import write_label_map
-from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
 
 GRID = PhantomOptions(n_slices=4, rows=40, columns=48, spacing_mm=(9.0, 8.0, 5.0), labels="groups")
 Places = dict[tuple[str, int], LabelledSlice]
@@ -373,3 +373,14 @@ def test_all_empty_label_maps_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="empty"):
         make_label_table([0], {}, tmp_path)
     assert make_label_table([0, 3], {1: "one", 3: "three"}, tmp_path).names == {3: "three"}
+
+
+def test_a_report_beside_the_slices_of_a_case_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    """Catches a whole case refused because its folder holds a file that is no CT slice."""
+    [folder] = write_dataset(tmp_path / "data", 1, 5, PhantomOptions(n_slices=3, rows=32, columns=32))
+    dataset = pydicom.dcmread(next(folder.glob("*.dcm")))
+    dataset.Modality = "SR"
+    dataset.save_as(folder / "report.dcm")
+    with pytest.warns(DataWarning, match=r"report\.dcm"):
+        found = find_cases(tmp_path / "data")
+    assert len(found.slices) == 3

@@ -15,7 +15,7 @@ from pydicom.tag import Tag
 
 from sarco.dicom import Series, find_series, is_dicom, make_series, read_header, read_series, read_slice
 from sarco.errors import GeometryError, InputError, SarcoError
-from sarco.phantom import Phantom, write_series
+from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")
 REAL_SERIES = ("series_b/B", "muscle_groups/A", "odd_series/feet_first_3_slices", "paraspinal_pairs/B")
@@ -571,3 +571,17 @@ def test_dicom_is_known_by_its_mark_and_not_by_its_name(slice_file: SliceFile, t
     assert is_dicom(slice_file(name="CT.1.2.840.1"))
     (tmp_path / "text.dcm").write_text("no")
     assert not is_dicom(tmp_path / "text.dcm")
+
+
+@pytest.mark.parametrize(("tag", "value"), [("RescaleSlope", "1e30"), ("RescaleIntercept", "-1e9")])
+def test_a_scale_that_is_no_hu_scale_is_refused(tag: str, value: str, tmp_path: Path) -> None:
+    """Catches infinite or absurd HU from a damaged tag."""
+    path = write_series(
+        make_phantom(3, PhantomOptions(n_slices=1, rows=32, columns=32)), tmp_path, patient_id="p", seed=3
+    )[0]
+    dataset = pydicom.dcmread(path)
+    setattr(dataset, tag, value)
+    dataset.save_as(path)
+    with pytest.raises(InputError, match=tag) as error:
+        read_slice(path)
+    assert str(path) in str(error.value)

@@ -22,9 +22,6 @@ WITHOUT_OWN_TEST_FILE = {
     "phantom_paint": "likewise",
     "device": "is seen through the scripts",
     "flags": "is seen through config, whose fields are the flags",
-    "overlay": "is seen through the scripts",
-    "results": "is seen through the scripts",
-    "runs": "is seen through the scripts",
 }
 
 

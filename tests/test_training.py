@@ -272,7 +272,7 @@ SHOWN_BY = {
     "max_epochs": "test_callbacks::test_unlimited_run_ends_by_patience",
     "learning_rate": "test_training::test_typed_values_win_in_a_run_that_was_moved",
     "scheduler": "test_training::test_cosine_rate_is_recorded_epoch_by_epoch",
-    "warmup_epochs": "test_model::test_warm_up_takes_at_most_a_third_of_the_run",
+    "warmup_epochs": "test_schedule::test_warm_up_takes_at_most_a_third_of_the_run",
     "batch_size": "test_sarco_datamodule::test_batches_are_as_large_as_asked",
     "backbone": "test_model::test_encoder_equals_its_reference",
     "model_choice": "test_model::test_logits_lie_on_the_image",

@@ -112,7 +112,7 @@ class PredictedOptions:
     predicted_data_to: str = flag(
         "train", STACKING, "where predictions go; no patient ends up on both sides", choices=("train", "val", "both")
     )
-    min_confidence: float = flag(0.97, STACKING, "predicted slices below this mean confidence are left out")
+    min_confidence: float = flag(0.9, STACKING, "predicted slices below this mean confidence are left out")
     predicted_weight: float = flag(0.5, STACKING, "weight of a predicted slice in the loss; a human label has 1")
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from harness import make_phantoms, report, run, table
 
+from sarco.geometry import plane_affine
 from sarco.metrics import compare_label_maps, dice
 from sarco.nifti import read_label_map
 
@@ -118,9 +119,7 @@ def real(work: Path, shared: Path, epochs: int) -> str:
         affine = np.array(headers["affine_lps"])
         planes = []
         for k in range(predicted.ids.shape[2]):
-            plane = affine.copy()
-            plane[:3, 3] += k * plane[:3, 2]
-            planes.append(truth.on_slice(plane, predicted.ids.shape[:2], folder))
+            planes.append(truth.on_slice(plane_affine(affine, k), predicted.ids.shape[:2], folder))
         muscle = np.isin(np.stack(planes, axis=2), (1, 2))
         rows.append([run_id, f"{dice(muscle, predicted.ids > 0):.3f}"])
     return table(["run", "Dice on subject A (paraspinal)"], rows) + (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
 from sarco.errors import GeometryError, InputError, SarcoError
-from sarco.geometry import Affine, slice_affine_lps, slice_normal, stack_slices
+from sarco.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, stack_slices
 
 _HEADER_TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
@@ -86,9 +86,7 @@ class Series:
 
     def plane_affine_lps(self, plane: int) -> Affine:
         """The affine of one plane as a volume of one slice."""
-        affine = self.affine_lps.copy()
-        affine[:3, 3] += plane * affine[:3, 2]
-        return affine
+        return plane_affine(self.affine_lps, plane)
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,13 @@ def _mm(point: NDArray[np.float64]) -> str:
     return "({:.1f}, {:.1f}, {:.1f}) mm".format(*point)
 
 
+def plane_affine(affine: ArrayLike, plane: int) -> Affine:
+    """The affine of one plane of a volume, as a volume of its own that begins there."""
+    moved = np.array(affine, dtype=np.float64)
+    moved[:3, 3] += plane * moved[:3, 2]
+    return moved
+
+
 def spacing_mm(affine: ArrayLike) -> tuple[float, float, float]:
     """Distance between neighbours along each index axis, mm."""
     lengths = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)

@@ -16,6 +16,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from sarco.command import run_command
 from sarco.errors import GeometryError
+from sarco.geometry import plane_affine
 from sarco.nifti import read_label_map
 
 PROGRAM = "python -m sarco.metrics"
@@ -193,8 +194,7 @@ def compare_label_maps(truth_path: Path, prediction_path: Path) -> dict[int, flo
         )
     planes = []
     for plane in range(truth.ids.shape[2]):
-        affine = truth.affine_lps.copy()
-        affine[:3, 3] += plane * affine[:3, 2]
+        affine = plane_affine(truth.affine_lps, plane)
         planes.append(prediction.on_slice(affine, (truth.ids.shape[0], truth.ids.shape[1]), truth_path))
     moved = np.stack(planes, axis=2)
     ids = [int(i) for i in np.union1d(np.unique(truth.ids), np.unique(moved)) if i != 0]

@@ -1,7 +1,7 @@
 """What happens around an epoch: checkpoints that survive a power cut, early stopping, and the run's own record."""
 
 import csv
-import os
+import io
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, TQDMProgressB
 from pytorch_lightning.loggers import WandbLogger
 
 from sarco.device import Device
-from sarco.runs import Run, RunDescription
+from sarco.runs import Run, RunDescription, atomic_file
 from tracking import ValidationReport
 
 MONITORED = "val_ap"
@@ -26,15 +26,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes, forces to disk, renames."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        try:
-            with open(partial, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_file(target) as file:
+            torch.save(checkpoint, file)
 
 
 class BestAndLast(Checkpoint):
@@ -113,12 +106,12 @@ class RunRecord(Checkpoint):
             figures.pop(name, None)
         self.rows.append({"epoch": str(trainer.current_epoch), "learning_rate": f"{self.learning_rate:.6g}", **figures})
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        partial = self.csv_path.with_name(".metrics.csv.partial")
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
+        with atomic_file(self.csv_path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            writer = csv.DictWriter(text, columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(partial, self.csv_path)
+            text.detach()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the curves."""

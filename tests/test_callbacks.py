@@ -1,6 +1,7 @@
 """What is kept of a run: whole checkpoints, the rows of earlier parts, patience; and what the Trainer is told."""
 
 import csv
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -111,9 +112,9 @@ def test_broken_off_save_leaves_the_old_checkpoint(
 def test_checkpoint_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a rename that overtakes the content, which a power cut turns into an empty file."""
     order = []
-    sync, rename = callbacks.os.fsync, callbacks.os.replace
-    monkeypatch.setattr(callbacks.os, "fsync", lambda file: (order.append("sync"), sync(file))[1])
-    monkeypatch.setattr(callbacks.os, "replace", lambda *paths: (order.append("rename"), rename(*paths))[1])
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), sync(file))[1])
+    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("rename"), rename(*paths))[1])
     AtomicCheckpointIO().save_checkpoint({}, tmp_path / "new" / "last.ckpt")
     assert order == ["sync", "rename"]
 

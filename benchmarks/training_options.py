@@ -44,8 +44,8 @@ def main() -> None:
     rows = [[name, *summarise(figures[name])] for name in VARIANTS]
     head = ["variant", "Dice at best AP", "seed by seed", "best AP", "Dice at the end"]
     text = table(head, rows) + (
-        f"\n\n16 phantom patients of 8 slices, split by patient, {typed.epochs} epochs, image size {SIDE}, batch 8; means "
-        f"of {typed.seeds} seeds, each with its own split, the same for all variants."
+        f"\n\n16 phantom patients of 8 slices, split by patient, {typed.epochs} epochs, image size {SIDE}, batch 8; "
+        f"means of {typed.seeds} seeds, each with its own split, the same for all variants."
     )
     command = f"python benchmarks/training_options.py --work=FOLDER --epochs={typed.epochs} --seeds={typed.seeds}"
     report("Training options on the phantom", command, text, typed.append)

@@ -206,11 +206,13 @@ FILE_FAULTS = (
         "two_patients",
         "two patients under one SeriesInstanceUID",
         _in_two_parts(PatientID="somebody else", PatientName="Somebody^Else"),
+        mixture=True,
     ),
     Fault(
         "two_frames_of_reference",
         "two frames of reference under one SeriesInstanceUID",
         _in_two_parts(FrameOfReferenceUID=_uid("another frame of reference")),
+        mixture=True,
     ),
     Fault("same_instance", "all slices have the same SOPInstanceUID", _same_instance),
     Fault("implicit_vr", "Implicit VR Little Endian", _implicit),

@@ -1,0 +1,175 @@
+"""How `sarco.doctor` runs a reader on one fault and judges what came out: right, refused, wrong or crashed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.doctor_series import Truth
+from sarco.errors import InputError
+from sarco.geometry import Affine
+from sarco.nifti import is_nifti, read_volumes
+
+PLACE_TOLERANCE_MM = 0.05  # positions are often rounded to 0.01 mm
+HU_TOLERANCE = 1.0  # many readers round to whole HU
+AIR_HU = -900.0  # padding counts as air from here down
+# A program raises these by accident: they are names, types and places that it got wrong itself.
+SLIPS = frozenset(
+    "ArithmeticError AssertionError AttributeError BufferError EOFError FloatingPointError IndexError KeyError "
+    "LookupError MemoryError ModuleNotFoundError NameError OverflowError RecursionError StopIteration SyntaxError "
+    "SystemError TypeError UnboundLocalError UnicodeDecodeError UnicodeEncodeError ZeroDivisionError error".split()
+)
+
+Kind = Literal["right", "refused", "wrong", "crashed"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader made of a fault.
+
+    Attributes:
+        kind: "right"; "refused", with a reason; "wrong"; "crashed".
+        warned: whether a reader that is wrong printed a warning or ended with an error.
+        reason: one line, for people: what is wrong, or what the reader said.
+    """
+
+    kind: Kind
+    warned: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a reader's process ended.
+
+    Attributes:
+        status: its exit status, negative where a signal ended it; None where it ran out of time.
+        text: all that it printed.
+    """
+
+    status: int | None
+    text: str
+
+
+def run_reader(words: Sequence[str], folder: Path, output: Path, timeout_s: float) -> Outcome:
+    """Runs a reader's command, without a shell.
+
+    Args:
+        words: the command; `{input}` and `{output}` within a word stand for the two folders.
+        folder: the fault.
+        output: an empty folder for what the reader writes.
+        timeout_s: seconds after which it is stopped.
+
+    Raises:
+        InputError: the command cannot be started.
+    """
+    command = [word.replace("{input}", str(folder)).replace("{output}", str(output)) for word in words]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=timeout_s)  # noqa: S603 - no shell
+    except subprocess.TimeoutExpired as expired:
+        return Outcome(None, _decoded(expired.stdout, expired.stderr))
+    except OSError as error:
+        raise InputError(f"{command[0]}: cannot be started ({error.strerror}); check the reader's command") from None
+    return Outcome(done.returncode, _decoded(done.stdout, done.stderr))
+
+
+def _decoded(*streams: bytes | None) -> str:
+    return "\n".join(stream.decode("utf-8", "replace") for stream in streams if stream)
+
+
+def judge(truths: Sequence[Truth], output: Path, outcome: Outcome) -> Verdict:
+    """Judges a reader by the files in its output folder, its exit status and what it printed."""
+    lines = [line.strip() for line in outcome.text.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    if outcome.status is None:
+        return Verdict("crashed", reason="ran out of time")
+    if outcome.status < 0:
+        return Verdict("crashed", reason=f"ended by signal {-outcome.status}")
+    files = sorted(path for path in output.rglob("*") if is_nifti(path))
+    slip = _slip(outcome.text)
+    if slip and (outcome.status != 0 or not files):  # a reader may survive its own slips
+        return Verdict("crashed", reason=slip)
+    if not files:
+        if outcome.status == 0 and not lines:
+            return Verdict("wrong", reason="wrote nothing and said nothing")
+        return Verdict("refused", reason=last or f"exit status {outcome.status}")
+    warned = outcome.status != 0 or any(re.search("warn|error", line, re.IGNORECASE) for line in lines)
+    if not truths:
+        return Verdict("wrong", warned, "wrote an image of what cannot be read rightly")
+    difference = compare(truths, files)
+    return Verdict("wrong", warned, difference) if difference else Verdict("right")
+
+
+def _slip(text: str) -> str:
+    """The error at the end of a Python traceback, where it is one that nobody raises on purpose."""
+    if "Traceback (most recent call last):" not in text:
+        return ""
+    after = text.rsplit("Traceback (most recent call last):", 1)[1]
+    found = re.search(r"^([A-Za-z_][\w.]*)(?::.*|)$", after, re.MULTILINE)
+    return found[0] if found and found[1].rsplit(".", 1)[-1] in SLIPS else ""
+
+
+def compare(truths: Sequence[Truth], files: Sequence[Path]) -> str:
+    """What is wrong about a reader's files; nothing where each truth has a volume of its own that shows it.
+
+    Two series in one volume are mixed up, even where every voxel lies in its place.
+    """
+    volumes = []
+    for path in files:
+        try:
+            arrays, affine_lps = read_volumes(path)
+        except InputError as error:
+            return str(error)
+        volumes += [(array, affine_lps) for array in arrays]
+    taken: set[int] = set()
+    for truth in truths:
+        reasons = []
+        for number, (array, affine_lps) in enumerate(volumes):
+            reason = "two series are mixed in one volume" if number in taken else difference(truth, array, affine_lps)
+            if not reason:
+                taken.add(number)
+                break
+            reasons.append(reason)
+        else:
+            return reasons[0] if len(reasons) == 1 else f"none of {len(volumes)} volumes shows the series"
+    return ""
+
+
+def difference(truth: Truth, array: NDArray[np.float32], affine_lps: Affine) -> str:
+    """How a volume differs from a truth in world space; nothing where it agrees.
+
+    Args:
+        truth: what should be there.
+        array: (a, b, c) HU in any index order.
+        affine_lps: (a, b, c, 1) to LPS mm.
+    """
+    if not np.isfinite(affine_lps).all() or abs(np.linalg.det(affine_lps[:3, :3])) < 1e-9:
+        return "the affine is no affine"
+    rows, columns, n_slices = truth.hu.shape
+    grid = np.indices((rows, columns)).reshape(2, -1)  # (2, R x C)
+    index = np.stack([*grid, np.zeros_like(grid[0]), np.ones_like(grid[0])])
+    from_world = np.linalg.inv(affine_lps)
+    for number in range(n_slices):
+        points = truth.affines_lps[number] @ index
+        place = np.rint(from_world @ points)
+        off_mm = float(np.linalg.norm((affine_lps @ place - points)[:3], axis=0).max())
+        if off_mm > PLACE_TOLERANCE_MM:
+            return f"slice {number} lies {off_mm:.3g} mm off the voxels"
+        voxel = place[:3].astype(int)
+        if (voxel < 0).any() or (voxel >= np.array(array.shape)[:, None]).any():
+            return f"slice {number} lies outside"
+        hu = array[tuple(voxel)].reshape(rows, columns)
+        agrees = np.abs(hu - truth.hu[:, :, number]) <= HU_TOLERANCE  # NaN agrees with nothing
+        if truth.air is not None:
+            agrees |= truth.air[:, :, number] & (hu <= AIR_HU)
+        if not agrees.all():
+            largest = float(np.abs(hu - truth.hu[:, :, number])[~agrees].max())
+            return f"slice {number} is off by up to {largest:.4g} HU in {(~agrees).mean():.0%} of its voxels"
+    return ""

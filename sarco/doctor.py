@@ -26,7 +26,7 @@ from sarco import __version__
 from sarco.command import run_command
 from sarco.dicom import find_series, read_series
 from sarco.doctor_faults import FAULTS
-from sarco.doctor_score import Verdict, judge, run_reader
+from sarco.doctor_score import Verdict, judge, run_reader, usual_lines
 from sarco.doctor_series import Fault, Truth
 from sarco.errors import InputError, OptionError
 from sarco.nifti import write_volume
@@ -78,7 +78,7 @@ class Reader:
 
 
 def itself() -> Reader:
-    """sarco as a reader."""
+    """The reader that scores itself: sarco."""
     return Reader(f"sarco {__version__}", (sys.executable, *_READ_ITSELF), f"python {' '.join(_READ_ITSELF)}")
 
 
@@ -105,8 +105,8 @@ def build_faults(faults: Sequence[Fault], folder: Path) -> Iterator[tuple[Fault,
         truths = fault.build(place)
         for number, truth in enumerate(truths, start=1):
             air = np.zeros(truth.hu.shape, dtype=bool) if truth.air is None else truth.air
-            content = {"hu": truth.hu, "affines_lps": np.stack(truth.affines_lps), "air": air}
-            np.savez_compressed(place.parent / f"truth_{number}.npz", **content)
+            file = place.parent / f"truth_{number}.npz"
+            np.savez_compressed(file, hu=truth.hu, affines_lps=np.stack(truth.affines_lps), air=air)
         yield fault, place, truths
 
 
@@ -135,6 +135,16 @@ class Row:
     verdicts: Mapping[str, Verdict]
 
 
+def what_it_always_prints(reader: Reader, timeout_s: float) -> frozenset[str]:
+    """The lines that a reader prints on a series without a fault."""
+    with tempfile.TemporaryDirectory(prefix="sarco_doctor_") as scratch:
+        folder, output = Path(scratch) / "input", Path(scratch) / "output"
+        folder.mkdir()
+        output.mkdir()
+        FAULTS["plain_axial"].build(folder)
+        return usual_lines(run_reader(reader.words, folder, output, timeout_s))
+
+
 def score(readers: Sequence[Reader], faults: Sequence[Fault], folder: Path, timeout_s: float) -> list[Row]:
     """Runs every reader on every fault and prints each verdict as it comes.
 
@@ -144,13 +154,14 @@ def score(readers: Sequence[Reader], faults: Sequence[Fault], folder: Path, time
         folder: where the faults are written to.
         timeout_s: seconds that a reader has for a fault.
     """
+    usual = {reader.name: what_it_always_prints(reader, timeout_s) for reader in readers}
     rows = []
     for fault, place, truths in build_faults(faults, folder):
         verdicts = {}
         for reader in readers:
             with tempfile.TemporaryDirectory(prefix="sarco_doctor_") as output:
                 outcome = run_reader(reader.words, place, Path(output), timeout_s)
-                verdicts[reader.name] = verdict = judge(truths, Path(output), outcome)
+                verdicts[reader.name] = verdict = judge(truths, Path(output), outcome, usual[reader.name])
             print(f"{fault.name:24} {reader.name:20} {verdict.kind:8} {verdict.reason[:200]}".rstrip(), flush=True)
         rows.append(Row(fault, expected(fault, truths), verdicts))
     return rows

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     BasicTextSRStorage,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     MediaStorageDirectoryStorage,
     MRImageStorage,
@@ -37,11 +40,11 @@ _SHARE_OF_FILE = 0.6  # that is left of a truncated one
 _FIRST_PART = 3  # slices of the first patient where two share a series
 
 
-def _uid(word: str) -> str:
+def _uid(word: str) -> UID:
     return generate_uid(entropy_srcs=["sarco doctor", word])
 
 
-def _bare(like: Dataset, sop_class: str, modality: str) -> Dataset:
+def _bare(like: Dataset, sop_class: UID, modality: str) -> Dataset:
     """A data set of the same patient and study that holds no image."""
     dataset = Dataset()
     for keyword in ("StudyInstanceUID", "PatientID", "PatientName", "StudyDate", "StudyTime"):
@@ -61,7 +64,12 @@ def _tree(folder: Path) -> tuple[Truth, ...]:
     other = phantom(12, oblique=True)
     first = datasets_of(phantom())
     save(first, folder / "CT" / "venous")
-    save(datasets_of(other, "second"), folder / "CT" / "late")
+    second = datasets_of(other, "second")
+    for dataset in second:
+        for keyword in ("StudyInstanceUID", "PatientID", "PatientName", "PatientSex", "PatientSize", "PatientWeight"):
+            setattr(dataset, keyword, first[0][keyword].value)
+        dataset.SeriesNumber, dataset.SeriesDescription = 2, "Phantom late"
+    save(second, folder / "CT" / "late")
     report = _bare(first[0], BasicTextSRStorage, "SR")
     report.ValueType, report.ContinuityOfContent = "CONTAINER", "SEPARATE"
     save([report], folder / "SR", ["dose.dcm"])
@@ -74,7 +82,7 @@ def _tree(folder: Path) -> tuple[Truth, ...]:
 
 def _mr_beside(folder: Path) -> tuple[Truth, ...]:
     datasets = datasets_of(phantom())
-    others = datasets_of(phantom(12), "doctor")
+    others = datasets_of(phantom(12))
     for number, other in enumerate(others):
         other.Modality, other.SeriesInstanceUID = "MR", _uid("MR series")
         other.SOPInstanceUID, other.SeriesNumber = _uid(f"MR {number}"), 2
@@ -136,7 +144,7 @@ def _same_instance(folder: Path) -> tuple[Truth, ...]:
     return (truth_of(phantom()),)
 
 
-def _encoded(syntax: str) -> Callable[[Path], tuple[Truth, ...]]:
+def _encoded(syntax: UID) -> Callable[[Path], tuple[Truth, ...]]:
     """A plain series in another transfer syntax, without loss."""
 
     def build(folder: Path) -> tuple[Truth, ...]:
@@ -146,7 +154,7 @@ def _encoded(syntax: str) -> Callable[[Path], tuple[Truth, ...]]:
     return build
 
 
-def compressed(datasets: Sequence[Dataset], syntax: str) -> list[Dataset]:
+def compressed(datasets: Sequence[Dataset], syntax: UID) -> list[Dataset]:
     """The data sets in another transfer syntax with the same instance UIDs."""
     for dataset in datasets:
         if syntax in (RLELossless, JPEG2000Lossless):
@@ -158,14 +166,14 @@ def compressed(datasets: Sequence[Dataset], syntax: str) -> list[Dataset]:
 
 def _implicit(folder: Path) -> tuple[Truth, ...]:
     for number, dataset in enumerate(datasets_of(phantom()), start=1):
-        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         _reencoded(dataset).save_as(folder / f"IM{number:04d}.dcm", enforce_file_format=True)
     return (truth_of(phantom()),)
 
 
 def _big_endian(folder: Path) -> tuple[Truth, ...]:
     for number, dataset in enumerate(datasets_of(phantom()), start=1):
-        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
         dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
         _reencoded(dataset).save_as(folder / f"IM{number:04d}.dcm", enforce_file_format=True)
     return (truth_of(phantom()),)

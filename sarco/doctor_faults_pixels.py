@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import Tag
-from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage, generate_uid
+from pydicom.uid import UID, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage, generate_uid
 
 from sarco.doctor_series import (
     COLUMNS,
@@ -178,7 +178,7 @@ def _item(**values: object) -> DicomSequence:
     return DicomSequence([item])
 
 
-def _one_file(sop_class: str, shared: Sequence[str]) -> Dataset:
+def _one_file(sop_class: UID, shared: Sequence[str]) -> Dataset:
     """All slices as frames of one enhanced CT, in scrambled order.
 
     Args:

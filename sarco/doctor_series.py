@@ -1,4 +1,4 @@
-"""What the faults of `sarco.doctor` are made from: small phantom series as data sets, their truth, and how to save them.
+"""What the faults of `sarco.doctor` are made from: small phantom series as data sets, their truth, saving.
 
 The truth comes from the phantom's arrays and from where they were meant to lie, never from a reader.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from sarco.geometry import Affine, plane_affine
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
@@ -114,7 +114,9 @@ def truth_of(source: Phantom, slices: Sequence[int] | None = None, hu: NDArray[n
 
 
 def store(dataset: Dataset, stored: NDArray[np.generic], kind: str = "<u2") -> None:
-    """Puts stored values (row, column) into a data set as 16 bits of this kind, with their size."""
+    """Puts stored values (row, column) into a data set: 12 bits in 16 where they fit, as scanners have it, else 16."""
+    bits = 12 if kind == "<u2" and int(stored.max()) < 2**12 else 16
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, bits, bits - 1
     dataset.Rows, dataset.Columns = stored.shape
     dataset.PixelData = np.ascontiguousarray(stored).astype(kind).tobytes()
     dataset.PixelRepresentation = int(kind[1] == "i")
@@ -138,7 +140,7 @@ def save(datasets: Sequence[Dataset], folder: Path, names: Sequence[str] = ()) -
     return paths
 
 
-def set_kind(dataset: Dataset, sop_class: str) -> None:
+def set_kind(dataset: Dataset, sop_class: UID) -> None:
     """Makes a data set one of another SOP class, in its meta header too."""
     dataset.SOPClassUID = sop_class
     if not hasattr(dataset, "file_meta"):

@@ -25,12 +25,15 @@ from sarco.doctor_series import (
     store,
     truth_of,
 )
+from sarco.geometry import plane_affine
 from sarco.phantom import Phantom
 
 _TILT = np.radians(16)
 _OBLIQUE = np.radians(23)
 _MIDDLE = N_SLICES // 2
+_BUT_MIDDLE = [index for index in range(N_SLICES) if index != _MIDDLE]
 _OTHER_SEED = 12  # of a second patient
+_ODD_SPACING_MM = 6.1
 
 
 def _turned(source: Callable[[], Phantom], position: str = "HFS") -> Callable[[Path], tuple[Truth, ...]]:
@@ -129,8 +132,11 @@ def _merged_series(folder: Path) -> tuple[Truth, ...]:
     return truth_of(phantom()), truth_of(replace(phantom(_OTHER_SEED), affine_lps=affine))
 
 
-def _shared_position(datasets: list[Dataset]) -> None:
-    datasets.append(_other_pixels(datasets)[_MIDDLE])
+def _shared_position(folder: Path) -> tuple[Truth, ...]:
+    datasets = datasets_of(phantom())
+    save([*datasets, _other_pixels(datasets)[_MIDDLE]], folder)
+    other = replace(phantom(_OTHER_SEED), affine_lps=phantom().affine_lps)
+    return truth_of(phantom()), truth_of(other, [_MIDDLE])
 
 
 def _two_phases(folder: Path) -> tuple[Truth, ...]:
@@ -167,14 +173,22 @@ def _coronal_in_between(folder: Path) -> tuple[Truth, ...]:
     return (truth_of(phantom()),)
 
 
-def _other_spacing(datasets: list[Dataset]) -> None:
-    datasets[_MIDDLE].PixelSpacing = ["6.1", "6.1"]
+def _other_spacing(folder: Path) -> tuple[Truth, ...]:
+    datasets = datasets_of(phantom())
+    datasets[_MIDDLE].PixelSpacing = [f"{_ODD_SPACING_MM:g}"] * 2
+    save(datasets, folder)
+    affine = plane_affine(phantom().affine_lps, _MIDDLE)
+    affine[:3, :2] *= _ODD_SPACING_MM / SPACING_MM[0]
+    return truth_of(phantom(), _BUT_MIDDLE), Truth(truth_of(phantom(), [_MIDDLE]).hu, (affine,))
 
 
-def _other_size(datasets: list[Dataset]) -> None:
+def _other_size(folder: Path) -> tuple[Truth, ...]:
+    datasets = datasets_of(phantom())
     odd = datasets[_MIDDLE]
-    cropped = odd.pixel_array[: ROWS - 8, : COLUMNS - 6]
-    store(odd, cropped)
+    store(odd, odd.pixel_array[: ROWS - 8, : COLUMNS - 6])
+    save(datasets, folder)
+    whole = truth_of(phantom(), [_MIDDLE])
+    return truth_of(phantom(), _BUT_MIDDLE), replace(whole, hu=whole.hu[: ROWS - 8, : COLUMNS - 6])
 
 
 def put_raw(dataset: Dataset, keyword: str, vr: str, value: bytes) -> None:
@@ -253,12 +267,12 @@ GEOMETRY_FAULTS = (
     Fault("missing_slice", "a slice is missing, so one gap is twice as wide", _missing_slice),
     Fault("uneven_gap", "one gap is 1.37 times the others", _changed(_uneven_gap)),
     Fault("merged_series", "two series under one UID, shifted by 0.4 of the step", _merged_series, mixture=True),
-    Fault("shared_position", "two different slices at one position", _changed(_shared_position)),
+    Fault("shared_position", "two different slices at one position", _shared_position, mixture=True),
     Fault("two_phases", "two contrast phases in one series: each position twice", _two_phases, mixture=True),
     Fault("localizer", "a coronal localizer with the same SeriesInstanceUID", _localizer),
     Fault("coronal_in_between", "one coronal picture of the same size in the axial series", _coronal_in_between),
-    Fault("other_spacing", "one slice has other pixel spacing", _changed(_other_spacing)),
-    Fault("other_size", "one slice is smaller", _changed(_other_size)),
+    Fault("other_spacing", "one slice has other pixel spacing", _other_spacing, mixture=True),
+    Fault("other_size", "one slice is smaller", _other_size, mixture=True),
     Fault("spacing_zero", "PixelSpacing is 0", _changed(_zero_spacing)),
     Fault("position_nan", "one ImagePositionPatient holds NaN", _changed(_position_nan)),
     Fault("no_position", "ImagePositionPatient is missing", _changed(_without("ImagePositionPatient"))),

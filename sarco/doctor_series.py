@@ -49,7 +49,7 @@ class Fault:
         what: what it is, in one plain sentence.
         build: writes it into an empty folder and gives what a right reader finds there, one truth a series, each in
             a volume of its own. No truth means that the case has to be refused: nothing right can be said about it.
-        mixture: whether several series hide in one, so that refusing is as right as telling them apart.
+        mixture: whether a series holds what does not belong together, so that refusing is as right as telling apart.
     """
 
     name: str

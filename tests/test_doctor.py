@@ -476,6 +476,17 @@ def test_a_report_keeps_what_people_wrote_around_it(tmp_path: Path) -> None:
     assert path.read_text() == "My thesis."
 
 
+def test_other_readers_are_called_through_their_wrapper(built: Built, tmp_path: Path) -> None:
+    """Catches a wrapper that writes elsewhere, or that exits well without an image."""
+    pytest.importorskip("SimpleITK")
+    words = (sys.executable, str(ROOT / "benchmarks" / "read_with.py"), "simpleitk", "{input}", "{output}")
+    for name, kind in (("plain_axial", "right"), ("localizer", "refused")):
+        folder, truths = built[name]
+        output = tmp_path / name
+        output.mkdir()
+        assert judge(truths, output, run_reader(words, folder, output, 60)).kind == kind
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -108,7 +108,6 @@ def run_jobs(jobs: Iterator[Callable[[], object]], output: Path) -> int:
         return 0
     if slips:
         raise slips[0]
-    print("wrote nothing", file=sys.stderr)
     return 1
 
 

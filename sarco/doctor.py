@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import platform
 import shlex
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom import __version__ as pydicom_version
 
 from sarco import __version__
 from sarco.command import run_command
@@ -192,7 +194,8 @@ def as_markdown(rows: Sequence[Row], readers: Sequence[Reader]) -> str:
     sums = [[kind, *(str(counts(rows, name)[kind]) for name in names)] for kind in COUNTED]
     commands = "\n".join(f"- {reader.name}: `{reader.shown}`" for reader in readers)
     return (
-        f"{datetime.date.today()}, {len(rows)} faults.\n\n"
+        f"{datetime.date.today()}, {len(rows)} faults; Python {platform.python_version()}, pydicom {pydicom_version}, "
+        f"{platform.system()} {platform.machine()}.\n\n"
         f"{_table(['Fault', 'What it is', 'A right reader would', *names], verdicts)}\n\n"
         f"{_table([f'Of {len(rows)} faults', *names], sums)}\n\n"
         f"What was run:\n\n{commands}\n"

@@ -120,8 +120,8 @@ def judge(truths: Sequence[Truth], output: Path, outcome: Outcome, usual: frozen
     warned = outcome.status != 0 or any(re.search("warn|error", line, re.IGNORECASE) for line in unusual)
     if not truths:
         return Verdict("wrong", warned, "wrote an image of what cannot be read rightly")
-    difference = compare(truths, files)
-    return Verdict("wrong", warned, difference) if difference else Verdict("right")
+    mistake = compare(truths, files)
+    return Verdict("wrong", warned, mistake) if mistake else Verdict("right")
 
 
 def _crash(outcome: Outcome, has_files: bool) -> str:
@@ -144,7 +144,7 @@ def _slip(text: str) -> str:
 
 
 def compare(truths: Sequence[Truth], files: Sequence[Path]) -> str:
-    """What is wrong about a reader's files; nothing where each truth has a volume of its own that shows it.
+    """What is wrong about a reader's files; nothing where each truth is shown by a volume, and none shows two.
 
     Two series in one volume are mixed up, even where every voxel lies in its place.
     """
@@ -155,18 +155,14 @@ def compare(truths: Sequence[Truth], files: Sequence[Path]) -> str:
         except InputError as error:
             return str(error)
         volumes += [(array, affine_lps) for array in arrays]
-    taken: set[int] = set()
-    for truth in truths:
-        reasons = []
-        for number, (array, affine_lps) in enumerate(volumes):
-            reason = "two series are mixed in one volume" if number in taken else difference(truth, array, affine_lps)
-            if not reason:
-                taken.add(number)
-                break
-            reasons.append(reason)
-        else:
-            return reasons[0] if len(reasons) == 1 else f"none of {len(volumes)} volumes shows the series"
-    return ""
+    shows = [0] * len(volumes)  # how many truths each volume shows
+    for number, truth in enumerate(truths, start=1):
+        mistakes = [difference(truth, array, affine_lps) for array, affine_lps in volumes]
+        if all(mistakes):
+            which = f"series {number} of {len(truths)}: " if len(truths) > 1 else ""
+            return which + (mistakes[0] if len(mistakes) == 1 else f"none of {len(mistakes)} volumes shows it")
+        shows = [count + (not mistake) for count, mistake in zip(shows, mistakes, strict=True)]
+    return "two series are mixed in one volume" if max(shows) > 1 else ""
 
 
 def difference(truth: Truth, array: NDArray[np.float32], affine_lps: Affine) -> str:

@@ -332,6 +332,7 @@ def test_each_series_needs_a_volume_of_its_own(built: Built, tmp_path: Path) -> 
     parts = [(truths[0].hu, affine), (truths[1].hu, whole_affine(truths[1]))]
     assert verdict_on(truths, tmp_path / "apart", *parts).kind == "right"
     assert verdict_on(truths, tmp_path / "one", parts[1]).kind == "wrong"
+    assert "mixed" in verdict_on(truths, tmp_path / "also", *parts, (both, affine)).reason
 
 
 def test_volumes_along_a_fourth_axis_count_each(built: Built, tmp_path: Path) -> None:

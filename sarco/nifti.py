@@ -278,3 +278,41 @@ def write_label_map(
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_volume(path: Path, hu: NDArray[np.float32], affine_lps: ArrayLike) -> None:
+    """Writes an image as NIfTI-1, float32, spatial unit mm, with an sform, which can hold shear.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        hu: (row, column, slice) HU.
+        affine_lps: (row, column, slice, 1) to LPS mm.
+    """
+    affine_ras = lps_to_ras(swap_rows_and_columns(affine_lps))
+    image = nib.Nifti1Image(np.ascontiguousarray(hu.transpose(1, 0, 2)), affine_ras)
+    image.set_sform(affine_ras, code="scanner")
+    image.set_qform(None, code="unknown")
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def read_volumes(path: Path) -> tuple[list[NDArray[np.float32]], Affine]:
+    """Reads whatever image a program wrote, to compare it in world space.
+
+    Returns:
+        Each 3D volume of the file (one, unless it has a fourth axis) in the file's own index order (column, row,
+        slice), and the affine from that order to LPS mm. Colours give no volume.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        image = nib.load(path)
+        values = np.asanyarray(image.dataobj)
+    except _READ_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as NIfTI ({reason}); write the image again") from None
+    if values.dtype.kind not in "buif":
+        return [], ras_to_lps(image.affine)
+    values = values.reshape(*values.shape[:3], *[1] * (3 - values.ndim), -1)  # (column, row, slice, volume)
+    return [values[..., index].astype(np.float32) for index in range(values.shape[3])], ras_to_lps(image.affine)

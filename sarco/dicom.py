@@ -155,10 +155,15 @@ def _list_series(files: Sequence[DicomFile], allow_gaps: bool) -> ListedSeries:
     try:
         if not headers:
             raise reasons[0]
+        damaged = [file.reason for file in files if file.reason and file.is_damaged]
+        if damaged and not allow_gaps:  # without it the series would have a hole, or end early
+            raise damaged[0]
         headers, aside = set_strays_aside(headers)
         headers, doubles = _drop_doubles(headers)
         aside = [*reasons, *aside, *doubles]
         series = _stack(headers, allow_gaps)
+        if reasons and not allow_gaps and any(one.missing_planes for one in series):
+            raise reasons[0]  # it may be the slice that is missing
     except SarcoError as error:
         reason = error
     syntaxes = ", ".join(sorted({file.syntax for file in files if file.syntax}))

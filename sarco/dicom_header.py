@@ -38,6 +38,7 @@ class DicomFile:
         series_uid, modality, description, syntax: for the list of series; empty where unknown.
         headers: its CT slices, one a frame; empty where it holds none that can be used.
         reason: why ``headers`` is empty.
+        is_damaged: whether it is a CT slice, and only damage keeps it from being used.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class DicomFile:
     syntax: str
     headers: tuple[SliceHeader, ...]
     reason: InputError | None
+    is_damaged: bool = False
 
 
 def inspect_file(path: Path) -> DicomFile:
@@ -58,14 +60,18 @@ def inspect_file(path: Path) -> DicomFile:
     dataset = open_dataset(path, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
     headers: tuple[SliceHeader, ...] = ()
     reason = None
+    is_ct = False
     try:
         _check_kind(path, dataset)
+        is_ct = True
         headers = tuple(_header_of(path, flat, frame) for frame, flat in enumerate(flatten_frames(path, dataset)))
     except InputError as error:
         reason = error
     marks = [_quiet_text(dataset, tag) for tag in ("SeriesInstanceUID", "Modality", "SeriesDescription")]
     uid = headers[0].series_uid if headers else marks[0]
-    return DicomFile(path, uid, marks[1][:16], marks[2], transfer_syntax(dataset), headers, reason)
+    # What has no position at all may be a screenshot; what has one that makes no sense was a slice.
+    is_damaged = is_ct and not headers and "ImagePositionPatient" in dataset
+    return DicomFile(path, uid, marks[1][:16], marks[2], transfer_syntax(dataset), headers, reason, is_damaged)
 
 
 def read_headers(path: Path) -> tuple[SliceHeader, ...]:

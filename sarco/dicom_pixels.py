@@ -19,6 +19,7 @@ from sarco.series import SliceHeader
 AIR_HU = -1024.0
 _LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e3, 1e5  # HU reach from -1024 to about 30000, even in metal
 _CLEARLY_HU = (-3100, -900)  # where the smallest value of a CT slice lies if it is in HU: air, or padding below it
+_SPARE_BYTES = 8  # some programs fill up pixels to a round length; more means that Rows or Columns are wrong
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
@@ -72,7 +73,7 @@ def _stored_values(path: Path, dataset: pydicom.FileDataset, header: SliceHeader
             f"{path}: pixels end at bit {high_bit:g} of {stored_bits:g}, a form that DICOM has retired; convert the "
             "file to one whose HighBit is BitsStored - 1"
         )
-    plain = _plain_values(path, dataset, header)
+    plain = _plain_values(path, dataset, header, n_frames)
     if plain is not None:
         return plain
     try:
@@ -89,22 +90,25 @@ def _stored_values(path: Path, dataset: pydicom.FileDataset, header: SliceHeader
         raise InputError(f"{path}: pixels cannot be decoded ({reason_of(error)}); export the slice again") from None
 
 
-def _plain_values(path: Path, dataset: pydicom.FileDataset, header: SliceHeader) -> NDArray[Any] | None:
+def _plain_values(path: Path, dataset: pydicom.FileDataset, header: SliceHeader, n_frames: int) -> NDArray[Any] | None:
     """The same for the plainest and commonest form, 16 bits little endian, four times as fast; else None."""
     allocated, stored, signed = (
         number_of(path, dataset, tag) for tag in ("BitsAllocated", "BitsStored", "PixelRepresentation")
     )
-    syntax = value_of(path, dataset.file_meta, "TransferSyntaxUID")
-    if syntax not in _PLAIN or allocated != 16 or stored is None or not 8 <= stored <= 16 or signed not in (0, 1):
-        return None
     data = value_of(path, dataset, "PixelData")
+    if not isinstance(data, bytes) or dataset["PixelData"].is_undefined_length or allocated not in (8, 16, 32):
+        return None  # compressed, or so odd that pydicom says what is wrong
     n = header.shape[0] * header.shape[1]
-    if (
-        not isinstance(data, bytes)
-        or dataset["PixelData"].is_undefined_length
-        or len(data) < 2 * n * (header.frame + 1)
-    ):
-        return None  # pydicom says what is wrong
+    expected = n * n_frames * int(allocated) // 8
+    if not expected <= len(data) <= expected + _SPARE_BYTES:
+        raise InputError(
+            f"{path}: holds {len(data)} bytes of pixels, but Rows x Columns {header.shape[0]} x {header.shape[1]} "
+            f"makes {expected}; export the slice again"
+        )
+    if value_of(path, dataset.file_meta, "TransferSyntaxUID") not in _PLAIN or allocated != 16 or signed not in (0, 1):
+        return None
+    if stored is None or not 8 <= stored <= 16:
+        return None
     values = np.frombuffer(data, "<i2" if signed else "<u2", count=n, offset=2 * n * header.frame)
     if stored < 16:  # what lies above BitsStored may be an overlay, and has to become copies of the sign
         values = values << (16 - int(stored)) >> (16 - int(stored))

@@ -307,7 +307,7 @@ def read_volumes(path: Path) -> tuple[list[NDArray[np.float32]], Affine]:
         InputError: the file cannot be read.
     """
     try:
-        image = nib.load(path)
+        image = nib.load(path, mmap=False)
         values = np.asanyarray(image.dataobj)
     except _READ_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

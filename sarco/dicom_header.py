@@ -3,6 +3,8 @@
 import hashlib
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,15 @@ class DicomFile:
     is_damaged: bool = False
 
 
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Silences what pydicom remarks on values that do no harm here; what does harm, sarco says itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@quiet_pydicom()
 def inspect_file(path: Path) -> DicomFile:
     """Everything a search needs to know of a file; pixels are not read.
 
@@ -115,20 +126,18 @@ def open_dataset(path: Path, **options: Any) -> pydicom.FileDataset:
         InputError: there is no such file, it is no DICOM file, or it is damaged.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom remarks on values that do no harm here
-            try:
-                return pydicom.dcmread(path, **options)
-            except InvalidDicomError:
-                if not is_dicom(path):
-                    raise
-                dataset = pydicom.dcmread(path, force=True, **options)
-                if "TransferSyntaxUID" not in dataset.file_meta:  # what it had to be is what it was read as
-                    implicit = dataset.original_encoding[0]
-                    dataset.file_meta.TransferSyntaxUID = (
-                        ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
-                    )
-                return dataset
+        try:
+            return pydicom.dcmread(path, **options)
+        except InvalidDicomError:
+            if not is_dicom(path):
+                raise
+            dataset = pydicom.dcmread(path, force=True, **options)
+            if "TransferSyntaxUID" not in dataset.file_meta:  # what it had to be is what it was read as
+                implicit = dataset.original_encoding[0]
+                dataset.file_meta.TransferSyntaxUID = (
+                    ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+                )
+            return dataset
     except InvalidDicomError:
         raise InputError(f"{path}: is no DICOM file; give DICOM slices (.dcm)") from None
     except FileNotFoundError:
@@ -181,13 +190,11 @@ def flatten_frames(path: Path, dataset: pydicom.Dataset) -> list[pydicom.Dataset
         )
     shared = value_of(path, dataset, _GROUPS[0]) or [pydicom.Dataset()]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            common = pydicom.Dataset()
-            common.update({tag: element for tag, element in dataset.items() if tag not in map(Tag, _GROUPS)})
-            common.file_meta = dataset.file_meta
-            _lay_flat(common, shared[0])
-            return [_frame_of(common, item) for item in per_frame]
+        common = pydicom.Dataset()
+        common.update({tag: element for tag, element in dataset.items() if tag not in map(Tag, _GROUPS)})
+        common.file_meta = dataset.file_meta
+        _lay_flat(common, shared[0])
+        return [_frame_of(common, item) for item in per_frame]
     except Exception as error:  # nearly anything, where a sequence is damaged
         raise InputError(f"{path}: functional groups cannot be read ({reason_of(error)}); export it again") from None
 
@@ -266,9 +273,7 @@ def value_of(path: Path, dataset: pydicom.Dataset, tag: str) -> Any:
         InputError: it is damaged; names the tag.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return dataset.get(tag)  # pydicom decodes an element when it is asked for
+        return dataset.get(tag)  # pydicom decodes an element when it is asked for
     except Exception as error:  # and raises nearly anything on a damaged one
         raise InputError(f"{path}: {tag} cannot be read ({reason_of(error)}); correct the tag") from None
 
@@ -288,7 +293,7 @@ def _quiet_text(dataset: pydicom.Dataset, tag: str) -> str:
 
 def printable(text: str) -> str:
     """The text without line breaks and other control characters: it ends up in messages of one line."""
-    return "".join(character for character in text if character.isprintable())
+    return text if text.isprintable() else "".join(character for character in text if character.isprintable())
 
 
 def number_of(path: Path, dataset: pydicom.Dataset, tag: str) -> float | None:

@@ -1,6 +1,5 @@
 """Pixels of a DICOM slice in Hounsfield units: decoding, rescale, look-up table, padding."""
 
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from sarco.dicom_header import flatten_frames, number_of, open_dataset, reason_of, text_of, value_of
+from sarco.dicom_header import flatten_frames, number_of, open_dataset, quiet_pydicom, reason_of, text_of, value_of
 from sarco.errors import InputError
 from sarco.series import SliceHeader
 
@@ -23,6 +22,7 @@ _SPARE_BYTES = 8  # some programs fill up pixels to a round length; more means t
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
+@quiet_pydicom()
 def read_dicom_hu(header: SliceHeader) -> NDArray[np.float32]:
     """The pixels of one CT slice: (row, column) Hounsfield units.
 
@@ -77,9 +77,7 @@ def _stored_values(path: Path, dataset: pydicom.FileDataset, header: SliceHeader
     if plain is not None:
         return plain
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pixel_array(dataset, index=header.frame if n_frames > 1 else None)
+        return pixel_array(dataset, index=header.frame if n_frames > 1 else None)
     except NotImplementedError:
         syntax = pydicom.uid.UID(text_of(path, dataset.file_meta, "TransferSyntaxUID"), pydicom.config.IGNORE)
         raise InputError(

@@ -143,22 +143,23 @@ def make_runs(headers: Iterable[SliceHeader]) -> list[Series]:
 
 def _check_alike(slices: Sequence[SliceHeader]) -> None:
     first = slices[0]
-    for other in slices[1:]:
-        for what, mine, theirs, tolerance in (
-            ("size", first.shape, other.shape, 0.0),
-            ("pixel spacing", first.spacing_mm, other.spacing_mm, 1e-4),
-            ("orientation", first.orientation, other.orientation, ORIENTATION_TOLERANCE),
-        ):
-            if not np.allclose(mine, theirs, rtol=0, atol=tolerance):
-                raise GeometryError(
-                    f"series {first.series_uid}: {first.name} and {other.name} differ in {what} ({list(mine)} and "
-                    f"{list(theirs)}); keep one kind of slice in the folder"
-                )
+    for what, values, tolerance in (
+        ("size", [s.shape for s in slices], 0.0),
+        ("pixel spacing", [s.spacing_mm for s in slices], 1e-4),
+        ("orientation", [s.orientation for s in slices], ORIENTATION_TOLERANCE),
+    ):
+        different = (np.abs(np.array(values) - values[0]) > tolerance).any(axis=1)
+        if different.any():
+            other = slices[int(different.argmax())]
+            raise GeometryError(
+                f"series {first.series_uid}: {first.name} and {other.name} differ in {what} ({list(values[0])} and "
+                f"{list(values[int(different.argmax())])}); keep one kind of slice in the folder"
+            )
     named = {s.patient_id: s for s in slices if s.has_patient_id}
     frames = {s.frame_of_reference: s for s in slices if s.frame_of_reference}
-    for what, different in (("PatientID", named), ("FrameOfReferenceUID", frames)):
-        if len(different) > 1:
-            one, two = list(different.values())[:2]
+    for what, found in (("PatientID", named), ("FrameOfReferenceUID", frames)):
+        if len(found) > 1:
+            one, two = list(found.values())[:2]
             raise GeometryError(
                 f"series {first.series_uid}: {one.name} and {two.name} differ in {what}, so two scans share one "
                 "SeriesInstanceUID; keep one of them in the folder"

@@ -188,7 +188,14 @@ def test_no_other_command_of_the_project_is_named() -> None:
     """Catches an example with a script or a module that does not exist."""
     for name, line in shell_lines():
         for words in re.findall(r"\bpython (-m \S+|\S+\.py)", line):
-            known = [*CONSUMERS, "-m sarco.phantom", "-m sarco.metrics", "-m sarco.doctor", "-m pytest"]
+            known = [
+                *CONSUMERS,
+                "-m sarco.phantom",
+                "-m sarco.metrics",
+                "-m sarco.doctor",
+                "-m sarco.dicom",
+                "-m pytest",
+            ]
             assert words in known, f"{name}: {line}"
 
 

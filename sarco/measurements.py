@@ -1,6 +1,7 @@
 """What lies inside a label map: areas, volumes and densities of one slice at a time. Never reads files.
 
-`python -m sarco.measurements IMAGE LABEL_MAP` measures anybody's mask; that command line lives in `sarco.report`.
+`python -m sarco.measurements IMAGE LABEL_MAP` measures anybody's mask; its command line is that of
+`sarco.measure_series`.
 """
 
 import runpy
@@ -70,6 +71,9 @@ class HuRanges:
         return cls(**found)
 
 
+STANDARD_RANGES = HuRanges()
+
+
 @dataclass(frozen=True)
 class SliceMeasurement:
     """One label on one slice. A density is None where there is nothing to take it of.
@@ -127,7 +131,7 @@ def measure_slice(
     affine_lps: ArrayLike,
     slice_index: int,
     labels: Mapping[int, str],
-    ranges: HuRanges = HuRanges(),
+    ranges: HuRanges = STANDARD_RANGES,
 ) -> tuple[SliceMeasurement, ...]:
     """One measurement a label, in the order of ``labels``, also of those that the slice does not hold.
 
@@ -246,5 +250,5 @@ def pool(measurements: Iterable[SliceMeasurement]) -> PooledMeasurement:
 
 
 if __name__ == "__main__":
-    # By name, because sarco.report imports this module and imports run one way.
-    runpy.run_module("sarco.report", run_name="__main__")
+    # By name, because sarco.measure_series imports this module and imports run one way.
+    runpy.run_module("sarco.measure_series", run_name="__main__")

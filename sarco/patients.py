@@ -99,7 +99,8 @@ def patient_from_dicom(dataset: Dataset) -> Patient:
     )
     for name, tag, read in readers:
         try:
-            text = str(dataset.get(tag) or "").strip()
+            stored = dataset.get(tag)
+            text = "" if stored is None else str(stored).strip()
             value = read(text) if text else None
         except Exception as error:  # a damaged element makes pydicom raise nearly anything
             notes.append(f"DICOM {tag} is left out: {error if isinstance(error, ValueError) else 'cannot be read'}")

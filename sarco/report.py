@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sarco.acquisition import describe_contrast
-from sarco.assessment import CutoffSet, Interval, assess
+from sarco.assessment import NOT_APPLICABLE, CutoffSet, Interval, assess
 from sarco.errors import OptionError
 from sarco.level import Level
 from sarco.measurements import HuRanges, PooledMeasurement, SliceMeasurement, pool
@@ -235,7 +235,8 @@ def describe(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"muscle at {level['name']}: {muscle['area_in_range_cm2']:.1f} cm2 in range, {density}"
     yield f"smi: {smi['why_not']}" if smi["value"] is None else f"smi: {smi['value']:.1f} {smi['unit']}"
     yield from (f"note: {note}" for note in summary["patient"]["notes"])
-    yield from (one["text"] for one in summary["cutoffs"])
+    # Without a muscle at the level all sets share that one reason, which stands above.
+    yield from (one["text"] for one in summary["cutoffs"] if muscle or one["verdict"] != NOT_APPLICABLE)
 
 
 def write_report(folder: Path, rows: Sequence[SliceMeasurement], summary: Mapping[str, Any]) -> None:

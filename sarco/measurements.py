@@ -118,7 +118,7 @@ def pixel_area_cm2(affine_lps: ArrayLike) -> float:
     one too, keeps the pixel's own area.
 
     >>> tilted = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0.75, 0, 5, 0], [0, 0, 0, 1]])  # rows run down the body too
-    >>> round(pixel_area_cm2(tilted), 6), round(np.hypot(1, 0.75) * np.cos(np.arctan(0.75)) / 100, 6)
+    >>> round(pixel_area_cm2(tilted), 6), round(float(np.hypot(1, 0.75) * np.cos(np.arctan(0.75))) / 100, 6)
     (0.01, 0.01)
     """
     step_mm = float(np.linalg.norm(np.asarray(affine_lps, dtype=np.float64)[:3, 2]))

@@ -61,8 +61,10 @@ def test_1_a_mask_without_spacing_does_not_change_the_area(patient: Phantom, sca
     """Catches an area 1.64 times too large: the mask's file says 1 mm, the scan says 0.78 mm, and the scan is right."""
     # Without an affine the axes of a file count as right, anterior, superior; those of the phantom are left, posterior.
     write_bare(tmp_path / "mask.nii.gz", patient.label_map.transpose(CT_COLUMN_ROW_SLICE)[::-1, ::-1])
-    areas = measure(scan, tmp_path / "mask.nii.gz")["area_profile"]["area_cm2"]["label_1"]
+    summary = measure(scan, tmp_path / "mask.nii.gz")
+    areas = summary["area_profile"]["area_cm2"]["label_1"]
     assert areas == pytest.approx([true_area_cm2(patient, plane) for plane in range(3)], abs=1e-3)
+    assert summary["labels"][0]["mean_hu"] == pytest.approx(patient.hu[patient.label_map > 0].mean(), abs=1e-3)
 
 
 def test_2_no_l3_is_no_slice(patient: Phantom, scan: Path, tmp_path: Path) -> None:

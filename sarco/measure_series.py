@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from sarco.acquisition import acquisition_of
 from sarco.assessment import read_cutoffs
 from sarco.command import run_command, say
-from sarco.dicom import Series, find_series, read_slice
+from sarco.dicom import find_series
+from sarco.dicom_header import flatten_frames, open_dataset
 from sarco.errors import GeometryError, InputError, OptionError
 from sarco.flags import NO, YES
+from sarco.images import find_images, read_hu
 from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.level import Level, PlacedSlice, check_request, choose_slice, find_vertebra, is_uid, unknown_level
 from sarco.measurements import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
@@ -34,6 +36,7 @@ from sarco.patients import (
     read_patients,
 )
 from sarco.report import MEASUREMENTS, SUMMARY, choose_muscle, describe, summarise, write_report
+from sarco.series import Series
 
 PROGRAM = "python -m sarco.measurements"
 
@@ -56,13 +59,13 @@ class SeriesFacts:
 
 
 def read_facts(series: Series) -> SeriesFacts:
-    """Reads the tags of the first slice; an image that is no DICOM has none."""
+    """Reads the tags of the first slice. A NIfTI image has none; its patient goes by the name of the file."""
     first = series.slices[0]
     if is_nifti(first.path):
-        return SeriesFacts(Identity(first.patient_id, first.study_uid), Patient(), acquisition_of(pydicom.Dataset()))
+        return SeriesFacts(Identity(nifti_stem(first.path), ""), Patient(), acquisition_of(pydicom.Dataset()))
+    dataset = flatten_frames(first.path, open_dataset(first.path, stop_before_pixels=True))[first.frame]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom remarks on values that do no harm here
-        dataset = pydicom.dcmread(first.path, stop_before_pixels=True)
         return SeriesFacts(identity_of(dataset), patient_from_dicom(dataset), acquisition_of(dataset))
 
 
@@ -106,6 +109,9 @@ def find_level(series: Series, l3: str, vertebrae: Path | None, l3_label: int, n
     if n_series > 1 and (vertebrae or (l3 and not is_uid(l3))):
         given = f"--l3={l3}" if l3 else f"--vertebrae={vertebrae}"
         raise OptionError(f"{given}: names a place in one series, but there are {n_series}; predict them one by one")
+    plane_name = series.slices[0].plane_name
+    if (l3 or vertebrae) and plane_name != "axial":
+        return unknown_level(f"the slices are {plane_name}, and the area at L3 is that of a cross-section")
     if l3:
         placed = [
             PlacedSlice(plane, float(series.plane_affine_lps(plane)[2, 3]), header.sop_uid)
@@ -159,8 +165,7 @@ def measure_series(
     rows: list[SliceMeasurement] = []
     for header, plane in zip(series.slices, series.plane_index, strict=True):
         if plane in planes:
-            hu, _ = read_slice(header.path)
-            rows += measure_slice(hu, planes[plane], series.affine_lps, plane, labels, ranges)
+            rows += measure_slice(read_hu(header), planes[plane], series.affine_lps, plane, labels, ranges)
     return rows
 
 
@@ -170,9 +175,8 @@ def open_image(path: Path) -> tuple[Series, ...]:
     Raises:
         InputError: there is nothing to measure.
     """
-    if is_nifti(path):
-        raise InputError(f"{path}: NIfTI images cannot be measured yet; give the DICOM series that it was made from")
-    found = find_series(path)
+    # Volumes are right in any plane, so series that cannot be predicted because they are coronal can be measured.
+    found = find_images(path) if is_nifti(path) else find_series(path)
     for error in found.refused:
         say(f"left out: {error}")
     if not found.series:
@@ -271,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROGRAM, description="Areas, volumes and densities of a mask on its CT.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="DICOM series (a folder, or one slice)")
+    add("image", metavar="IMAGE", type=Path, help="DICOM series (a folder or a file), or a NIfTI volume in HU")
     add("label_map", metavar="LABEL_MAP", type=Path, help="NIfTI label map on the grid of the image")
     add("--labels", metavar="FILE", type=Path, help="names of the labels (default: labels.json beside LABEL_MAP)")
     add("--muscle_labels", metavar="NAMES", default="", help="labels that together are the muscle of a cross-section: "

@@ -13,6 +13,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
 from sarco.dicom import find_series, read_series
@@ -375,7 +376,7 @@ def test_wrong_flags_are_told_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_images_that_are_no_dicom(
+def test_images_that_are_none(
     tmp_path: Path, phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run
 ) -> None:
     """Catches a label map measured as an image, and a path that does not exist."""
@@ -383,6 +384,49 @@ def test_images_that_are_no_dicom(
     for image in (mask, tmp_path / "absent", tmp_path / "out"):
         with pytest.raises(InputError):
             measure(image, mask)
+
+
+def test_a_nifti_image_gives_what_its_dicom_gives(
+    phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run, tmp_path: Path
+) -> None:
+    """Catches an image read along other axes than its mask; its patient goes by the name of the file."""
+    phantom = phantoms["oblique"]
+    folder, mask = on_disk(phantom)
+    affine_ras = np.diag([-1, -1, 1, 1]) @ phantom.affine_lps[:, [1, 0, 2, 3]]
+    image = nib.Nifti1Image(phantom.hu.transpose(1, 0, 2).astype(np.int16), affine_ras)
+    image.header.set_xyzt_units("mm")
+    nib.save(nib.as_closest_canonical(image), tmp_path / "Case 7.nii.gz")
+    (tmp_path / "p.csv").write_text("PatientID,sex,height,weight\nCase 7,F,160,60\n")
+    found = measure(tmp_path / "Case 7.nii.gz", mask, f"--patients={tmp_path / 'p.csv'}")
+    expected = measure(folder, mask)
+    for mine, theirs in zip(found["labels"], expected["labels"], strict=True):
+        assert mine.pop("name") == theirs.pop("name")
+        assert mine == pytest.approx(theirs, rel=1e-4)
+    assert found["patient"]["height_m"] == 1.6
+    assert found["acquisition"]["contrast"] is None
+
+
+def test_a_coronal_series_has_volumes_but_no_l3(
+    turned_phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run
+) -> None:
+    """Catches a SMI from an area that is no cross-section of the body."""
+    summary = measure(*on_disk(turned_phantoms["coronal"]), "--l3=2", "--muscle_labels=all")
+    assert summary["labels"][0]["volume_ml"] > 0
+    assert "the slices are coronal" in summary["smi"]["why_not"]
+
+
+def test_frames_of_one_file_are_measured(
+    phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run, tmp_path: Path
+) -> None:
+    """Catches enhanced files of which every slice is the first frame, and tags that stand in their groups."""
+    highdicom = pytest.importorskip("highdicom")
+    folder, mask = on_disk(phantoms["anisotropic"])
+    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    enhanced = highdicom.legacy.LegacyConvertedEnhancedCTImage(slices, highdicom.UID(), 1, highdicom.UID(), 1)
+    enhanced.save_as(tmp_path / "enhanced.dcm")
+    found, expected = measure(tmp_path / "enhanced.dcm", mask), measure(folder, mask)
+    assert found["rows"] == expected["rows"]
+    assert found["acquisition"]["kernel"] == "SYNTHETIC"
 
 
 def test_real_ct_with_labels_of_another_program(shared_data: Path, measure: Run) -> None:

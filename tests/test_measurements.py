@@ -265,6 +265,24 @@ def test_statistics_agree_with_simpleitk(phantoms: dict[str, object], kind: str)
         assert mine.sd_hu == pytest.approx(theirs.GetSigma(label_id) * math.sqrt((n - 1) / n), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [7],
+        [7, 8],
+        [8, 7, 7],
+        [-1000, 3, 4, 3000],
+        [0.5, 1.5, 9.25],
+        [-3, -3, 5, 5],
+        [0, 1e6, 2e6, 3e6],
+        [2, 2, 2, 9, 9],
+    ],
+)
+def test_medians_of_whole_and_broken_hu(values: list[float]) -> None:
+    """Catches a median by counting that is off by one bin, or that counts what has no bins."""
+    assert measure_one([values], np.ones((1, len(values))), grid()).median_hu == np.median(values)
+
+
 # --- what cannot be measured -----------------------------------------------------------------------------------------
 
 

@@ -22,8 +22,8 @@ def acquisition_of(dataset: Dataset) -> dict[str, Any]:
     Returns:
         ``contrast`` (True where a contrast tag says so, False where it says none, None where nobody wrote it down:
         absence of the tag proves nothing), ``contrast_agent``, ``contrast_route``, ``kvp``, ``kernel``,
-        ``slice_thickness_mm``, ``series_description`` (often the only place that names the phase), ``manufacturer``,
-        ``model``. None where the tag is absent or unusable.
+        ``slice_thickness_mm``, ``gantry_tilt_deg``, ``series_description`` (often the only place that names the
+        phase), ``manufacturer``, ``model``. None where the tag is absent or unusable.
     """
     agent = _text(dataset, "ContrastBolusAgent")
     traces = [_text(dataset, tag) for tag in _CONTRAST_TAGS] + [_text(dataset, "ContrastBolusAgentSequence")]
@@ -34,9 +34,10 @@ def acquisition_of(dataset: Dataset) -> dict[str, Any]:
         "contrast": contrast,
         "contrast_agent": agent,
         "contrast_route": _text(dataset, "ContrastBolusRoute"),
-        "kvp": _number(dataset, "KVP"),
+        "kvp": _positive(dataset, "KVP"),
         "kernel": _text(dataset, "ConvolutionKernel"),
-        "slice_thickness_mm": _number(dataset, "SliceThickness"),
+        "slice_thickness_mm": _positive(dataset, "SliceThickness"),
+        "gantry_tilt_deg": _number(dataset, "GantryDetectorTilt"),
         "series_description": _text(dataset, "SeriesDescription"),
         "manufacturer": _text(dataset, "Manufacturer"),
         "model": _text(dataset, "ManufacturerModelName"),
@@ -68,4 +69,9 @@ def _number(dataset: Dataset, tag: str) -> float | None:
         number = float(_value(dataset, tag))
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) and number > 0 else None
+    return number if math.isfinite(number) else None
+
+
+def _positive(dataset: Dataset, tag: str) -> float | None:
+    number = _number(dataset, tag)
+    return number if number is not None and number > 0 else None

@@ -66,7 +66,14 @@ def read_facts(series: Series) -> SeriesFacts:
     dataset = flatten_frames(first.path, open_dataset(first.path, stop_before_pixels=True))[first.frame]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom remarks on values that do no harm here
-        return SeriesFacts(identity_of(dataset), patient_from_dicom(dataset), acquisition_of(dataset))
+        acquisition = acquisition_of(dataset)
+        tilt_deg = acquisition["gantry_tilt_deg"]
+        if tilt_deg and series.n_planes == 1:
+            acquisition["note"] = (
+                "a lone slice does not show how the table moved: areas are not corrected for its tilt of "
+                f"{tilt_deg:g} deg"
+            )
+        return SeriesFacts(identity_of(dataset), patient_from_dicom(dataset), acquisition)
 
 
 def find_patient(facts: SeriesFacts, table: PatientTable | None) -> Patient:

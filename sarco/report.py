@@ -234,7 +234,8 @@ def describe(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"{level['name']} is slice {level['slice_index']} ({level['how']}){note}"
         yield f"muscle at {level['name']}: {muscle['area_in_range_cm2']:.1f} cm2 in range, {density}"
     yield f"smi: {smi['why_not']}" if smi["value"] is None else f"smi: {smi['value']:.1f} {smi['unit']}"
-    yield from (f"note: {note}" for note in summary["patient"]["notes"])
+    notes = [*summary["patient"]["notes"], *filter(None, [acquisition.get("note")])]
+    yield from (f"note: {note}" for note in notes)
     # Without a muscle at the level all sets share that one reason, which stands above.
     yield from (one["text"] for one in summary["cutoffs"] if muscle or one["verdict"] != NOT_APPLICABLE)
 

@@ -28,12 +28,14 @@ def test_what_a_scanner_writes() -> None:
     found = acquisition_of(
         dataset(
             ContrastBolusAgent="Imeron 350", ContrastBolusRoute="IV", KVP="100", ConvolutionKernel=["Br38f", "3"],
-            SliceThickness="5", SeriesDescription="Abdomen venous", Manufacturer="X", ManufacturerModelName="Y",
+            SliceThickness="5", GantryDetectorTilt="-12.5",
+            SeriesDescription="Abdomen venous", Manufacturer="X", ManufacturerModelName="Y",
         )
     )  # fmt: skip
     assert found == {
         "contrast": True, "contrast_agent": "Imeron 350", "contrast_route": "IV", "kvp": 100.0, "kernel": "Br38f 3",
-        "slice_thickness_mm": 5.0, "series_description": "Abdomen venous", "manufacturer": "X", "model": "Y",
+        "slice_thickness_mm": 5.0, "gantry_tilt_deg": -12.5,
+        "series_description": "Abdomen venous", "manufacturer": "X", "model": "Y",
     }  # fmt: skip
 
 

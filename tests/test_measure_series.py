@@ -122,6 +122,24 @@ def test_a_real_tilted_series(shared_data: Path) -> None:
         assert row.area_cm2 == pytest.approx(in_plane * cosine, rel=1e-6)
 
 
+def test_a_lone_tilted_slice_is_noted(
+    on_disk: Callable[[Phantom], tuple[Path, Path]], phantoms: dict[str, Phantom], measure: Run, capsys: Any
+) -> None:
+    """Catches areas that are too large in silence, because one slice alone has no step to see the tilt by."""
+    folder, mask = on_disk(phantoms["anisotropic"])
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.GantryDetectorTilt = "15"
+        dataset.save_as(path)
+    whole = measure(folder, mask)  # its steps say that it was reformatted: nothing to correct, nothing to say
+    assert "note" not in whole["acquisition"]
+    for header in find_series(folder).series[0].slices[1:]:
+        header.path.unlink()
+    write_label_map(mask, phantoms["anisotropic"].label_map[:, :, :1], phantoms["anisotropic"].affine_lps)
+    assert "15 deg" in measure(folder, mask)["acquisition"]["note"]
+    assert "note: a lone slice" in capsys.readouterr().out
+
+
 def test_a_gap_has_no_row_and_no_volume(
     phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run
 ) -> None:

@@ -27,7 +27,7 @@ CLIP_HU = (-250.0, 250.0)  # the default window of the network: what lies beyond
 CROP_SIDE_MM = 380.0  # about what a crop to the body spans; only the pixel size of the coarse mask depends on it
 SMALLEST_MASK_CM2 = 2.0  # of less muscle mean and SD say nothing
 FEWEST_SLICES = 20  # fewer give no spread to measure with
-MOST_SLICES = 2000  # more change no median, and cost a millisecond each
+MOST_SLICES = 500  # more change no median, and cost milliseconds each
 MAD_TO_SD = 1.4826  # of a normal distribution
 
 

@@ -154,7 +154,7 @@ def draw_bland_altman(rows: Sequence[LabelComparison], names: Mapping[int, str],
             axes.axhline(one.upper_cm2, color="#d55e00", linestyle="--")
         title = f"{names.get(one.label_id, f'label {one.label_id}')}, {one.n} patients"
         axes.set(title=title, xlabel="mean of the two areas (cm²)", ylabel="predicted - true area (cm²)")
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
         axes.grid(alpha=0.3)
     for axes in panels[len(found) :]:
         axes.set_axis_off()

@@ -22,8 +22,8 @@ validation patients, which makes their errors slightly small; ``benchmarks/inter
 costs on patients that nothing was chosen on. Truth is what the person who labelled drew.
 
 Source: Vovk, Gammerman & Shafer 2005, Algorithmic Learning in a Random World; Angelopoulos & Bates 2021,
-arXiv:2107.07511, section 1 (split conformal prediction, its quantile); Lee, Barber & Willett 2023, arXiv:2306.06342,
-section 3 (several measurements a patient).
+arXiv:2107.07511, section 1 (split conformal prediction, its quantile); Lee, Barber & Willett 2023, arXiv:2306.06342
+(hierarchical conformal prediction: several measurements a patient).
 """
 
 import math

@@ -130,6 +130,7 @@ class SeriesQuality:
             l3_missing: why no slice of L3 is known; empty where one is.
         """
         found = [
+            *self._empty(),
             *self._field_of_view(),
             *self._implausible_mask(),
             *self._unsure(),
@@ -150,15 +151,16 @@ class SeriesQuality:
             lines.append("low_confidence: the mask comes without confidence")
         return tuple(lines)
 
-    def flags_of_slice(self, flags: Iterable[Flag], slice_index: int) -> tuple[str, ...]:
-        """Names of the flags that concern one slice: those that list it, and those that concern the whole series."""
-        return tuple(flag.name for flag in flags if not flag.slices or slice_index in flag.slices)
-
     def _beyond(self, name: str, limit: str | None = None) -> dict[int, float]:
         """The figure of each slice that reaches its limit, by slice."""
         least = LIMITS[limit or name].value
         values = {index: float(getattr(found, name)) for index, found in sorted(self._findings.items())}
         return {index: value for index, value in values.items() if value >= least}
+
+    def _empty(self) -> list[Flag]:
+        if not self._findings or any(item.mask_cm2 for item in self._findings.values()):
+            return []
+        return [Flag("empty_mask", f"no label in any of {_slices(self._findings)}: nothing was measured")]
 
     def _field_of_view(self) -> list[Flag]:
         found = []
@@ -265,6 +267,11 @@ class SeriesQuality:
         reason = f"{_slices(odd)} of {len(scores)} look unlike the training data (spreads from its median: {told})"
         numbers = {f"z_{name}": z for name, z in worst.items()} | {"n_slices": float(len(odd))}
         return [Flag("unlike_training", reason, numbers, tuple(odd))]
+
+
+def flags_of_slice(flags: Iterable[Flag], slice_index: int) -> tuple[str, ...]:
+    """Names of the flags that concern one slice: those that list it, and those that concern the whole series."""
+    return tuple(flag.name for flag in flags if not flag.slices or slice_index in flag.slices)
 
 
 def _gaps(n_planes: int, present: Iterable[int], step_mm: float) -> list[Flag]:

@@ -34,7 +34,7 @@ LIMITS: Mapping[str, Limit] = {
         60, "mm", "a trunk of 170 mm radius that touches the edge lies within a coarse pixel (2.5 mm) of it over 58 mm"
     ),
     "mask_at_edge_mm": Limit(5, "mm", "two coarse pixels: muscle ends where the picture ends, so area is missing"),
-    "metal_cm2": Limit(0.2, "cm2", "a hip screw has some cm2, a surgical clip less than 0.1 and few streaks"),
+    "metal_cm2": Limit(0.2, "cm2", "a public subject's hip nail has up to 3.9; a clip of 3 x 5 mm stays below"),
     "bone_share": Limit(0.02, "1", "exact masks of phantoms and the public subjects have at most 0.003"),
     "air_share": Limit(0.01, "1", "exact masks of phantoms and the public subjects have none"),
     "small_share": Limit(
@@ -47,11 +47,13 @@ LIMITS: Mapping[str, Limit] = {
     ),
     "smallest_mask_cm2": Limit(2, "cm2", "shares of a smaller mask jump by one pixel; it is left unjudged"),
     "confidence": Limit(
-        0.9, "1", "as --min_confidence in training; slices of young phantom networks have 0.95 and more"
+        0.9,
+        "1",
+        "as --min_confidence in training; benchmarks/RESULTS.md has 0.948 to 0.965 for a young phantom network",
     ),
     "z": Limit(5, "spreads", "of 640 phantom slices that did not train, none lies farther out than 3.9"),
     "unlike_share": Limit(0.1, "1", "of the slices: single odd slices occur in every series"),
-    "thick_mm": Limit(5.1, "mm", "most published cut-offs come from slices of up to 5 mm; thicker ones blur density"),
+    "thick_mm": Limit(5.1, "mm", "5 mm is what routine abdominal CT has; edges and density blur in thicker ones"),
 }
 
 

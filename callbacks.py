@@ -3,6 +3,7 @@
 import csv
 import io
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, TQDMProgressB
 from pytorch_lightning.loggers import WandbLogger
 
 from sarco.device import Device
+from sarco.intervals import area_errors
 from sarco.runs import Run, RunDescription, atomic_file
 from tracking import ValidationReport
 
@@ -70,6 +72,40 @@ class PatientEarlyStopping(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on counting; the patience is the one asked for now."""
         super().load_state_dict({**state_dict, "patience": self.patience})
+
+
+class RunEvidence(pl.Callback):
+    """Puts into the run's description what predictions are judged by: training statistics and validation errors.
+
+    The errors are those of the epoch that is saved, so ``best.ckpt`` holds the errors of the best epoch.
+    """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Measures the training slices, once a run."""
+        datamodule = _datamodule_of(trainer)
+        if datamodule:
+            statistics = datamodule.training_statistics()
+            pl_module.description = replace(pl_module.description, training_statistics=statistics)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Keeps the relative area errors of the validation patients."""
+        datamodule = _datamodule_of(trainer)
+        if not datamodule:
+            return
+        patients = datamodule.validation_patients()
+        areas: dict[str, list[tuple[list[float], list[float]]]] = {}
+        for index, confusion in pl_module.slice_confusions.items():
+            if index in patients:  # labels without the background, truth in rows, prediction in columns
+                pair = confusion.sum(1)[1:].tolist(), confusion.sum(0)[1:].tolist()
+                areas.setdefault(patients[index], []).append(pair)
+        names = list(pl_module.description.labels.names.values())
+        pl_module.description = replace(pl_module.description, area_errors=area_errors(areas, names))
+
+
+def _datamodule_of(trainer: pl.Trainer) -> Any:
+    """The data module, where it is one of sarco's."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return datamodule if hasattr(datamodule, "validation_patients") else None
 
 
 class RunRecord(Checkpoint):
@@ -134,7 +170,7 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
     """
     fit, options = description.fit, description.run
     # The record first: killed between the two, a run does an epoch again rather than go on without its line.
-    callbacks: list[pl.Callback] = [RunRecord(run), BestAndLast(run), TQDMProgressBar()]
+    callbacks: list[pl.Callback] = [RunEvidence(), RunRecord(run), BestAndLast(run), TQDMProgressBar()]
     if fit.early_stopping:
         callbacks.append(PatientEarlyStopping(fit.patience))
     if logger:

@@ -24,6 +24,7 @@ from sarco.labels import IGNORE_ID, LabelTable
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from sarco.series import SliceHeader
+from sarco.training_statistics import measure_training
 from transforms import as_meta_tensor, make_crop, scale_window
 
 CALIBRATION_SLICES = 64  # enough for means and variances of a network
@@ -194,6 +195,19 @@ class SarcoDataModule(pl.LightningDataModule):
             "seed": self.options.seed,
             **sides,
         }
+
+    def training_statistics(self) -> dict[str, Any]:
+        """What the training slices look like, for the checkpoint (see `sarco.training_statistics`)."""
+        return measure_training(self.cache.images, self.cache.label_maps, self.split.train)
+
+    def validation_patients(self) -> dict[int, str]:
+        """The patient of each validation slice that a person labelled, by its place in ``slices``.
+
+        Empty where the validation slices are of a training patient, because their errors tell nothing of others.
+        """
+        if not self.split.by_patient:
+            return {}
+        return {i: self.slices[i].header.patient_id for i in self.split.val if not self.slices[i].case.predicted}
 
     def _rank(self) -> tuple[int, int]:
         trainer = self.trainer

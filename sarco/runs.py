@@ -7,7 +7,7 @@ import secrets
 import string
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,6 +42,9 @@ class RunDescription:
         weights: where the encoder's first weights came from.
         split: who trained and who validated (see `SarcoDataModule.describe_split`).
         version: of sarco.
+        area_errors: relative errors of the area on validation patients, by label (see `sarco.intervals`); empty where
+            there are none, as in checkpoints of earlier versions.
+        training_statistics: what the training slices look like (see `sarco.training_statistics`); likewise.
     """
 
     run: RunOptions
@@ -55,6 +58,8 @@ class RunDescription:
     weights: str
     split: Mapping[str, Any]
     version: str = sarco.__version__
+    area_errors: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    training_statistics: Mapping[str, Any] = field(default_factory=dict)
 
     def to_builtins(self) -> dict[str, Any]:
         """Plain str, int, float, bool, list and dict, as a checkpoint may hold them."""
@@ -70,6 +75,8 @@ class RunDescription:
             "weights": self.weights,
             "split": dict(self.split),
             "version": self.version,
+            "area_errors": dict(self.area_errors),
+            "training_statistics": dict(self.training_statistics),
         }
 
     @classmethod
@@ -92,6 +99,8 @@ class RunDescription:
             weights=stored["weights"],
             split=stored["split"],
             version=stored["version"],
+            area_errors=stored.get("area_errors", {}),
+            training_statistics=stored.get("training_statistics", {}),
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.dicom import files_below, find_series, read_header
-from sarco.errors import GeometryError, InputError
+from sarco.errors import DataWarning, GeometryError, InputError
 from sarco.geometry import slice_normal
 from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.nifti import is_nifti, nifti_stem, read_label_map
@@ -20,10 +20,6 @@ from sarco.series import Series, SliceHeader, check_axial, make_series
 
 NO_NEIGHBOUR_BEYOND = 1.5  # steps: further away lies a gap, not the neighbour
 _NAMES_SHOWN = 20
-
-
-class DataWarning(UserWarning):
-    """Something about the data that a person should know, though training can go on."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 import callbacks
 from callbacks import AtomicCheckpointIO, BestAndLast, PatientEarlyStopping, RunRecord, draw_curves, make_trainer
 from model import SarcoModel
-from sarco.cases import DataWarning
 from sarco.config import (
     AugmentOptions,
     DataOptions,
@@ -26,6 +25,7 @@ from sarco.config import (
     RunOptions,
 )
 from sarco.device import Device, choose_device
+from sarco.errors import DataWarning
 from sarco.labels import LabelTable
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.runs import Run, RunDescription

@@ -51,7 +51,7 @@ def check_source(series: Series, wanted: Wanted) -> Source | None:
     if not wanted.anything:
         return None
     require_highdicom()
-    return read_source(series, in_space=wanted.seg or wanted.sr)
+    return read_source(series)
 
 
 def write_dicom_results(

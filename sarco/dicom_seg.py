@@ -14,9 +14,18 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.dicom_codes import code_label
-from sarco.dicom_source import MAKER, Origin, Source, date_of_creation, fingerprint, identity, quiet, stable_uid
+from sarco.dicom_source import (
+    MAKER,
+    Origin,
+    Source,
+    date_of_creation,
+    fingerprint,
+    identity,
+    quiet,
+    stable_uid,
+    step_mm,
+)
 from sarco.errors import GeometryError, InputError
-from sarco.geometry import spacing_mm
 from sarco.labels import LabelTable
 
 KIND = "segmentation"
@@ -120,16 +129,14 @@ def _build(source: Source, frames: NDArray[np.uint8], labels: LabelTable, origin
 
 
 def _pixel_measures(source: Source) -> Any:
-    """Spacing of the source; its thickness, or the step between planes where it says none."""
+    """Spacing and thickness of the source, and the step between its planes, which highdicom cannot know past gaps."""
     from highdicom import PixelMeasuresSequence
 
     series = source.series
-    thickness = source.first.get("SliceThickness")
-    step = abs(np.linalg.det(series.affine_lps[:3, :3])) / np.prod(spacing_mm(series.affine_lps)[:2])  # along normal
     return PixelMeasuresSequence(
         pixel_spacing=series.slices[0].spacing_mm,
-        slice_thickness=float(thickness) if thickness and float(thickness) > 0 else float(step),
-        spacing_between_slices=float(step) if series.n_planes > 1 else None,
+        slice_thickness=float(source.first.SliceThickness),
+        spacing_between_slices=step_mm(series) if series.n_planes > 1 else None,
     )
 
 

@@ -24,6 +24,7 @@ from pydicom.valuerep import validate_value
 import sarco
 from sarco.dicom import Series, SliceHeader, is_dicom
 from sarco.errors import InputError, OptionError
+from sarco.geometry import spacing_mm, voxel_volume_mm3
 
 MAKER = "sarco"
 _UTF8 = "ISO_IR 192"
@@ -87,36 +88,39 @@ def require_highdicom() -> None:
         )
 
 
-def read_source(series: Series, in_space: bool = True) -> Source:
+def read_source(series: Series) -> Source:
     """Reads what results carry over from a series and refer to.
 
-    Patient and study attributes whose values are no valid DICOM are left empty. Cheap enough to be called before the
-    prediction, so that nobody waits for a result that cannot be written.
+    Patient and study attributes whose values are no valid DICOM are left empty. A series without FrameOfReferenceUID
+    (many anonymised ones) gets a stand-in of its own: a series has one frame of reference, and no other series has this
+    one. Cheap enough to be called before the prediction, so that nobody waits for a result that cannot be written.
 
     Args:
         series: its slices have to be at hand.
-        in_space: whether the result says where it lies in the patient; it then needs a FrameOfReferenceUID.
 
     Raises:
         InputError: the series is no DICOM, is multi-frame, lacks a UID, or its slices belong to several studies,
             patients or frames of reference. Values are never named.
     """
     headers = tuple(_read_header(header) for header in series.slices)
-    needed = ["StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"]
-    needed += ["FrameOfReferenceUID"] * in_space
     for header, slice_header in zip(headers, series.slices, strict=True):
-        for tag in needed:
+        for tag in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"):
             if not header.get(tag):
                 raise InputError(
                     f"{slice_header.path}: {tag} is missing or invalid, so a DICOM result cannot refer to the slice; "
                     "export the series with it, or leave out the DICOM results"
                 )
-        for tag in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", *(["FrameOfReferenceUID"] * in_space)):
-            if header.get(tag) != headers[0].get(tag):
+        for tag in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+            if (header.get(tag) or "") != (headers[0].get(tag) or ""):
                 raise InputError(
                     f"{slice_header.path}: {tag} is not that of {series.slices[0].path}, so one DICOM result cannot "
                     "hold both; keep the slices of one scan in the folder, or leave out the DICOM results"
                 )
+    for header in headers:
+        if not header.get("FrameOfReferenceUID"):
+            header.FrameOfReferenceUID = stable_uid("frame of reference", header.SeriesInstanceUID)
+        if not header.get("SliceThickness") or float(header.SliceThickness) <= 0:
+            header.SliceThickness = f"{step_mm(series):.6g}"  # a segmentation has to say one
     by_uid: dict[str, Path] = {}
     for header, slice_header in zip(headers, series.slices, strict=True):
         other = by_uid.setdefault(str(header.SOPInstanceUID), slice_header.path)
@@ -126,6 +130,12 @@ def read_source(series: Series, in_space: bool = True) -> Source:
                 "export the series again, or leave out the DICOM results"
             )
     return Source(series, headers)
+
+
+def step_mm(series: Series) -> float:
+    """Distance between neighbouring planes along their normal."""
+    row_mm, column_mm, _ = spacing_mm(series.affine_lps)
+    return voxel_volume_mm3(series.affine_lps) / (row_mm * column_mm)
 
 
 def _read_header(header: SliceHeader) -> pydicom.Dataset:
@@ -248,3 +258,6 @@ def date_of_creation(dataset: pydicom.Dataset, origin: Origin) -> None:
     """Dates an object as its origin says."""
     dataset.InstanceCreationDate = origin.created.strftime("%Y%m%d")
     dataset.InstanceCreationTime = origin.created.strftime("%H%M%S.%f")
+    for equipment in dataset.get("ContributingEquipmentSequence", []):
+        if equipment.get("ContributionDescription", "").startswith("Software library"):  # not the scanner's
+            equipment.ContributionDateTime = origin.created.strftime("%Y%m%d%H%M%S.%f")

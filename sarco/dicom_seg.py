@@ -203,7 +203,8 @@ def check_segmentation(path: Path, source: Source, label_map: NDArray[np.uint8],
     stored = np.frombuffer(dataset.PixelData, dtype=np.uint8)
     found: dict[tuple[int, int], int] = {}
     for place, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
-        label_id = labels.ids[group.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1]
+        identified = group if "SegmentIdentificationSequence" in group else shared  # a lone segment is said once
+        label_id = labels.ids[identified.SegmentIdentificationSequence[0].ReferencedSegmentNumber - 1]
         image = group.DerivationImageSequence[0].SourceImageSequence[0]
         plane, slice_header = plane_of[str(image.ReferencedSOPInstanceUID)]
         position = group.PlanePositionSequence[0].ImagePositionPatient

@@ -18,7 +18,7 @@ from sarco.dicom_source import Origin, fingerprint, identity, quiet, read_source
 from sarco.errors import InputError, OptionError
 from sarco.phantom import Phantom
 
-ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))  # noqa: DTZ001  # DICOM's dates have no zone
+ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))  # DICOM's dates have no zone
 SECRET = "Geheim"
 
 Change = Callable[[pydicom.Dataset], object]

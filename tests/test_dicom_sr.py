@@ -185,12 +185,13 @@ def test_measurements_of_another_label_map_are_refused(made: Made) -> None:
 
 def test_the_same_measurements_are_the_same_file(made: Made) -> None:
     """Catches UIDs that change from run to run, or that two reports share."""
-    uid = made.write().SOPInstanceUID
+    uid = made.write(slices=[2]).SOPInstanceUID
     before = made.path.read_bytes()
-    assert made.write().SOPInstanceUID == uid
+    assert made.write(slices=[2]).SOPInstanceUID == uid
     assert made.path.read_bytes() == before
     assert made.write(slices=[1]).SOPInstanceUID != uid
-    assert made.write(origin=replace(ORIGIN, checkpoint_sha256="b" * 64)).SOPInstanceUID != uid
+    other = replace(ORIGIN, checkpoint_sha256="b" * 64)
+    assert made.write(origin=other, slices=[2]).SOPInstanceUID != uid
 
 
 def test_it_is_preliminary_and_belongs_to_the_patient(made: Made) -> None:

@@ -233,7 +233,9 @@ class InferenceOptions:
     """What is predicted, by which run, and where the results go."""
 
     infer_path: Path = flag(
-        None, INFERENCE, "a DICOM series, a tree with several (each is predicted), or one slice; required"
+        None,
+        INFERENCE,
+        "a DICOM series, a tree with several (each is predicted), one slice, or a NIfTI volume in HU; required",
     )
     run_id: str = flag("", INFERENCE, "the run whose checkpoint predicts; required")
     dirpath: Path = flag(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
@@ -250,6 +252,9 @@ class InferenceOptions:
         "auto", INFERENCE, "auto: fastest that is safe on the device", choices=("auto", "32", "bf16", "16")
     )
     dest_dir: Path = flag(Path("./data"), INFERENCE, "results go to DEST_DIR/preds_from_<run_id>_of_<scan name>/")
+    allow_gaps: bool = flag(
+        False, INFERENCE, "predict a series with uneven gaps in parts with equal steps, instead of refusing it"
+    )
     overwrite: bool = flag(False, INFERENCE, "replace results that are there already")
     batch_size: int = flag(8, INFERENCE, "slices a forward pass")
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.dicom import Series
 from sarco.dicom_sc import write_picture
 from sarco.dicom_seg import write_segmentation
 from sarco.dicom_source import Origin, Source, read_source, require_highdicom
 from sarco.dicom_sr import MeasuredSlice, write_report
 from sarco.labels import LabelTable
+from sarco.series import Series
 
 SEGMENTATION, REPORT, PICTURE = "segmentation.dcm", "report.dcm", "overlay.dcm"
 

@@ -22,9 +22,10 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import validate_value
 
 import sarco
-from sarco.dicom import Series, SliceHeader, is_dicom
+from sarco.dicom_header import is_dicom, open_dataset
 from sarco.errors import InputError, OptionError
 from sarco.geometry import spacing_mm, voxel_volume_mm3
+from sarco.series import Series, SliceHeader
 
 MAKER = "sarco"
 _UTF8 = "ISO_IR 192"
@@ -151,10 +152,12 @@ def _read_header(header: SliceHeader) -> pydicom.Dataset:
         raise InputError(f"{path}: is no DICOM file; leave out the DICOM results, which refer to DICOM slices")
     try:
         with quiet():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+            dataset = open_dataset(path, stop_before_pixels=True)
             frames = int(dataset.get("NumberOfFrames") or 1)
             dataset.decode()
             _make_fit(dataset)
+    except InputError:
+        raise
     except Exception as error:  # a damaged file makes pydicom raise nearly anything; what it says may hold names
         raise InputError(f"{path}: its header is damaged ({type(error).__name__}); export the slice again") from None
     if frames > 1:

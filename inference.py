@@ -1,28 +1,27 @@
-"""Predicts DICOM series with a trained run: run id -> checkpoint -> data module -> predict -> results."""
+"""Predicts CT scans with a trained run: run id -> checkpoint -> data module -> predict -> measure -> results."""
 
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from sarco.command import quieten_libraries, run_command, tune_allocator
-from sarco.config import InferenceOptions
+from sarco.config import InferenceOptions, MeasurementOptions
 from sarco.flags import build, parse
 
 PROGRAM = "inference.py"
+CONSUMERS = (InferenceOptions, MeasurementOptions)
 SLICES_SHOWN = 20  # on the contact sheet
 
 
 def main(argv: Sequence[str]) -> None:
     """Reads the flags, then predicts; heavy imports wait until the flags are known to be right."""
-    predict(
-        build(InferenceOptions, parse(argv, (InferenceOptions,), PROGRAM, "Predicts DICOM series with a trained run."))
-    )
+    typed = parse(argv, CONSUMERS, PROGRAM, "Predicts CT scans with a trained run, and measures what it found.")
+    predict(build(InferenceOptions, typed), build(MeasurementOptions, typed))
 
 
-def predict(options: InferenceOptions) -> None:
-    """Predicts every series of ``--infer_path`` and writes the results.
+def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
+    """Predicts and measures every series of ``--infer_path`` and writes the results.
 
     Raises:
         SarcoError: a series could not be predicted; the results of the others are written all the same.
@@ -38,7 +37,7 @@ def predict(options: InferenceOptions) -> None:
     for error in found.refused:
         print(f"left out: {error}", file=sys.stderr)
     results = results_path(options.dest_dir, options.run_id, options.infer_path, options.overwrite)
-    predictor = Predictor(options)
+    predictor = Predictor(options, measuring, found.series)
     failed: list[SarcoError] = [error for error in found.refused if isinstance(error, GeometryError)]
     alone = len(found.series) == 1 and not failed
     with all_at_once(results) as folder:
@@ -62,15 +61,22 @@ def predict(options: InferenceOptions) -> None:
 
 
 class Predictor:
-    """A loaded checkpoint with its device and its W&B run."""
+    """A loaded checkpoint with its device, its W&B run, and all that has to be known before hours of work."""
 
-    def __init__(self, options: InferenceOptions) -> None:
-        """Loads the checkpoint.
+    def __init__(self, options: InferenceOptions, measuring: MeasurementOptions, series: Sequence[Any]) -> None:
+        """Loads the checkpoint, and finds out what would go wrong later.
+
+        Args:
+            options: what is predicted, and by which run.
+            measuring: what is measured.
+            series: all that will be predicted.
 
         Raises:
-            CheckpointError: there is no such run, or its checkpoint cannot be used.
+            SarcoError: the checkpoint cannot be used, or flags, patients or series do not fit together.
         """
         from sarco.device import choose_device
+        from sarco.dicom_results import Wanted
+        from sarco.evaluation import Evidence, Plans
         from sarco.results import Provenance
         from sarco.runs import RunStore
 
@@ -78,6 +84,8 @@ class Predictor:
         store = RunStore(options.dirpath)
         checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
         self.device = choose_device(options.gpu, options.precision)
+        self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
+        self.wanted.require_packages()
 
         import tracking  # from here on it takes seconds
         from model import SarcoModel
@@ -85,6 +93,8 @@ class Predictor:
         quieten_libraries()
         self.model = SarcoModel.from_checkpoint(checkpoint)
         description = self.model.description
+        evidence = Evidence(description.labels.names, description.area_errors, description.training_statistics)
+        self.plans = Plans(series, measuring, evidence)
         self.provenance = Provenance.of(description.run.run_id, description.run.wandb_project, checkpoint)
         print(f"run {description.run.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
         print(self.device.note)
@@ -93,14 +103,17 @@ class Predictor:
             mode, options.wandb_project, f"predictions of {options.run_id}", options.dest_dir
         )
 
-    def predict_series(self, series: Any, folder: Path, name: str) -> None:
+    def predict_series(self, series: Any, folder: Any, name: str) -> None:
         """Predicts one series and writes its results.
 
         Args:
-            series: a `sarco.dicom.Series`.
+            series: a `sarco.series.Series`.
             folder: exists and is empty.
             name: of the results, for W&B.
         """
+        from sarco.dicom_results import check_source, write_dicom_results
+        from sarco.dicom_source import Origin
+        from sarco.report import describe, write_report
         from sarco.results import write_results
         from sarco_infdatamodule import SarcoInfDataModule, predict_series
 
@@ -109,13 +122,25 @@ class Predictor:
         if planes > len(series.slices):
             print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
         description = self.model.description
+        source = check_source(series, self.wanted)
+        evaluation = self.plans.evaluate(series)
         datamodule = SarcoInfDataModule(series, description.data, description.labels, self.options.batch_size)
-        predicted = predict_series(self.model, datamodule, self.device)
+        predicted = predict_series(self.model, datamodule, self.device, evaluation.add)
         label_map = predicted.volume.finish()
         write_results(folder, series, label_map, predicted.confidence, description.labels, self.provenance)
-        self._draw(series, label_map, folder, name)
+        summary = evaluation.summary()
+        write_report(folder, evaluation.rows, summary)
+        for line in describe(summary):
+            print(f"  {line}")
+        sheet = self._draw(series, label_map, folder, name)
+        if source:
+            write_dicom_results(
+                folder, source, self.wanted, label_map, description.labels,
+                Origin(self.provenance.run_id, self.provenance.sha256), per_slice=evaluation.rows,
+                whole=summary["labels"], picture=sheet, report_slices=summary["level"]["slices"] or None,
+            )  # fmt: skip
 
-    def _draw(self, series: Any, label_map: Any, folder: Path, name: str) -> None:
+    def _draw(self, series: Any, label_map: Any, folder: Any, name: str) -> Any:
         """Writes the contact sheet, and logs its slices to W&B."""
         from sarco.overlay import contact_sheet, draw_tile, show_slices, write_png
         from sarco.results import OVERLAY
@@ -124,11 +149,13 @@ class Predictor:
         shown = list(show_slices(series, label_map, SLICES_SHOWN))
         title = f"run {self.provenance.run_id}, {len(series.slices)} slices, series {series.uid}"
         tiles = [draw_tile(s.hu, s.label_map, s.affine_lps, labels, s.caption) for s in shown]
-        write_png(folder / OVERLAY, contact_sheet(tiles, labels, title))
+        sheet = contact_sheet(tiles, labels, title)
+        write_png(folder / OVERLAY, sheet)
         if self.logger:
             import tracking
 
             tracking.log_predictions(self.logger, name, shown, labels)
+        return sheet
 
     def finish(self) -> None:
         """Ends the W&B run."""

@@ -1,7 +1,7 @@
 """SarcoInfDataModule: a series -> batches for the network, and `restore`, the way back onto the patient's grid."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +27,7 @@ from sarco.series import Series
 from transforms import as_meta_tensor, make_crop, scale_window
 
 AFFINE_TOLERANCE_MM = 1e-3
+OnSlice = Callable[[int, NDArray[np.float32], NDArray[np.uint8], float], None]
 BATCHES_AHEAD = 2  # decoded while the network works
 
 
@@ -66,12 +67,13 @@ class SarcoInfDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.crop = make_crop(options, keys=("image",))
         self.options = options
+        self.hu_in_work: dict[int, NDArray[np.float32]] = {}  # by plane, from reading a slice until it comes back
         self._id_of_channel = np.array([0, *labels.ids], dtype=np.uint8)
         self._invert = Invertd(keys="pred", transform=self.crop, orig_keys="image", nearest_interp=False)
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches in order of position; a thread reads ahead while the network works."""
-        dataset = SeriesDataset(self.series, self.options, self.crop)
+        dataset = SeriesDataset(self.series, self.options, self.crop, self.hu_in_work)
         return ReadAheadLoader(dataset, batch_size=self.batch_size, num_workers=0, collate_fn=list_data_collate)
 
     def restore(self, batch: Mapping[str, Any], logits: torch.Tensor) -> list[RestoredSlice]:
@@ -141,17 +143,21 @@ class ReadAheadLoader(DataLoader[dict[str, Any]]):
 class SeriesDataset(Dataset[dict[str, Any]]):
     """The slices of a series, cropped and windowed."""
 
-    def __init__(self, series: Series, options: DataOptions, crop: Compose) -> None:
+    def __init__(
+        self, series: Series, options: DataOptions, crop: Compose, hu_in_work: dict[int, NDArray[np.float32]]
+    ) -> None:
         """Reads nothing yet.
 
         Args:
             series: the slices.
             options: window and 2D/3-slice.
             crop: the pipeline whose inverse `SarcoInfDataModule.restore` applies.
+            hu_in_work: gets the pixels of each slice that is read, by plane; whoever is done with them takes them out.
         """
         self.series = series
         self.options = options
         self.crop = crop
+        self.hu_in_work = hu_in_work
         self._neighbours = dict(find_neighbours(series.slices))
         self._read = lru_cache(maxsize=4)(read_hu)  # neighbours are decoded once
 
@@ -168,6 +174,7 @@ class SeriesDataset(Dataset[dict[str, Any]]):
             below, above = self._neighbours[header]
             headers = [below, header, above]
         hu = np.stack([self._read(h) for h in headers])
+        self.hu_in_work[plane] = hu[len(headers) // 2]
         sample: dict[str, Any] = self.crop({"image": as_meta_tensor(hu, self.series.plane_affine_lps(plane))})
         sample["image"] = scale_window(sample["image"], self.options.hu_min, self.options.hu_max)
         return {
@@ -181,14 +188,16 @@ class SeriesDataset(Dataset[dict[str, Any]]):
 class SliceCollector(BasePredictionWriter):
     """Restores each batch as it comes and keeps the label maps only, so that memory does not grow with the series."""
 
-    def __init__(self, datamodule: SarcoInfDataModule) -> None:
+    def __init__(self, datamodule: SarcoInfDataModule, on_slice: OnSlice | None = None) -> None:
         """Starts empty.
 
         Args:
             datamodule: whose batches are predicted.
+            on_slice: gets each slice as it comes back.
         """
         super().__init__(write_interval="batch")
         self.datamodule = datamodule
+        self.on_slice = on_slice
         series = datamodule.series
         self.volume = LabelVolume(series.shape, series.plane_index)
         self.confidence: dict[int, float] = {}
@@ -207,17 +216,24 @@ class SliceCollector(BasePredictionWriter):
         for restored in self.datamodule.restore(batch, prediction):
             self.volume.put(restored.slice_index, restored.label_map)
             self.confidence[restored.slice_index] = restored.confidence
+            hu = self.datamodule.hu_in_work.pop(restored.slice_index)
+            if self.on_slice:
+                self.on_slice(restored.slice_index, hu, restored.label_map, restored.confidence)
 
 
-def predict_series(model: pl.LightningModule, datamodule: SarcoInfDataModule, device: Device) -> SliceCollector:
+def predict_series(
+    model: pl.LightningModule, datamodule: SarcoInfDataModule, device: Device, on_slice: OnSlice | None = None
+) -> SliceCollector:
     """Predicts all slices of a series.
 
     Args:
         model: whose logits `SarcoInfDataModule.restore` understands.
         datamodule: the series.
         device: where to compute.
+        on_slice: gets each slice as it comes back: its plane, its HU and label map on its own grid, and the mean
+            probability of the winning label. So nobody has to read the pixels again.
     """
-    collector = SliceCollector(datamodule)
+    collector = SliceCollector(datamodule, on_slice)
     trainer = pl.Trainer(
         accelerator=device.accelerator,
         devices=device.devices,

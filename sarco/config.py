@@ -269,10 +269,16 @@ class InferenceOptions:
     )
     overwrite: bool = flag(False, INFERENCE, "replace results that are there already")
     batch_size: int = flag(8, INFERENCE, "slices a forward pass")
+    dicom_seg: bool = flag(False, INFERENCE, "write the label map as DICOM segmentation too (needs highdicom)")
+    dicom_sr: bool = flag(False, INFERENCE, "write a DICOM measurement report; needs --dicom_seg=yes")
+    dicom_sc: bool = flag(False, INFERENCE, "write the contact sheet as DICOM secondary capture (needs highdicom)")
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
         object.__setattr__(self, "wandb", _check_wandb(self.wandb))
+        require(
+            self.dicom_seg or not self.dicom_sr, "dicom_sr", "yes", "refers to the segmentation; add --dicom_seg=yes"
+        )
         require(self.infer_path is not None, "infer_path", "", "is needed: the DICOM series to predict")
         require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint predicts")
         _check_project("wandb_project", self.wandb_project)

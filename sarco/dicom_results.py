@@ -37,6 +37,11 @@ class Wanted:
         """Whether there is something to write."""
         return self.seg or self.sr or self.sc
 
+    def require_packages(self) -> None:
+        """Raises an `OptionError` where something is wanted and highdicom is missing."""
+        if self.anything:
+            require_highdicom()
+
 
 def check_source(series: Series, wanted: Wanted) -> Source | None:
     """Looks whether the results can be written, before anybody waits for a prediction.
@@ -50,7 +55,7 @@ def check_source(series: Series, wanted: Wanted) -> Source | None:
     """
     if not wanted.anything:
         return None
-    require_highdicom()
+    wanted.require_packages()
     return read_source(series)
 
 

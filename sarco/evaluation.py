@@ -18,7 +18,7 @@ from sarco.intervals import ANY_LABEL, Interval, find_interval
 from sarco.level import Level
 from sarco.measure_series import SeriesFacts, check_level_flags, find_level, find_patient, read_facts
 from sarco.measurements import HuRanges, SliceMeasurement, measure_slice
-from sarco.patients import PatientTable, read_patients
+from sarco.patients import Patient, read_patients
 from sarco.quality import SeriesQuality
 from sarco.report import LevelFigures, choose_muscle, figures_at_level, summarise
 from sarco.series import Series
@@ -41,59 +41,67 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that has to be known about a series before it is predicted.
+    """What has to be known about a series before it is predicted.
 
     Attributes:
         facts: what its tags say.
         level: where L3 lies, or why nobody knows.
+        patient: who it is.
     """
 
     facts: SeriesFacts
     level: Level
+    patient: Patient
 
 
-def check_measurement_options(options: MeasurementOptions, labels: Mapping[int, str]) -> None:
-    """Raises an `OptionError` where a flag cannot be meant; costs nothing."""
-    check_level_flags(options.l3, options.vertebrae, options.l3_label)
-    HuRanges.parse(options.hu_ranges)
-    choose_muscle(options.muscle_labels, labels)
+class Plans:
+    """Everything besides pixels, read before hours of work, so that what is wrong with it is told at once."""
 
+    def __init__(self, series: Sequence[Series], options: MeasurementOptions, evidence: Evidence) -> None:
+        """Reads patients, tags and levels.
 
-def plan_series(series: Sequence[Series], options: MeasurementOptions) -> tuple[dict[int, Plan], PatientTable | None]:
-    """Reads what is needed besides pixels, and finds what is wrong with it before hours of work.
+        Args:
+            series: all that will be predicted.
+            options: which slice is L3, who the patients are, what counts as muscle.
+            evidence: of the run that predicts.
 
-    Args:
-        series: all that will be predicted.
-        options: which slice is L3, and who the patients are.
+        Raises:
+            OptionError: a flag cannot be meant, or a place is named for several series.
+            InputError: a patient is missing in the table, or no slice answers to ``--l3``.
+            GeometryError: the vertebrae do not lie on the series.
+        """
+        self.options = options
+        self.evidence = evidence
+        check_level_flags(options.l3, options.vertebrae, options.l3_label)
+        HuRanges.parse(options.hu_ranges)
+        choose_muscle(options.muscle_labels, evidence.labels)
+        table = read_patients(options.patients) if options.patients else None
+        facts = [read_facts(one) for one in series]
+        if table:
+            table.check(one.identity for one in facts)
+        self._plans = {
+            (one.uid, one.part): Plan(
+                known,
+                find_level(one, options.l3, options.vertebrae, options.l3_label, len(series)),
+                find_patient(known, table),
+            )
+            for one, known in zip(series, facts, strict=True)
+        }
 
-    Returns:
-        A plan for each place in ``series``, and the table of patients where there is one.
-
-    Raises:
-        OptionError: a place is named for several series.
-        InputError: a patient is missing in the table, or no slice answers to ``--l3``.
-        GeometryError: the vertebrae do not lie on the series.
-    """
-    table = read_patients(options.patients) if options.patients else None
-    facts = [read_facts(one) for one in series]
-    if table:
-        table.check(one.identity for one in facts)
-    levels = [find_level(one, options.l3, options.vertebrae, options.l3_label, len(series)) for one in series]
-    return {place: Plan(*both) for place, both in enumerate(zip(facts, levels, strict=True))}, table
+    def evaluate(self, series: Series) -> "SeriesEvaluation":
+        """The evaluation of one of the series, still empty."""
+        return SeriesEvaluation(series, self._plans[series.uid, series.part], self.options, self.evidence)
 
 
 class SeriesEvaluation:
     """Measures a series slice by slice, and says in the end what it comes to."""
 
-    def __init__(
-        self, series: Series, plan: Plan, table: PatientTable | None, options: MeasurementOptions, evidence: Evidence
-    ) -> None:
+    def __init__(self, series: Series, plan: Plan, options: MeasurementOptions, evidence: Evidence) -> None:
         """Starts empty.
 
         Args:
             series: the scan.
-            plan: its own, of `plan_series`.
-            table: of patients, or None.
+            plan: its own.
             options: HU ranges and muscle labels.
             evidence: of the run that predicts.
         """
@@ -101,7 +109,6 @@ class SeriesEvaluation:
         self.plan = plan
         self.options = options
         self.evidence = evidence
-        self.patient = find_patient(plan.facts, table)
         self.ranges = HuRanges.parse(options.hu_ranges)
         self.quality = SeriesQuality(evidence.training_statistics)
         self._rows: dict[int, tuple[SliceMeasurement, ...]] = {}
@@ -130,7 +137,7 @@ class SeriesEvaluation:
         """All that ``summary.json`` holds."""
         labels, level = self.evidence.labels, self.plan.level
         muscle_ids, why_none = choose_muscle(self.options.muscle_labels, labels)
-        figures = figures_at_level(self.rows, level, muscle_ids, why_none, self.patient)
+        figures = figures_at_level(self.rows, level, muscle_ids, why_none, self.plan.patient)
         intervals = self._intervals(figures, muscle_ids)
         acquisition = self.plan.facts.acquisition
         flags = self.quality.flags(
@@ -146,7 +153,7 @@ class SeriesEvaluation:
             self.ranges,
             level,
             self.options.muscle_labels,
-            self.patient,
+            self.plan.patient,
             acquisition,
             read_cutoffs(),
             intervals={

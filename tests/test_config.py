@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from sarco.config import (
     DataOptions,
     FitOptions,
     InferenceOptions,
+    MeasurementOptions,
     MixupOptions,
     NetworkOptions,
     PredictedOptions,
@@ -29,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 TRAINING = (
     RunOptions, DataOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
 )  # fmt: skip
-INFERENCE = (InferenceOptions,)
+INFERENCE = (InferenceOptions, MeasurementOptions)
 NEEDED = ["--infer_path=scan", "--run_id=abc"]  # what inference.py has no default for
 
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -83,6 +85,15 @@ INFERENCE_DEFAULTS: dict[str, Any] = {
     "allow_gaps": False,
     "overwrite": False,
     "batch_size": 8,
+    "dicom_seg": False,
+    "dicom_sr": False,
+    "dicom_sc": False,
+    "l3": "",
+    "vertebrae": None,
+    "l3_label": 0,
+    "patients": None,
+    "muscle_labels": "",
+    "hu_ranges": "",
 }
 # One value of each flag, as typed and as read.
 TYPED_TRAINING: dict[str, tuple[str, Any]] = {
@@ -143,6 +154,14 @@ TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
     "allow_gaps": ("yes", True),
     "overwrite": ("yes", True),
     "batch_size": ("3", 3),
+    "dicom_seg": ("yes", True),
+    "dicom_sc": ("yes", True),
+    "l3": ("z=-412.5", "z=-412.5"),
+    "vertebrae": ("bones.nii.gz", Path("bones.nii.gz")),
+    "l3_label": ("29", 29),
+    "patients": ("patients.csv", Path("patients.csv")),
+    "muscle_labels": ("psoas_left,psoas_right", "psoas_left,psoas_right"),
+    "hu_ranges": ("muscle=-29:150", "muscle=-29:150"),
 }
 
 
@@ -153,9 +172,11 @@ def training(*argv: str) -> dict[str, Any]:
     return {item.name: getattr(options, item.name) for options in built for item in dataclasses.fields(options)}
 
 
-def inference(*argv: str) -> InferenceOptions:
-    """The options of inference.py after these words."""
-    return build(InferenceOptions, parse(argv, INFERENCE, "inference.py", ""))
+def inference(*argv: str) -> SimpleNamespace:
+    """All options of inference.py after these words."""
+    typed = parse(argv, INFERENCE, "inference.py", "")
+    built = [build(consumer, typed) for consumer in INFERENCE]
+    return SimpleNamespace(**{name: value for options in built for name, value in vars(options).items()})
 
 
 def refusal(script: str, *argv: str) -> str:
@@ -226,6 +247,8 @@ def test_flags_that_need_each_other() -> None:
     resumed = training("--resume_training=yes", "--ckpt_path_to_resume_from", "ckpt/aa_Trains")
     assert resumed["resume_training"] is True and resumed["ckpt_path_to_resume_from"] == Path("ckpt/aa_Trains")
     assert training("--num_nodes=3", "--run_id=aa")["num_nodes"] == 3
+    assert inference(*NEEDED, "--dicom_seg=yes", "--dicom_sr=yes").dicom_sr is True
+    assert "--dicom_seg=yes" in refusal("inference", *NEEDED, "--dicom_sr=yes")
     folders = (Path("a/x"), Path("b"))
     for words in (["--path_to_prediction=a/x,b"], ["--path_to_prediction=a/x", "--path_to_prediction", "b"]):
         learnt = training("--add_predicted_data=yes", *words)
@@ -236,7 +259,8 @@ def test_every_flag_is_tried() -> None:
     """Catches a new flag without a line in the tables above."""
     flags = {item.name for consumer in TRAINING for item in dataclasses.fields(consumer)}
     assert set(TYPED_TRAINING) | NEED_EACH_OTHER == flags
-    assert {item.name for item in dataclasses.fields(InferenceOptions)} <= set(TYPED_INFERENCE)
+    flags = {item.name for consumer in INFERENCE for item in dataclasses.fields(consumer)}
+    assert flags <= set(TYPED_INFERENCE) | {"dicom_sr"}
 
 
 @pytest.mark.parametrize("change", [str, str.upper, str.capitalize])

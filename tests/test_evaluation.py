@@ -11,7 +11,7 @@ import pytest
 from sarco.config import MeasurementOptions
 from sarco.dicom import find_series
 from sarco.errors import InputError, OptionError
-from sarco.evaluation import Evidence, SeriesEvaluation, check_measurement_options, plan_series
+from sarco.evaluation import Evidence, Plans, SeriesEvaluation
 from sarco.images import read_hu
 from sarco.intervals import ANY_LABEL
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
@@ -38,8 +38,7 @@ def evaluate(
 ) -> SeriesEvaluation:
     """The evaluation after all slices, which arrive in some order."""
     phantom, series = patient
-    plans, table = plan_series([series], options)
-    evaluation = SeriesEvaluation(series, plans[0], table, options, evidence)
+    evaluation = Plans([series], options, evidence).evaluate(series)
     for plane in order(range(4)):
         evaluation.add(plane, read_hu(series.slices[plane]), phantom.label_map[..., plane], confidence)
     return evaluation
@@ -105,7 +104,7 @@ def test_the_table_decides_who_it_is(patient: tuple[Phantom, Series], tmp_path: 
     assert summary["smi"]["value"] == pytest.approx(plain["smi"]["value"] * (height_m / 1.5) ** 2, rel=1e-3)
     (tmp_path / "patients.csv").write_text("PatientID,sex,height_cm\nP0011,F,150\n", encoding="utf-8")
     with pytest.raises(InputError, match="no row for 1 of the series"):
-        plan_series([patient[1]], MeasurementOptions(patients=tmp_path / "patients.csv"))
+        Plans([patient[1]], MeasurementOptions(patients=tmp_path / "patients.csv"), EVIDENCE)
 
 
 @pytest.mark.parametrize(
@@ -119,14 +118,14 @@ def test_the_table_decides_who_it_is(patient: tuple[Phantom, Series], tmp_path: 
 def test_a_flag_that_cannot_be_meant_is_told_before_anything_is_read(options: MeasurementOptions, says: str) -> None:
     """Catches an hour of predicting for a mistyped name."""
     with pytest.raises(OptionError, match=says):
-        check_measurement_options(options, EVIDENCE.labels)
+        Plans([], options, EVIDENCE)
 
 
 def test_a_place_in_one_of_several_series_is_refused(patient: tuple[Phantom, Series]) -> None:
     """Catches slice 2 of every series taken for L3."""
     other = replace(patient[1], uid="1.2.3")
     with pytest.raises(OptionError, match="there are 2"):
-        plan_series([patient[1], other], MeasurementOptions(l3="2"))
+        Plans([patient[1], other], MeasurementOptions(l3="2"), EVIDENCE)
 
 
 def test_several_labels_have_no_interval_of_their_own(patient: tuple[Phantom, Series]) -> None:

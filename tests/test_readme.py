@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sarco import doctor, metrics, phantom
+from sarco import doctor, measure_series, metrics, phantom
 from sarco.flags import build, parse
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 README = TEXTS["README.md"]
 CONSUMERS: dict[str, tuple[type, ...]] = {
     "training.py": importlib.import_module("training").CONSUMERS,
-    "inference.py": (importlib.import_module("inference").InferenceOptions,),
+    "inference.py": importlib.import_module("inference").CONSUMERS,
 }
 NO_DEFAULT = {"run_id": {"training.py": "fresh 8 characters"}}  # said in words; `none` elsewhere
 SHELL = {"&&", "&", "|", ">", "<", ";", "<<"}
@@ -126,10 +126,23 @@ def test_flags_of_the_doctor() -> None:
     assert table("python -m sarco.doctor") == shown
 
 
+def test_flags_of_measuring_a_mask() -> None:
+    """Catches a flag of the command that neither its own table nor that of inference.py has."""
+    own, shared = table("python -m sarco.measurements"), table("inference.py")
+    for action in measure_series._parser()._actions:
+        name = action.option_strings[-1].removeprefix("--") if action.option_strings else ""
+        if name and action.default is not argparse.SUPPRESS and name != "debug":
+            assert (own if name in own else shared)[name] in (as_shown(action.default), str(action.default))
+
+
 def test_no_document_names_a_flag_that_does_not_exist() -> None:
     """Catches a flag that was renamed or only planned."""
     known = {name for script in CONSUMERS for name in flags(script)} | {"debug"}
-    known |= set(table("python -m sarco.phantom")) | set(table("python -m sarco.doctor"))
+    known |= {
+        name
+        for module in ("phantom", "doctor", "metrics", "measurements")
+        for name in table(f"python -m sarco.{module}")
+    }
     for name, text in TEXTS.items():
         named = set(re.findall(r"(?<![\w-])--([a-z]\w*)", re.sub(r"`--flag(=| )value`", "", text)))
         assert named <= known, f"{name}: {sorted(named - known)}"
@@ -177,6 +190,9 @@ def test_every_command_of_a_module_parses(monkeypatch: pytest.MonkeyPatch) -> No
         assert [doctor.Reader.from_flag(text) for text in typed.reader or []] or not typed.reader
     for words in commands("-m sarco.phantom"):
         phantom._parser().parse_args(words)
+    assert commands("-m sarco.measurements")
+    for words in commands("-m sarco.measurements"):
+        measure_series._parser().parse_args(words)
     seen: list[tuple[Path, Path]] = []
     monkeypatch.setattr(metrics, "compare_label_maps", lambda *paths: seen.append(paths) or {})
     for words in commands("-m sarco.metrics"):
@@ -194,6 +210,7 @@ def test_no_other_command_of_the_project_is_named() -> None:
                 "-m sarco.metrics",
                 "-m sarco.doctor",
                 "-m sarco.dicom",
+                "-m sarco.measurements",
                 "-m pytest",
             ]
             assert words in known, f"{name}: {line}"

@@ -1,5 +1,6 @@
 """Both scripts as a user runs them, from the data folder to the results, and with everything that can be wrong."""
 
+import csv
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from sarco.phantom import PhantomOptions, write_dataset
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--image_size=64", "--batch_size=4", "--learning_rate=1e-3", "--pretrained=no", "--gpu=-1"]
+RESULT_FILES = {"label_map.nii.gz", "overlay.png", "prediction.json", "measurements.csv", "summary.json"}
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def test_command_to_try_next_really_runs(predicted: tuple[Ending, Path]) -> None
     ending, results = predicted
     assert ending.status == 0, ending.err
     assert ending.err_lines == []
-    assert {path.name for path in results.iterdir()} == {"label_map.nii.gz", "overlay.png", "prediction.json"}
+    assert {path.name for path in results.iterdir()} == RESULT_FILES
     assert f"results: {Path('data') / results.name}" in ending.out.splitlines()[-1]
 
 
@@ -192,6 +194,52 @@ def test_results_say_where_they_come_from(trained: Trained, predicted: tuple[End
     assert content["labels"][0]["volume_ml"] == pytest.approx(np.count_nonzero(ids == 1) * voxel_ml, abs=1e-3)
 
 
+def test_figures_are_those_of_the_label_map(trained: Trained, predicted: tuple[Ending, Path]) -> None:
+    """Catches measurements of another grid, another order of slices or other pixels than those that were predicted."""
+    series = find_series(trained.unseen).series[0]
+    hu, ids = read_series(series), read_label_map(predicted[1] / "label_map.nii.gz").ids
+    with open(predicted[1] / "measurements.csv", newline="", encoding="utf-8") as file:
+        rows = {int(row["slice_index"]): row for row in csv.DictReader(file)}
+    assert sorted(rows) == list(range(series.shape[2]))
+    pixel_cm2 = np.prod(series.slices[0].spacing_mm) / 100
+    for plane, row in rows.items():
+        mask = ids[..., plane] == 1
+        assert float(row["area_cm2"]) == pytest.approx(np.count_nonzero(mask) * pixel_cm2, abs=1e-3)
+        if mask.any():
+            assert float(row["mean_hu"]) == pytest.approx(hu[..., plane][mask].mean(), abs=1e-2)
+    summary = json.loads((predicted[1] / "summary.json").read_text(encoding="utf-8"))
+    assert summary["smi"]["why_not"].startswith("not computed, because")
+    assert "smi: not computed" in predicted[0].out
+
+
+def test_dicom_results_and_the_index_come_when_asked_for(
+    trained: Trained, run_here: Callable[..., Ending], tmp_path: Path
+) -> None:
+    """Catches flags that parse and do nothing."""
+    pytest.importorskip("highdicom", reason="highdicom is not installed")
+    words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path}", "--gpu=-1"]
+    dicom = ["--dicom_seg=yes", "--dicom_sr=yes", "--dicom_sc=yes"]
+    ending = run_here("inference.py", f"--infer_path={trained.unseen}", "--l3=1", *dicom, *words)
+    assert ending.status == 0, ending.err
+    (results,) = tmp_path.iterdir()
+    for name in ("segmentation.dcm", "report.dcm", "overlay.dcm"):
+        assert pydicom.dcmread(results / name).PatientID == pydicom.dcmread(next(trained.unseen.iterdir())).PatientID
+    summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
+    assert summary["level"]["slice_index"] == 1
+    assert summary["smi"]["value"] is not None or "no muscle" in summary["smi"]["why_not"]
+
+
+def test_a_place_that_no_slice_answers_to_costs_nothing(
+    trained: Trained, run_here: Callable[..., Ending], tmp_path: Path
+) -> None:
+    """Catches a slip in --l3 that is told after the network has run."""
+    words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path}", "--gpu=-1"]
+    ending = run_here("inference.py", f"--infer_path={trained.unseen}", "--l3=77", *words)
+    assert_one_line(ending)
+    assert "77" in ending.err and "Predicting" not in ending.out
+    assert not list(tmp_path.iterdir())
+
+
 def test_overlay_is_a_picture(predicted: tuple[Ending, Path]) -> None:
     """Catches a broken or an empty contact sheet."""
     picture = np.asarray(Image.open(predicted[1] / "overlay.png"))
@@ -211,7 +259,7 @@ def test_tree_of_series_gives_a_folder_each(trained: Trained, predicted: tuple[E
     results = tmp_path / "preds_from_base_of_tree"
     assert {path.name for path in results.iterdir()} == {"P001", "later_P004"}
     for folder in results.iterdir():
-        assert {path.name for path in folder.iterdir()} == {"label_map.nii.gz", "overlay.png", "prediction.json"}
+        assert {path.name for path in folder.iterdir()} == RESULT_FILES
     alone = nib.load(predicted[1] / "label_map.nii.gz")
     together = nib.load(results / "later_P004" / "label_map.nii.gz")
     assert np.array_equal(np.asarray(alone.dataobj), np.asarray(together.dataobj))
@@ -351,7 +399,7 @@ SCANS: dict[str, tuple[Callable[[Path], object], str]] = {
     "uneven": (lambda scan: change_slices(scan, shift_one), "mm apart"),
     "cut short": (
         lambda scan: [path.write_bytes(path.read_bytes()[:4000]) for path in scan.iterdir()],
-        "decoded",
+        "bytes of pixels",
     ),
 }
 

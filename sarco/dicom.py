@@ -132,7 +132,10 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         except InputError as error:
             unreadable.append(error)
             continue
-        groups.setdefault(found.series_uid or f"no-uid {file}", []).append(found)
+        if found.reason and not found.series_uid:
+            unreadable.append(found.reason)
+        else:
+            groups.setdefault(found.series_uid, []).append(found)
     listed = tuple(_list_series(files, allow_gaps) for files in groups.values())
     if not any(file.headers for files in groups.values() for file in files):
         reasons = [*unreadable, *(one.reason for one in listed if one.reason)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from sarco.dicom import Series, find_series, is_dicom, make_series, read_header, read_series, read_slice
+from sarco.dicom import Series, find_series, is_dicom, main, make_series, read_header, read_series, read_slice
 from sarco.errors import GeometryError, InputError, SarcoError
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 
@@ -584,3 +584,46 @@ def test_a_scale_that_is_no_hu_scale_is_refused(tag: str, value: str, tmp_path: 
     with pytest.raises(InputError, match=tag) as error:
         read_slice(path)
     assert str(path) in str(error.value)
+
+
+def test_a_thousand_slices_are_one_series(tmp_path: Path) -> None:
+    """Catches an order, a step or a search that goes wrong, or grinds to a halt, on a long thin-slice scan."""
+    options = PhantomOptions(n_slices=1, rows=16, columns=16, spacing_mm=(20.0, 20.0, 0.6))
+    dataset = pydicom.dcmread(write_series(make_phantom(1, options), tmp_path / "one", patient_id="p", seed=1)[0])
+    (tmp_path / "scan").mkdir()
+    x, y, z = (float(number) for number in dataset.ImagePositionPatient)
+    for number in np.random.default_rng(0).permutation(1200):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number + 1}"
+        dataset.ImagePositionPatient = [x, y, round(z + 0.6 * number, 2)]
+        dataset.save_as(tmp_path / "scan" / f"{number * 7919 % 1201}")
+    series = only_series(tmp_path / "scan")
+    assert series.shape == (16, 16, 1200)
+    assert [header.sop_uid for header in series.slices] == [f"1.2.3.{n + 1}" for n in range(1200)]
+    np.testing.assert_allclose(series.affine_lps[:3, 2], (0, 0, 0.6), atol=1e-5)
+
+
+def test_the_list_says_why(
+    phantoms: dict[str, Phantom], series_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a table that hides a series, or says yes to one that inference refuses."""
+    folder = series_folder(phantoms["oblique"])
+    shutil.copytree(folder, folder.parent / "tree" / "good")
+    for name, change in {
+        "mr": put("Modality", "MR"),
+        "scout": put("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        "coronal": put("ImageOrientationPatient", [1, 0, 0, 0, 0, -1]),
+    }.items():
+        (folder.parent / "tree" / name).mkdir()
+        for number, path in enumerate(sorted(folder.iterdir())):
+            dataset = pydicom.dcmread(path)
+            dataset.SeriesInstanceUID = f"1.2.{len(name)}"
+            dataset.ImagePositionPatient = [0, 5 * number, 0]
+            change(dataset)
+            dataset.save_as(folder.parent / "tree" / name / path.name)
+    (folder.parent / "tree" / "broken.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 400)
+    main([str(folder.parent / "tree")])
+    shown = capsys.readouterr().out
+    for text in ("Modality is MR", "localizer", "coronal", "oblique", "Explicit VR Little Endian", "96 x 120", "yes"):
+        assert text in shown
+    assert "4 series, 1 can be predicted" in shown
+    assert "not readable" in shown or "broken.dcm" in shown

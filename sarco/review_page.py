@@ -269,7 +269,7 @@ def fill_page(name: str, scripts: Sequence[str], parts: Mapping[str, str]) -> st
 
 
 def json_for_html(content: Any) -> str:
-    """JSON that can stand inside a script element: no ``<``, ``>`` or ``&`` in it, numbers that are none become null."""
+    """JSON that can stand inside a script element: no ``<``, ``>`` or ``&`` in it; NaN becomes null."""
     text = json.dumps(_without_nan(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -14,10 +14,18 @@ from typing import Any
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # what WebDriver calls a reference to an element
 KEYS = {"Control": "\ue009", "Shift": "\ue008", "PageUp": "\ue00e", "PageDown": "\ue00f", "End": "\ue010"}
 KEYS |= {"Home": "\ue011", "ArrowLeft": "\ue012", "ArrowUp": "\ue013", "ArrowRight": "\ue014", "ArrowDown": "\ue015"}
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1500,950"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1500,950",
+]
 
 
 def missing_program() -> str | None:
@@ -128,7 +136,12 @@ class Browser:
     def drag(self, points: list[tuple[float, float]], button: int = 0) -> None:
         """Presses a mouse button at the first point of the window, moves through the others, lets go."""
         moves = [{"type": "pointerMove", "duration": 0, "x": round(x), "y": round(y)} for x, y in points]
-        steps = [moves[0], {"type": "pointerDown", "button": button}, *moves[1:], {"type": "pointerUp", "button": button}]
+        steps = [
+            moves[0],
+            {"type": "pointerDown", "button": button},
+            *moves[1:],
+            {"type": "pointerUp", "button": button},
+        ]
         mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}
         self._perform(mouse)
 

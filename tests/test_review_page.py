@@ -250,7 +250,9 @@ def test_slices_are_turned_as_radiologists_view_them(
     expected_down = to_back if kind == "axial" else -to_head
     assert np.sign(right) == np.sign(expected_right) and np.sign(down) == np.sign(expected_down)
     # Distances on the screen are those in the patient, whatever the pixel spacing.
-    across_mm, along_mm = (np.linalg.norm(affine[:3, axis]) * step for axis, step in ((1, 59.5 - 19.5), (0, 47.5 - 15.5)))
+    across_mm, along_mm = (
+        np.linalg.norm(affine[:3, axis]) * step for axis, step in ((1, 59.5 - 19.5), (0, 47.5 - 15.5))
+    )
     assert abs(right / down) == pytest.approx(across_mm / along_mm, rel=0.05)
     letters = [browser.run(f"return document.getElementById('edge-{edge}').textContent") for edge in ("left", "top")]
     assert letters == {"axial": ["R", "A"], "coronal": ["R", "S"], "sagittal": ["A", "S"]}[kind]

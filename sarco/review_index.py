@@ -63,7 +63,7 @@ def read_entry(results: Path, root: Path) -> dict[str, Any]:
         "flags": [_text(flag, "name") for flag in _part(summary, "flags", list)],
         "smi": value if isinstance(value, (int, float)) else None,
         "smi_why_not": _text(smi, "why_not"),
-        "verdicts": [_text(one, "verdict") for one in _part(summary, "cutoffs", list) if _text(one, "verdict")],
+        "verdicts": [verdict for verdict in map(_verdict, _part(summary, "cutoffs", list)) if verdict],
         "volume_ml": _volume_ml(summary) if summary.get("labels") else _volume_ml(prediction),
         "slices": len(_part(prediction, "slices", list)),
         "confidence": prediction.get("mean_confidence"),
@@ -98,6 +98,11 @@ def _part(content: Mapping[str, Any], key: str, kind: type) -> Any:
 def _text(content: Any, key: str) -> str:
     value = content.get(key) if isinstance(content, Mapping) else None
     return "" if value is None else str(value)
+
+
+def _verdict(cutoff: Any) -> str:
+    """What a cut-off says; nothing where it does not apply or is not undercut."""
+    return "" if _text(cutoff, "verdict") in ("not applicable", "not low") else _text(cutoff, "text")
 
 
 def _volume_ml(content: Mapping[str, Any]) -> float | None:

@@ -38,9 +38,20 @@ REVIEW, THUMBNAIL = "review.html", "thumbnail.jpg"
 ASSETS = Path(__file__).parent / "review_assets"
 _SCRIPTS = ("data.js", "view.js", "paint.js", "panels.js", "main.js")
 # What a page may show of summary.json. All else stays out of it: a page is passed on more easily than a folder.
-_SUMMARY_KEYS = ("labels", "smi", "cutoffs", "flags", "intervals", "acquisition", "hu_ranges")
-_PATIENT_KEYS = ("sex", "height_m", "weight_kg", "age_years", "bmi", "source")
-_MEASURES = ("mean_hu", "sd_hu", "area_in_range_cm2", "lama_cm2", "nama_cm2", "fat_cm2")
+_SUMMARY_KEYS = (
+    "labels",
+    "muscle_labels",
+    "at_level",
+    "smi",
+    "cutoffs",
+    "flags",
+    "intervals",
+    "acquisition",
+    "hu_ranges",
+)
+_LEVEL_KEYS = ("name", "slice_index", "slices", "note", "why_not")
+_PATIENT_KEYS = ("sex", "height_m", "weight_kg", "age_years", "bmi", "source", "notes")
+_MEASURES = ("mean_hu", "mean_hu_in_range", "area_in_range_cm2", "lama_cm2", "nama_cm2", "fat_cm2")
 
 
 class ReviewWriter:
@@ -58,7 +69,7 @@ class ReviewWriter:
         Args:
             series: what is shown.
             labels: names and colours of the ids.
-            pixel_area_cm2: what a pixel counts for; None for its area within the slice.
+            pixel_area_cm2: what a pixel counts for; None for its area across the table axis, see `pixel_area_of`.
             identity: who the patient is, as text by heading; None (the default) shows nothing of it.
         """
         self.series = series
@@ -144,11 +155,10 @@ class ReviewWriter:
         return folder / REVIEW
 
     def _start(self, summary: Mapping[str, Any]) -> int:
-        """The slice shown first: that of the SMI, else the one with most labelled pixels."""
-        smi = summary.get("smi")
-        chosen = list(smi.get("slices") or []) if isinstance(smi, Mapping) else []
-        known = [plane for plane in chosen if plane in self._pixels]
-        return int(known[len(known) // 2]) if known else self._most_labelled[1]
+        """The slice shown first: that of the level, else the one with most labelled pixels."""
+        level, smi = (part if isinstance(part, Mapping) else {} for part in map(summary.get, ("level", "smi")))
+        chosen = [level.get("slice_index"), *(smi.get("slices") or [])]
+        return next((int(plane) for plane in chosen if plane in self._pixels), self._most_labelled[1])
 
     def _data(
         self, summary: Mapping[str, Any], provenance: Mapping[str, str], measurements: Iterable[Mapping[str, Any]]
@@ -195,8 +205,12 @@ class ReviewWriter:
 
 
 def pixel_area_of(affine_lps: NDArray[np.float64]) -> float:
-    """The area of a pixel within its slice, cm2; that of a parallelogram where rows and columns are not square."""
-    return float(np.linalg.norm(np.cross(affine_lps[:3, 0], affine_lps[:3, 1]))) / 100
+    """Area that a pixel stands for in a cross-section of the body, cm2.
+
+    It is the volume of a voxel over the length of the step to the next slice: with a tilted gantry the pixel's own
+    area x cos(tilt), on any grid without shear its own area.
+    """
+    return voxel_volume_mm3(affine_lps) / float(np.linalg.norm(affine_lps[:3, 2])) / 100
 
 
 def edge_letters(affine_lps: NDArray[np.float64], turn: tuple[bool, bool, bool]) -> dict[str, str]:
@@ -220,9 +234,10 @@ def edge_letters(affine_lps: NDArray[np.float64], turn: tuple[bool, bool, bool])
 def shown_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of a summary that a page shows; nothing that could name the patient is among them."""
     shown = {key: summary[key] for key in _SUMMARY_KEYS if key in summary}
-    patient = summary.get("patient")
-    if isinstance(patient, Mapping):
-        shown["patient"] = {key: patient[key] for key in _PATIENT_KEYS if patient.get(key) is not None}
+    for part, keys in (("patient", _PATIENT_KEYS), ("level", _LEVEL_KEYS)):
+        content = summary.get(part)
+        if isinstance(content, Mapping):
+            shown[part] = {key: content[key] for key in keys if content.get(key) not in (None, "", [], {})}
     return shown
 
 

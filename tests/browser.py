@@ -95,6 +95,7 @@ class Browser:
 
     def open(self, page: Path) -> None:
         """Opens a file as a double click does, and forgets the logs so far."""
+        self._call("POST", "/url", {"url": "about:blank"})  # what the page before says on leaving belongs to it
         self.log("browser")
         self.log("performance")
         self._call("POST", "/url", {"url": page.resolve().as_uri()})
@@ -125,6 +126,11 @@ class Browser:
         """Clicks an element."""
         element = self._call("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
         self._call("POST", f"/element/{element}/click", {})
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Gives a file to a file input."""
+        element = self._call("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
+        self._call("POST", f"/element/{element}/value", {"text": str(path)})
 
     def press(self, *keys: str) -> None:
         """Presses keys together: those before the last are held."""

@@ -45,7 +45,10 @@ def test_table_sorts_searches_and_links(
     write_review_results(root, phantoms["anisotropic"], "a & b #1")
     flag = {"name": "arms_in_picture", "reason": "r", "numbers": {}, "slices": []}
     write_bare(root / "deep" / "two_flags", {"flags": [flag, flag], "smi": {"value": 100.5}})
-    write_bare(root / "one_flag", {"flags": [flag], "smi": {"value": 9.25}, "cutoffs": [{"verdict": "low by X"}]})
+    write_bare(
+        root / "one_flag",
+        {"flags": [flag], "smi": {"value": 9.25}, "cutoffs": [{"verdict": "low", "text": "low by X"}]},
+    )
     write_bare(root / "plain", {"flags": [], "smi": {"value": None, "why_not": "no height was given"}})
     main(["index", str(root)])
     assert capsys.readouterr().out == f"4 results: {root / 'index.html'}\n"
@@ -74,7 +77,7 @@ def test_text_from_outside_stays_text(browser: Browser, tmp_path: Path) -> None:
     summary = {
         "flags": [{"name": HOSTILE}],
         "smi": {"value": None, "why_not": HOSTILE},
-        "cutoffs": [{"verdict": HOSTILE}],
+        "cutoffs": [{"verdict": HOSTILE, "text": HOSTILE}],
     }
     write_bare(tmp_path / "javascript:alert(1)", summary, run_id=HOSTILE, corrections=[{"corrected_by": HOSTILE}])
     write_index(tmp_path)

@@ -98,7 +98,10 @@ def test_text_from_outside_stays_text(
     summary = {
         "flags": [{"name": HOSTILE, "reason": HOSTILE, "numbers": {HOSTILE: float("nan")}, "slices": [2, 99]}],
         "smi": {"value": None, "unit": HOSTILE, "slices": [2], "why_not": HOSTILE},
-        "cutoffs": [{"set": "x", "doi": HOSTILE, "measure": "smi", "verdict": HOSTILE, "why": HOSTILE}],
+        "cutoffs": [
+            {"set": "x", "doi": HOSTILE, "measure": "smi", "verdict": HOSTILE, "why": HOSTILE},
+            {"text": HOSTILE, "verdict": "not applicable"},
+        ],
         "acquisition": {"kernel": HOSTILE},
         "intervals": [{"measure": HOSTILE}],
         "hu_ranges": {HOSTILE: [-29, 150]},
@@ -347,6 +350,37 @@ def test_brush_can_spare_other_labels(browser: Browser, series: Series, tmp_path
     assert browser.run("return corrections()")["slices"] == []  # label 1 is gone again, label 2 untouched
 
 
+def test_saved_corrections_can_be_taken_up_again(
+    browser: Browser, series: Series, phantoms: dict[str, Phantom], tmp_path: Path
+) -> None:
+    """Catches work lost when the window is closed, and corrections of one label map drawn over another."""
+    label_map = three_labels(phantoms["anisotropic"])
+    page = write_page(tmp_path / "page", series, label_map)
+    show(browser, page)
+    browser.press("b")
+    browser.drag([screen_of(browser, 30, 70)])
+    browser.press("ArrowUp")
+    browser.wait("view.place === view.wanted && done.length === 1")
+    browser.drag([screen_of(browser, 20, 20)])
+    browser.press("c")
+    before = browser.run("return corrections()")
+    assert len(before["slices"]) == 2 and len(before["checked_slices"]) == 1
+    saved = tmp_path / "saved.json"
+    saved.write_text(json.dumps(before | {"corrected_by": "AB"}), encoding="utf-8")
+    show(browser, page)
+    browser.choose_file("#open", saved)
+    browser.wait("document.getElementById('message').textContent.startsWith('Corrections of 2 slices')")
+    after = browser.run("return corrections()")
+    assert [after[key] for key in ("slices", "checked_slices")] == [before[key] for key in ("slices", "checked_slices")]
+    assert after["corrected_by"] == "AB"
+    for text, said in ((json.dumps(before | {"label_map_sha256": "0"}), "another label map"), ("{", "holds no")):
+        saved.write_text(text, encoding="utf-8")
+        browser.choose_file("#open", saved)
+        browser.wait(f"document.getElementById('message').textContent.includes('{said}')")
+        assert browser.run("return corrections()")["slices"] == before["slices"]
+    assert browser.log("browser") == []
+
+
 def test_writer_refuses_what_does_not_belong(series: Series, tmp_path: Path) -> None:
     """Catches a page with a slice missing, twice, from elsewhere or of another size."""
     writer = ReviewWriter(series, LABELS)
@@ -394,10 +428,15 @@ def test_pictures_in_the_page_are_those_of_the_slices(
         assert np.abs(np.array(hu_of_levels())[levels] - hu)[near].max() < 2
 
 
-def test_pixel_area_is_that_of_a_parallelogram() -> None:
-    """Catches an area from the lengths of the sides alone, or in mm2."""
+def test_pixel_area_is_that_of_a_cross_section() -> None:
+    """Catches the area of a tilted slice taken for that of the body (1 / cos(tilt) too large), or mm2 for cm2."""
+    tilt = np.deg2rad(20)
     affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = (0, 2, 0), (3, 1, 0)
+    affine[:3, 1] = (3, 0, 0)
+    affine[:3, 0] = (0, 2 * np.cos(tilt), 2 * np.sin(tilt))
+    affine[:3, 2] = (0, 0, 5)  # the table moves along z, whatever the tilt
+    assert pixel_area_of(affine) == pytest.approx(0.06 * np.cos(tilt))
+    affine[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1])  # an oblique grid without shear
     assert pixel_area_of(affine) == pytest.approx(0.06)
 
 

@@ -142,6 +142,11 @@ function connectControls() {
   control("slider").max = page.slices.length - 1;
   control("slider").addEventListener("input", () => showSlice(Number(control("slider").value)));
   for (const tool of ["look", "brush", "erase"]) control(`tool-${tool}`).addEventListener("click", () => setTool(tool));
+  control("open").addEventListener("change", () => {
+    const [file] = control("open").files;
+    if (file) takeUp(file);
+    control("open").value = ""; // so that the same file can be chosen again
+  });
   const clicks = { undo, redo, save, checked: toggleChecked };
   for (const [id, action] of Object.entries(clicks)) control(id).addEventListener("click", action);
 }

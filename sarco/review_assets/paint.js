@@ -127,6 +127,39 @@ function corrections() {
   };
 }
 
+// Takes saved corrections up again, one stroke a slice, so that they can be undone.
+async function takeUp(file) {
+  let saved = null;
+  try {
+    saved = JSON.parse(await file.text());
+  } catch {
+    return showMessage("This file holds no corrections.");
+  }
+  if (saved?.label_map_sha256 !== page.label_map_sha256 || !Array.isArray(saved.slices)) {
+    return showMessage("These corrections were drawn on another label map.");
+  }
+  for (const { slice_index: index, runs } of saved.slices) {
+    const place = placeOfIndex.get(index);
+    const stroke = { place, pixels: [], before: [], after: [] };
+    const map = await loadLabelMap(place);
+    for (const [first, count, id] of runs) {
+      for (let stored = first; stored < first + count; stored++) {
+        stroke.pixels.push(stored);
+        stroke.before.push(map.ids[stored]);
+        stroke.after.push(id);
+        writePixel(map, place, stored, id);
+      }
+    }
+    done.push(stroke);
+  }
+  for (const index of saved.checked_slices) checkedPlaces.add(placeOfIndex.get(index));
+  document.getElementById("who").value ||= saved.corrected_by;
+  undone.length = 0;
+  noteChange();
+  showMessage(`Corrections of ${saved.slices.length} slices taken up.`);
+  await showSlice(saved.slices.length ? placeOfIndex.get(saved.slices[0].slice_index) : view.place);
+}
+
 function save() {
   finishStroke();
   const link = document.createElement("a");

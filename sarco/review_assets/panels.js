@@ -22,6 +22,7 @@ function plainText(value) {
   if (value !== null && typeof value === "object") {
     return Object.entries(value).map(([key, inner]) => `${key.replaceAll("_", " ")} ${plainText(inner)}`).join("; ");
   }
+  if (typeof value === "boolean") return value ? "yes" : "no";
   return typeof value === "number" ? String(Math.round(value * 1000) / 1000) : String(value ?? "–");
 }
 
@@ -49,7 +50,7 @@ function swatchCell(label) {
 }
 
 const measuredOf = new Map(page.measured.map(([index, id, ...values]) => [`${index} ${id}`, values]));
-const SHOWN_MEASURES = [["mean_hu", "mean HU", 1], ["lama_cm2", "LAMA", 2], ["nama_cm2", "NAMA", 2], ["fat_cm2", "fat", 2]]
+const SHOWN_MEASURES = [["mean_hu", "mean HU", 1], ["mean_hu_in_range", "in range", 1], ["lama_cm2", "LAMA", 2], ["nama_cm2", "NAMA", 2], ["fat_cm2", "fat", 2]]
   .filter(([name]) => page.measured.some((values) => values[2 + page.measures.indexOf(name)] !== null));
 
 function makeSliceTable() {
@@ -111,7 +112,8 @@ function showProfile() {
   chart.setAttribute("viewBox", `-0.5 0 ${last + 1} 100`);
   chart.replaceChildren();
   const mark = (place, colour) => chart.append(svg("line", { x1: place, x2: place, y1: 0, y2: 100, stroke: colour }));
-  for (const index of page.summary.smi?.slices || []) if (placeOfIndex.has(index)) mark(placeOfIndex.get(index), "#3fb950");
+  const levelPlace = placeOfIndex.get(page.summary.level?.slice_index);
+  if (levelPlace !== undefined) mark(levelPlace, "#3fb950");
   mark(view.place, "#e8eaed");
   page.labels.forEach((label, k) => {
     const points = page.slices.map((slice, place) => `${place},${98 - (95 * slice.counts[k]) / largest}`).join(" ");
@@ -119,7 +121,8 @@ function showProfile() {
   });
   const ends = [page.slices[0], page.slices[page.slices.length - 1]].map((slice) => slice.z_mm.toFixed(0));
   document.getElementById("profile-note").textContent =
-    `z ${ends[0]} to ${ends[1]} mm; top ${(largest * page.pixel_area_cm2).toFixed(1)} cm². Click goes there.`;
+    `z ${ends[0]} to ${ends[1]} mm; top ${(largest * page.pixel_area_cm2).toFixed(1)} cm². `
+    + (levelPlace === undefined ? "Click goes there." : `Green: ${page.summary.level.name}. Click goes there.`);
 }
 
 function makeFlags() {
@@ -141,17 +144,30 @@ function makeFlags() {
   }
 }
 
+function cutoffBox(one) {
+  const box = element("div", String(one.text || one.verdict || one.set), "verdict");
+  box.append(element("div", [one.text ? one.population : one.why, one.doi].filter(Boolean).join("; "), "note"));
+  return box;
+}
+
 function makeSmi() {
   const panel = document.getElementById("smi");
-  const { smi, cutoffs, intervals } = page.summary;
-  const value = smi && typeof smi.value === "number" ? `SMI ${smi.value.toFixed(1)} ${smi.unit || "cm²/m²"}` : null;
-  panel.append(element("p", value || `SMI: not computed${smi?.why_not ? `, because ${smi.why_not}` : ""}`, "verdict"));
-  for (const one of cutoffs || []) {
-    const box = element("div", String(one.verdict || one.set), "verdict");
-    box.append(element("div", [one.why, one.doi].filter(Boolean).join("; "), "note"));
-    panel.append(box);
+  const { smi, cutoffs = [], intervals, level, at_level: muscle } = page.summary;
+  const index = typeof smi?.value === "number" ? `SMI ${smi.value.toFixed(1)} ${smi.unit}` : `SMI: ${smi?.why_not || "not computed"}`;
+  panel.append(element("p", index, "verdict"));
+  if (muscle) {
+    panel.append(element("p", `${level?.name ?? "level"}, slice ${level?.slice_index ?? "–"}: muscle ${number(muscle.area_in_range_cm2, 1)} cm² `
+      + `in range, ${number(muscle.mean_hu_in_range, 1)} HU`, "verdict"));
   }
-  if (intervals?.length) panel.append(element("p", plainText(intervals), "note"));
+  if (level?.note) panel.append(element("p", level.note, "note"));
+  for (const interval of intervals || []) panel.append(element("p", plainText(interval), "note"));
+  const applies = (one) => one.verdict !== "not applicable";
+  cutoffs.filter(applies).forEach((one) => panel.append(cutoffBox(one)));
+  const others = cutoffs.filter((one) => !applies(one));
+  if (!others.length) return;
+  const folded = element("details");
+  folded.append(element("summary", `${others.length} cut-offs do not apply`), ...others.map(cutoffBox));
+  panel.append(folded);
 }
 
 function makeOrigin() {
@@ -165,7 +181,12 @@ function makeOrigin() {
   origin.append(element("p", page.pictures, "note"));
 }
 
+function showMessage(text) {
+  document.getElementById("message").textContent = text;
+}
+
 function showEditState() {
+  showMessage("");
   document.getElementById("undo").disabled = done.length === 0;
   document.getElementById("redo").disabled = undone.length === 0;
   document.getElementById("save").classList.toggle("unsaved", !isSaved);

@@ -92,6 +92,8 @@ function showSliceFigures() {
   });
   document.getElementById("slice-note").textContent = changed && SHOWN_MEASURES.length
     ? "This slice was corrected: areas follow, densities are measured when the corrections are applied." : "";
+  document.getElementById("smi-note").textContent =
+    done.length ? "As before the corrections: index and cut-offs are computed anew when they are applied." : "";
   const place = `slice ${slice.index}   z ${slice.z_mm.toFixed(1)} mm   ${view.place + 1} of ${page.slices.length}`;
   document.getElementById("caption").textContent = place + (changed ? "   corrected" : "");
   document.getElementById("slider").value = view.place;
@@ -153,7 +155,7 @@ function cutoffBox(one) {
 function makeSmi() {
   const panel = document.getElementById("smi");
   const { smi, cutoffs = [], intervals, level, at_level: muscle } = page.summary;
-  const index = typeof smi?.value === "number" ? `SMI ${smi.value.toFixed(1)} ${smi.unit}` : `SMI: ${smi?.why_not || "not computed"}`;
+  const index = typeof smi?.value === "number" ? `SMI ${smi.value.toFixed(1)} ${String(smi.unit).replaceAll("m2", "m²")}` : `SMI: ${smi?.why_not || "not computed"}`;
   panel.append(element("p", index, "verdict"));
   if (muscle) {
     panel.append(element("p", `${level?.name ?? "level"}, slice ${level?.slice_index ?? "–"}: muscle ${number(muscle.area_in_range_cm2, 1)} cm² `

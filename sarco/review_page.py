@@ -101,7 +101,7 @@ class ReviewWriter:
                 f"{self.series.shape[:2]}"
             )
         self._pixels[slice_index] = f"{to_base64(self._encoder.encode(hu))} {to_base64(encode_label_map(label_map))}"
-        counts = np.bincount(label_map.ravel(), minlength=256)
+        counts = np.bincount(label_map[label_map != 0], minlength=256)
         self._counts[slice_index] = {label_id: int(counts[label_id]) for label_id in self.labels.ids}
         self._digests[slice_index] = slice_digest(label_map)
         labelled = sum(self._counts[slice_index].values())

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from review_results import HOSTILE, LABELS, three_labels, write_page
 
-from sarco.dicom import Series, find_series
+from sarco.dicom import Series, find_series, read_slice
 from sarco.errors import GeometryError
+from sarco.labels import LabelTable
+from sarco.nifti import read_label_map
 from sarco.phantom import Phantom
 from sarco.review_page import ReviewWriter, edge_letters, json_for_html, pixel_area_of, provenance_of
 from sarco.review_pixels import hu_of_levels, hu_to_levels
@@ -426,6 +428,29 @@ def test_pictures_in_the_page_are_those_of_the_slices(
         assert np.array_equal(levels, hu_to_levels(hu.astype(np.float32)))
         near = np.abs(hu) < 250
         assert np.abs(np.array(hu_of_levels())[levels] - hu)[near].max() < 2
+
+
+def test_three_hundred_real_slices_stay_light_and_open_at_once(
+    browser: Browser, shared_data: Path, tmp_path: Path
+) -> None:
+    """Catches a page of more than 12 MB, with the noise and the 31 labels of real CT, or one that opens slowly."""
+    series = find_series(shared_data / "series_b" / "B").series[0]
+    organs = read_label_map(shared_data / "series_b" / "B_all_labels.nii.gz")
+    read = [(read_slice(h.path)[0], organs.on_slice(h.affine_lps, h.shape, h.path)) for h in series.slices]
+    many = dataclasses.replace(series, slices=series.slices * 15, plane_index=tuple(range(300)), n_planes=300)
+    labels = LabelTable.from_ids(np.unique(organs.ids))
+    writer = ReviewWriter(many, labels)
+    row = dict.fromkeys(("mean_hu", "mean_hu_in_range", "area_in_range_cm2", "lama_cm2", "nama_cm2", "fat_cm2"), 123.45)
+    rows = [{"slice_index": k, "label_id": i, "n_pixels": 9} | row for k in range(300) for i in labels.ids]
+    for plane in many.plane_index:
+        writer.add(plane, *read[plane % 20])
+    page = writer.finish(tmp_path, {}, {}, rows)
+    assert len(labels.ids) == 31 and page.stat().st_size < 12_000_000
+    show(browser, page)
+    assert int(browser.run("return document.body.dataset.firstPictureMs")) < 3000
+    browser.press("End")
+    browser.wait("view.place === 299")
+    assert browser.log("browser") == []
 
 
 def test_pixel_area_is_that_of_a_cross_section() -> None:

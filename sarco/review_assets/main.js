@@ -116,7 +116,7 @@ function onKey(event) {
   const keys = event.ctrlKey || event.metaKey ? CONTROL_KEYS : KEYS;
   const label = !event.ctrlKey && /^[1-9]$/.test(event.key) ? page.labels[event.key - 1] : undefined;
   const action = label ? () => setLabel(label.id) : keys[event.key];
-  if (!action || (event.target.matches("button") && event.key === " ")) return;
+  if (!action || (event.key === " " && event.target.matches("button, summary, input[type=checkbox]"))) return;
   event.preventDefault();
   action();
 }

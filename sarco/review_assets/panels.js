@@ -45,12 +45,13 @@ function swatchCell(label) {
     else view.hidden.add(label.id);
     redraw();
   });
+  cell.title = label.name;
   cell.append(box, swatch, label.name);
   return cell;
 }
 
 const measuredOf = new Map(page.measured.map(([index, id, ...values]) => [`${index} ${id}`, values]));
-const SHOWN_MEASURES = [["mean_hu", "mean HU", 1], ["mean_hu_in_range", "in range", 1], ["lama_cm2", "LAMA", 2], ["nama_cm2", "NAMA", 2], ["fat_cm2", "fat", 2]]
+const SHOWN_MEASURES = [["mean_hu", "HU", 1], ["lama_cm2", "LAMA", 2], ["nama_cm2", "NAMA", 2], ["fat_cm2", "fat", 2]]
   .filter(([name]) => page.measured.some((values) => values[2 + page.measures.indexOf(name)] !== null));
 
 function makeSliceTable() {

@@ -75,9 +75,9 @@ def read_entry(results: Path, root: Path) -> dict[str, Any]:
 
 
 def _link(results: Path, inside: str) -> str:
-    """The page to open, as a relative address; a name such as ``javascript:x`` stays a path behind ``./``."""
+    """The page to open, as a relative address; quoting makes a path of a name such as ``javascript:x`` too."""
     target = next((name for name in (REVIEW, OVERLAY) if (results / name).is_file()), "")
-    return f"./{quote(f'{inside}/{target}')}" if target else ""
+    return quote(f"{inside}/{target}") if target else ""
 
 
 def _read_json(path: Path) -> tuple[Mapping[str, Any], str]:

@@ -80,8 +80,10 @@ def test_text_from_outside_stays_text(browser: Browser, tmp_path: Path) -> None:
         "cutoffs": [{"verdict": HOSTILE, "text": HOSTILE}],
     }
     write_bare(tmp_path / "javascript:alert(1)", summary, run_id=HOSTILE, corrections=[{"corrected_by": HOSTILE}])
+    (tmp_path / "javascript:alert(1)" / "review.html").write_text("")
     write_index(tmp_path)
     browser.open(tmp_path / "index.html")
+    assert browser.run("return document.querySelector('#rows a').protocol") == "file:"
     assert browser.run("return window.hacked") is None
     assert browser.run("return document.querySelectorAll('img, tbody script').length") == 0
     assert browser.run("return document.body.innerText").count(HOSTILE) == 5

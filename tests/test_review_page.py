@@ -82,10 +82,15 @@ def test_page_opens_from_disk_without_network_or_complaint(browser: Browser, ser
     assert browser.log("browser") == []
     assert {address.split(":")[0] for address in browser.addresses()} <= {"file", "data", "blob"}
     browser.run(
-        "document.addEventListener('securitypolicyviolation', (event) => { window.refused = event.blockedURI; });"
+        "window.refused = [];"
+        "document.addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective));"
         "new Image().src = 'http://127.0.0.1:9/leak.png';"
+        "fetch('http://127.0.0.1:9/leak').catch(() => {});"
+        "document.body.append(Object.assign(document.createElement('script'), { textContent: 'window.hacked = 1' }));"
     )
-    assert browser.wait("window.refused") == "http://127.0.0.1:9/leak.png"
+    browser.wait("refused.length === 3")
+    assert sorted(browser.run("return refused")) == ["connect-src", "img-src", "script-src-elem"]
+    assert browser.run("return window.hacked") is None
     assert page.stat().st_size < 1_000_000
 
 

@@ -1,8 +1,9 @@
 """What happens around an epoch: checkpoints that survive a power cut, early stopping, and the run's own record."""
 
 import csv
-import os
+import io
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, TQDMProgressB
 from pytorch_lightning.loggers import WandbLogger
 
 from sarco.device import Device
-from sarco.runs import Run, RunDescription
+from sarco.intervals import area_errors
+from sarco.runs import Run, RunDescription, atomic_file
 from tracking import ValidationReport
 
 MONITORED = "val_ap"
@@ -26,15 +28,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Writes, forces to disk, renames."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        try:
-            with open(partial, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_file(target) as file:
+            torch.save(checkpoint, file)
 
 
 class BestAndLast(Checkpoint):
@@ -79,6 +74,40 @@ class PatientEarlyStopping(EarlyStopping):
         super().load_state_dict({**state_dict, "patience": self.patience})
 
 
+class RunEvidence(pl.Callback):
+    """Puts into the run's description what predictions are judged by: training statistics and validation errors.
+
+    The errors are those of the epoch that is saved, so ``best.ckpt`` holds the errors of the best epoch.
+    """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Measures the training slices, once a run."""
+        datamodule = _datamodule_of(trainer)
+        if datamodule:
+            statistics = datamodule.training_statistics()
+            pl_module.description = replace(pl_module.description, training_statistics=statistics)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Keeps the relative area errors of the validation patients."""
+        datamodule = _datamodule_of(trainer)
+        if not datamodule:
+            return
+        patients = datamodule.validation_patients()
+        areas: dict[str, list[tuple[list[float], list[float]]]] = {}
+        for index, confusion in pl_module.slice_confusions.items():
+            if index in patients:  # labels without the background, truth in rows, prediction in columns
+                pair = confusion.sum(1)[1:].tolist(), confusion.sum(0)[1:].tolist()
+                areas.setdefault(patients[index], []).append(pair)
+        names = list(pl_module.description.labels.names.values())
+        pl_module.description = replace(pl_module.description, area_errors=area_errors(areas, names))
+
+
+def _datamodule_of(trainer: pl.Trainer) -> Any:
+    """The data module, where it is one of sarco's."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return datamodule if hasattr(datamodule, "validation_patients") else None
+
+
 class RunRecord(Checkpoint):
     """Keeps ``metrics.csv`` and ``curves.png`` in the run's folder, so that a run can be judged without W&B.
 
@@ -113,12 +142,12 @@ class RunRecord(Checkpoint):
             figures.pop(name, None)
         self.rows.append({"epoch": str(trainer.current_epoch), "learning_rate": f"{self.learning_rate:.6g}", **figures})
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        partial = self.csv_path.with_name(".metrics.csv.partial")
-        with open(partial, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
+        with atomic_file(self.csv_path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            writer = csv.DictWriter(text, columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(partial, self.csv_path)
+            text.detach()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the curves."""
@@ -141,7 +170,7 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
     """
     fit, options = description.fit, description.run
     # The record first: killed between the two, a run does an epoch again rather than go on without its line.
-    callbacks: list[pl.Callback] = [RunRecord(run), BestAndLast(run), TQDMProgressBar()]
+    callbacks: list[pl.Callback] = [RunEvidence(), RunRecord(run), BestAndLast(run), TQDMProgressBar()]
     if fit.early_stopping:
         callbacks.append(PatientEarlyStopping(fit.patience))
     if logger:

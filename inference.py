@@ -27,12 +27,12 @@ def predict(options: InferenceOptions) -> None:
     Raises:
         SarcoError: a series could not be predicted; the results of the others are written all the same.
     """
-    from sarco.dicom import find_series
     from sarco.errors import GeometryError, SarcoError
+    from sarco.images import find_images
     from sarco.results import all_at_once, name_series, results_path
 
     tune_allocator()
-    found = find_series(options.infer_path)
+    found = find_images(options.infer_path, options.allow_gaps)
     if not found.series:
         raise found.refused[-1]
     for error in found.refused:

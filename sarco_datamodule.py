@@ -18,11 +18,13 @@ from sarco.cache import PreparedSlice, SliceCache, make_key, open_cache
 from sarco.cases import Case, LabelledSlice, Split, find_cases, make_label_table, pseudonym, split_by_patient
 from sarco.cases import Dataset as FoundCases
 from sarco.config import AugmentOptions, DataOptions, PredictedOptions
-from sarco.dicom import SliceHeader, read_slice
 from sarco.errors import InputError
+from sarco.images import read_hu
 from sarco.labels import IGNORE_ID, LabelTable
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
+from sarco.series import SliceHeader
+from sarco.training_statistics import measure_training
 from transforms import as_meta_tensor, make_crop, scale_window
 
 CALIBRATION_SLICES = 64  # enough for means and variances of a network
@@ -194,6 +196,19 @@ class SarcoDataModule(pl.LightningDataModule):
             **sides,
         }
 
+    def training_statistics(self) -> dict[str, Any]:
+        """What the training slices look like, for the checkpoint (see `sarco.training_statistics`)."""
+        return measure_training(self.cache.images, self.cache.label_maps, self.split.train)
+
+    def validation_patients(self) -> dict[int, str]:
+        """The patient of each validation slice that a person labelled, by its place in ``slices``.
+
+        Empty where the validation slices are of a training patient, because their errors tell nothing of others.
+        """
+        if not self.split.by_patient:
+            return {}
+        return {i: self.slices[i].header.patient_id for i in self.split.val if not self.slices[i].case.predicted}
+
     def _rank(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
@@ -225,6 +240,7 @@ class SarcoDataModule(pl.LightningDataModule):
             {
                 "crop": [self.channels, side],
                 "slices": [[_name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
+                "frames": [[h.frame for h in self._headers(s)] for s in slices],
             },
         )
         return open_cache(self.cache_root, key, len(slices), (self.channels, side, side), lambda: self._prepare(slices))
@@ -232,11 +248,11 @@ class SarcoDataModule(pl.LightningDataModule):
     def _prepare(self, slices: Sequence[LabelledSlice]) -> Iterator[PreparedSlice]:
         """Decodes and crops slices; neighbours and volume label maps are read once, not once a slice."""
         crop = make_crop(self.options, keys=("image", "label"))
-        read = lru_cache(maxsize=4)(lambda path: read_slice(path)[0])
+        read = lru_cache(maxsize=4)(read_hu)
         read_labels = lru_cache(maxsize=1)(Case.read_label_maps)
         for item in tqdm(slices, desc="reading slices", unit="slice", leave=False):
             affine = item.header.affine_lps
-            hu = np.stack([read(header.path) for header in self._headers(item)])
+            hu = np.stack([read(header) for header in self._headers(item)])
             label_map = read_labels(item.case)[item.place]
             cropped = crop({"image": as_meta_tensor(hu, affine), "label": as_meta_tensor(label_map[None], affine)})
             image = cropped["image"].numpy().round().clip(-32768, 32767).astype(np.int16)

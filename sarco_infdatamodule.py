@@ -19,10 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 from sarco.cases import find_neighbours
 from sarco.config import DataOptions
 from sarco.device import Device
-from sarco.dicom import Series, read_slice
 from sarco.errors import GeometryError
+from sarco.images import read_hu
 from sarco.label_volume import LabelVolume
 from sarco.labels import LabelTable
+from sarco.series import Series
 from transforms import as_meta_tensor, make_crop, scale_window
 
 AFFINE_TOLERANCE_MM = 1e-3
@@ -151,8 +152,8 @@ class SeriesDataset(Dataset[dict[str, Any]]):
         self.series = series
         self.options = options
         self.crop = crop
-        self._neighbours = dict(zip([s.path for s in series.slices], find_neighbours(series.slices), strict=True))
-        self._read = lru_cache(maxsize=4)(lambda path: read_slice(path)[0])  # neighbours are decoded once
+        self._neighbours = dict(find_neighbours(series.slices))
+        self._read = lru_cache(maxsize=4)(read_hu)  # neighbours are decoded once
 
     def __len__(self) -> int:
         """Number of slices."""
@@ -164,9 +165,9 @@ class SeriesDataset(Dataset[dict[str, Any]]):
         plane = self.series.plane_index[place]
         headers = [header]
         if self.options.channel_3d:
-            below, above = self._neighbours[header.path][1]
+            below, above = self._neighbours[header]
             headers = [below, header, above]
-        hu = np.stack([self._read(h.path) for h in headers])
+        hu = np.stack([self._read(h) for h in headers])
         sample: dict[str, Any] = self.crop({"image": as_meta_tensor(hu, self.series.plane_affine_lps(plane))})
         sample["image"] = scale_window(sample["image"], self.options.hu_min, self.options.hu_max)
         return {

@@ -12,11 +12,11 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, InvertibleTransform, MapTransform
 from monai.utils import ensure_tuple_rep
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sarco.body import Box, find_body_box
 from sarco.config import DataOptions
-from sarco.crop import CropGrid
+from sarco.crop import CropGrid, View
 from sarco.geometry import spacing_mm
 
 LINEAR = "bilinear"
@@ -26,6 +26,8 @@ NEAREST = "nearest-exact"
 class Cropd(MapTransform, InvertibleTransform):
     """Crops each key to the square around the body and resizes it; `inverse` puts it back onto the slice.
 
+    The crop is always seen as radiologists see a slice, the patient's right at the left edge and anterior at the top,
+    whichever way rows and columns of the slice run: a network learns sides, so it must never meet a mirror image.
     The box is found on ``box_key`` and used for all keys. Every pixel of the result is square in mm. Nothing of a
     sample is kept on the object: box, scale and affine travel in the tensor's own trace, so that one object serves
     many samples and many workers. Inverted maps are 0 outside the crop.
@@ -59,10 +61,14 @@ class Cropd(MapTransform, InvertibleTransform):
         """Crops; ``data[box_key]`` has to be in HU with an affine in mm."""
         d = dict(data)
         source = d[self.box_key]
+        view = View.of(source.affine.numpy())
         row_mm, column_mm, _ = spacing_mm(source.affine.numpy())
-        grid = CropGrid.around(self._find_box(source, (row_mm, column_mm)), (row_mm, column_mm), self.image_size)
+        if view.transpose:
+            row_mm, column_mm = column_mm, row_mm
+        box = self._find_box(view.turn(_as_numpy(source)), (row_mm, column_mm))
+        grid = CropGrid.around(box, (row_mm, column_mm), self.image_size)
         for key, mode in self.key_iterator(d, self.mode):
-            d[key] = self._crop(d[key], grid, mode)
+            d[key] = self._crop(d[key], view, grid, mode)
         return d
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -72,8 +78,8 @@ class Cropd(MapTransform, InvertibleTransform):
             d[key] = self._restore(d[key])
         return d
 
-    def _find_box(self, image: torch.Tensor, spacing: tuple[float, float]) -> Box:
-        boxes = [find_body_box(channel, spacing) for channel in _as_numpy(image)]
+    def _find_box(self, channels: NDArray[Any], spacing: tuple[float, float]) -> Box:
+        boxes = [find_body_box(channel, spacing) for channel in channels]
         if len(boxes) != self.n_slices:
             raise ValueError(f"{type(self).__name__} takes images of {self.n_slices} channels, got {len(boxes)}")
         box = boxes[0]
@@ -81,8 +87,8 @@ class Cropd(MapTransform, InvertibleTransform):
             box = box.union(other)
         return box
 
-    def _crop(self, tensor: MetaTensor, grid: CropGrid, mode: str) -> MetaTensor:
-        channels = _as_numpy(tensor)
+    def _crop(self, tensor: MetaTensor, view: View, grid: CropGrid, mode: str) -> MetaTensor:
+        channels = view.turn(_as_numpy(tensor))
         if mode.startswith("nearest"):
             cropped = np.stack([grid.crop_label_map(channel) for channel in channels])
         else:
@@ -90,11 +96,12 @@ class Cropd(MapTransform, InvertibleTransform):
         result = MetaTensor(torch.from_numpy(cropped), meta=tensor.meta, applied_operations=tensor.applied_operations)
         self.push_transform(
             result,
-            affine=torch.from_numpy(grid.matrix),
+            affine=torch.from_numpy(view.matrix((tensor.shape[1], tensor.shape[2])) @ grid.matrix),
             orig_size=tuple(tensor.shape[1:]),
             extra_info={
                 "start": torch.tensor(grid.start, dtype=torch.float64),
                 "scale": torch.tensor(grid.scale, dtype=torch.float64),
+                "view": torch.tensor([view.transpose, view.flip_rows, view.flip_columns], dtype=torch.uint8),
                 "affine": tensor.affine.to(torch.float64).clone(),
                 "mode": mode,
             },
@@ -104,11 +111,13 @@ class Cropd(MapTransform, InvertibleTransform):
     def _restore(self, tensor: MetaTensor) -> MetaTensor:
         trace = self.pop_transform(tensor)
         info = trace["extra_info"]
+        view = View(*(bool(turn) for turn in info["view"].tolist()))
         rows, columns = (int(side) for side in trace["orig_size"])
+        turned = (columns, rows) if view.transpose else (rows, columns)
         start, scale = info["start"].tolist(), info["scale"].tolist()
         grid = CropGrid((start[0], start[1]), (scale[0], scale[1]), tensor.shape[-1])
         warp = grid.restore_label_map if info["mode"].startswith("nearest") else grid.restore_probability
-        restored = np.stack([warp(channel, (rows, columns)) for channel in _as_numpy(tensor)])
+        restored = view.turn_back(np.stack([warp(channel, turned) for channel in _as_numpy(tensor)]))
         result = MetaTensor(torch.from_numpy(restored), meta=tensor.meta, applied_operations=tensor.applied_operations)
         result.affine = info["affine"]
         return result
@@ -145,6 +154,6 @@ def as_meta_tensor(array: ArrayLike, affine_lps: ArrayLike) -> MetaTensor:
     return MetaTensor(torch.as_tensor(array), affine=torch.as_tensor(np.array(affine_lps, dtype=np.float64)))
 
 
-def _as_numpy(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+def _as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
     plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
     return np.ascontiguousarray(plain.detach().cpu().numpy())

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from harness import make_phantoms, report, run, table
 
+from sarco.comparison import compare_label_maps
 from sarco.geometry import plane_affine
-from sarco.metrics import compare_label_maps, dice
 from sarco.nifti import read_label_map
 
 COMMON = [
@@ -42,10 +42,16 @@ def test_dice(work: Path, test: Path, run_id: str) -> tuple[float, float]:
     """Mean and standard deviation over test patients."""
     results = predict(work, test, run_id)
     scores = [
-        compare_label_maps(truth, results / truth.name.removesuffix(".nii.gz") / "label_map.nii.gz")[1]
+        compare_label_maps(truth, results / truth.name.removesuffix(".nii.gz") / "label_map.nii.gz")[0].dice
         for truth in sorted(test.glob("*.nii.gz"))
     ]
     return float(np.mean(scores)), float(np.std(scores))
+
+
+def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Dice of two masks; 1 where both are empty."""
+    total = np.count_nonzero(truth) + np.count_nonzero(prediction)
+    return 2 * np.count_nonzero(truth & prediction) / total if total else 1.0
 
 
 def confidence_table(results: Path, truth_folder: Path) -> str:

@@ -48,14 +48,35 @@ def find_body_mask(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> 
         (row, column) mask on coarse pixels, and how many pixels of the slice one coarse pixel spans along rows and
         along columns. The mask is empty where no body was found.
     """
+    coarse, per_row, per_column = coarsen(hu, spacing_mm)
+    return body_of_coarse(coarse, (per_row * spacing_mm[0], per_column * spacing_mm[1])), per_row, per_column
+
+
+def coarsen(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> tuple[NDArray[np.float32], float, float]:
+    """A slice averaged onto pixels of about `COARSE_PIXEL_MM`.
+
+    Args:
+        hu: (row, column) Hounsfield units.
+        spacing_mm: distance between rows, then between columns.
+
+    Returns:
+        (row, column) HU, and how many pixels of the slice one coarse pixel spans along rows and along columns.
+    """
     rows, columns = hu.shape
     coarse_rows = max(1, min(rows, round(rows * spacing_mm[0] / COARSE_PIXEL_MM)))
     coarse_columns = max(1, min(columns, round(columns * spacing_mm[1] / COARSE_PIXEL_MM)))
-    per_row, per_column = rows / coarse_rows, columns / coarse_columns
     coarse = cv2.resize(hu, (coarse_columns, coarse_rows), interpolation=cv2.INTER_AREA)
-    tissue = (coarse > BODY_THRESHOLD_HU).astype(np.uint8)
+    return coarse, rows / coarse_rows, columns / coarse_columns
 
-    pixel_mm = per_row * spacing_mm[0], per_column * spacing_mm[1]
+
+def body_of_coarse(coarse: NDArray[np.float32], pixel_mm: tuple[float, float]) -> NDArray[np.bool_]:
+    """The mask of `find_body_mask` on a slice that is coarse already.
+
+    Args:
+        coarse: (row, column) HU of `coarsen`.
+        pixel_mm: distance between its rows, then between its columns.
+    """
+    tissue = (coarse > BODY_THRESHOLD_HU).astype(np.uint8)
     kernel = cv2.getStructuringElement(
         cv2.MORPH_ELLIPSE, (_odd(OPENING_MM / pixel_mm[1]), _odd(OPENING_MM / pixel_mm[0]))
     )
@@ -68,7 +89,7 @@ def find_body_mask(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> 
     areas[0] = 0  # the background
     smallest = max(areas.max() * SHARE_OF_LARGEST, SMALLEST_BODY_CM2 * 100 / (pixel_mm[0] * pixel_mm[1]))
     keep = areas >= smallest if count > 1 else np.zeros(1, dtype=bool)
-    return keep[parts], per_row, per_column
+    return keep[parts]
 
 
 def find_body_box(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Box:

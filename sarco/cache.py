@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import sarco
 from sarco.errors import InputError
 
-FORMAT = 2  # raise when what is stored changes its meaning
+FORMAT = 3  # raise when what is stored changes its meaning
 
 PreparedSlice = tuple[NDArray[np.int16], NDArray[np.uint8]]  # image (C, S, S) in HU, label map (S, S)
 

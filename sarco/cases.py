@@ -11,17 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.dicom import Series, SliceHeader, files_below, find_series, make_series, read_header
-from sarco.errors import GeometryError, InputError
+from sarco.dicom import files_below, find_series, read_header
+from sarco.errors import DataWarning, GeometryError, InputError
+from sarco.geometry import slice_normal
 from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.nifti import is_nifti, nifti_stem, read_label_map
+from sarco.series import Series, SliceHeader, check_axial, make_series
 
 NO_NEIGHBOUR_BEYOND = 1.5  # steps: further away lies a gap, not the neighbour
 _NAMES_SHOWN = 20
-
-
-class DataWarning(UserWarning):
-    """Something about the data that a person should know, though training can go on."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def find_cases(data_dir: Path) -> Dataset:
 
     Raises:
         InputError: no such folder, nothing in it is paired, or a slice cannot be read.
-        GeometryError: the slices of a case form no series.
+        GeometryError: the slices of a case form no series, or are not axial.
     """
     if not data_dir.is_dir():
         raise InputError(f"{data_dir}: there is no such folder; give the folder with the labelled slices as --data_dir")
@@ -131,6 +129,8 @@ def find_cases(data_dir: Path) -> Dataset:
             f"{data_dir}: no image with a label map; put NAME.nii.gz beside NAME.dcm, or CASE.nii.gz beside the "
             f"folder CASE/ with its series ({len(files)} files seen)"
         )
+    for case in cases:
+        check_axial(case.slices[0])
     if lonely:
         more = len(lonely) - _NAMES_SHOWN
         shown = ", ".join(lonely[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
@@ -169,21 +169,24 @@ def with_neighbours(cases: Sequence[Case], headers: Sequence[SliceHeader]) -> tu
     by_series: dict[str, list[SliceHeader]] = defaultdict(list)
     for header in headers:
         by_series[header.series_uid].append(header)
-    place_of: dict[Path, tuple[int, tuple[SliceHeader, SliceHeader]]] = {}
+    place_of: dict[tuple[Path, int], tuple[int, tuple[SliceHeader, SliceHeader]]] = {}
     for slices in by_series.values():
         for index, (header, pair) in enumerate(find_neighbours(slices)):
-            place_of[header.path] = index, pair
+            place_of[header.path, header.frame] = index, pair
     return tuple(
-        LabelledSlice(case, place, *place_of[header.path]) for case in cases for place, header in enumerate(case.slices)
+        LabelledSlice(case, place, *place_of[header.path, header.frame])
+        for case in cases
+        for place, header in enumerate(case.slices)
     )
 
 
 def find_neighbours(slices: Sequence[SliceHeader]) -> list[tuple[SliceHeader, tuple[SliceHeader, SliceHeader]]]:
-    """For each slice of a series, in order of position, the slices below and above it.
+    """For each slice of a series, in order of position, the slices below (inferior) and above (superior) it.
 
     A slice stands in for a neighbour that is missing: at the ends, and beside a gap.
     """
-    normal = np.cross(slices[0].orientation[:3], slices[0].orientation[3:])
+    normal = slice_normal(slices[0].orientation)
+    normal = normal * np.sign(normal[np.abs(normal).argmax()])  # whichever way rows and columns of the slices run
     along = np.array([np.dot(s.position, normal) for s in slices])
     order = np.argsort(along, kind="stable")
     gaps = np.diff(along[order])

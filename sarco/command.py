@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from sarco.errors import OptionError, SarcoError
+from sarco.errors import DataWarning, OptionError, SarcoError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -20,6 +20,7 @@ def run_command(main: Callable[[Sequence[str]], None], program: str) -> None:
     exception is a bug and keeps its traceback.
     """
     argv = sys.argv[1:]
+    warnings.formatwarning = _format_warning
     try:
         main(argv)
     except SarcoError as error:
@@ -33,6 +34,15 @@ def run_command(main: Callable[[Sequence[str]], None], program: str) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning about the user's data is for the user, so it comes without a place in the code."""
+    if issubclass(category, DataWarning):
+        return f"warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _one_line(error: SarcoError) -> str:

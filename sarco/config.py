@@ -5,7 +5,19 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sarco.flags import BASICS, DATA, INFERENCE, NO, OPTIMISATION, REGULARISATION, STACKING, YES, flag, require
+from sarco.flags import (
+    BASICS,
+    DATA,
+    INFERENCE,
+    MEASURING,
+    NO,
+    OPTIMISATION,
+    REGULARISATION,
+    STACKING,
+    YES,
+    flag,
+    require,
+)
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]+")
 PROJECT = re.compile(r"[^/\\#?%:.\x00-\x1f][^/\\#?%:\x00-\x1f]*")  # what both W&B and file systems take
@@ -233,7 +245,9 @@ class InferenceOptions:
     """What is predicted, by which run, and where the results go."""
 
     infer_path: Path = flag(
-        None, INFERENCE, "a DICOM series, a tree with several (each is predicted), or one slice; required"
+        None,
+        INFERENCE,
+        "a DICOM series, a tree with several (each is predicted), one slice, or a NIfTI volume in HU; required",
     )
     run_id: str = flag("", INFERENCE, "the run whose checkpoint predicts; required")
     dirpath: Path = flag(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
@@ -250,6 +264,9 @@ class InferenceOptions:
         "auto", INFERENCE, "auto: fastest that is safe on the device", choices=("auto", "32", "bf16", "16")
     )
     dest_dir: Path = flag(Path("./data"), INFERENCE, "results go to DEST_DIR/preds_from_<run_id>_of_<scan name>/")
+    allow_gaps: bool = flag(
+        False, INFERENCE, "predict a series with uneven gaps in parts with equal steps, instead of refusing it"
+    )
     overwrite: bool = flag(False, INFERENCE, "replace results that are there already")
     batch_size: int = flag(8, INFERENCE, "slices a forward pass")
 
@@ -261,3 +278,25 @@ class InferenceOptions:
         _check_project("wandb_project", self.wandb_project)
         require(self.gpu >= -1, "gpu", self.gpu, "has to be the number of a GPU, or -1 for the CPU")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "has to be 1 or more")
+
+
+@dataclass(frozen=True)
+class MeasurementOptions:
+    """What is measured in a prediction, and whose it is."""
+
+    l3: str = flag("", MEASURING, "the slice of L3: its index, z=<mm>, or its SOPInstanceUID")
+    vertebrae: Path | None = flag(
+        None, MEASURING, "NIfTI label map of vertebrae on the grid of the series, to find L3 in"
+    )
+    l3_label: int = flag(0, MEASURING, "label of L3 in --vertebrae")
+    patients: Path | None = flag(
+        None, MEASURING, "CSV with PatientID or StudyInstanceUID, sex, height, weight_kg, age_years"
+    )
+    muscle_labels: str = flag(
+        "",
+        MEASURING,
+        "labels that together are the muscle of a cross-section: names or ids with commas, or all",
+    )
+    hu_ranges: str = flag(
+        "", MEASURING, "HU ranges other than the published ones, such as muscle=-29:150,imat=-190:-30"
+    )

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.dicom import Series
 from sarco.errors import InputError
 from sarco.labels import IGNORE_ID, LabelTable, read_label_names
-from sarco.nifti import read_label_map, write_label_map
+from sarco.nifti import is_nifti, read_label_map, write_label_map
 from sarco.runs import write_json
+from sarco.series import Series
 
 
 def case_name(series_uid: str) -> str:
@@ -40,11 +40,14 @@ def add_case(
         The path of the label map.
 
     Raises:
-        InputError: nobody looked at any slice, the folder names ids differently, or it cannot be written.
+        InputError: nobody looked at any slice, the image is no DICOM, the folder names ids differently, or it cannot be
+            written.
     """
     planes = sorted(set(seen))
     if not planes:
         raise InputError("no slice was corrected or checked, so there is nothing to learn from; check slices first")
+    if any(is_nifti(header.path) for header in series.slices):
+        raise InputError(f"{series.slices[0].path}: training reads DICOM slices alone; leave --add_to out")
     _check_names(data_dir, labels)
     target = data_dir / f"{case_name(series.uid)}.nii.gz"
     try:
@@ -83,13 +86,14 @@ def _earlier_labels(target: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def _put_slices(folder: Path, series: Series) -> None:
     folder.mkdir(exist_ok=True)
-    for header, plane in zip(series.slices, series.plane_index, strict=True):
-        place = folder / f"{plane:04d}.dcm"  # the scan's own file names may hold a patient's
+    files = dict.fromkeys(header.path for header in series.slices)  # one may hold many slices
+    for number, path in enumerate(files):
+        place = folder / f"{number:04d}.dcm"  # the scan's own file names may hold a patient's
         if place.exists():
             continue
         try:
-            os.link(header.path.resolve(), place)
+            os.link(path.resolve(), place)
         except OSError:  # another disk, or one without links
             half = place.with_name(f".{place.name}")
-            shutil.copyfile(header.path, half)
+            shutil.copyfile(path, half)
             os.replace(half, place)

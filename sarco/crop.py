@@ -1,15 +1,55 @@
 """The crop: the square around the body as a small grid, and the warp there and back. Numpy arrays in and out."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sarco.body import Box
-from sarco.geometry import Affine
+from sarco.geometry import Affine, display_flips
 
 AIR_HU = -1024.0
+
+
+@dataclass(frozen=True)
+class View:
+    """How a slice is turned to be seen as radiologists see it: transposed first, then flipped.
+
+    Attributes:
+        transpose: rows and columns change places.
+        flip_rows, flip_columns: the order of rows (columns), as they are after that, is reversed.
+    """
+
+    transpose: bool
+    flip_rows: bool
+    flip_columns: bool
+
+    @classmethod
+    def of(cls, affine_lps: ArrayLike) -> "View":
+        """The view of slices with this affine; see `sarco.geometry.display_flips`."""
+        return cls(*display_flips(affine_lps))
+
+    def turn(self, channels: NDArray[Any]) -> NDArray[Any]:
+        """(C, row, column) of a slice to the view."""
+        turned = channels.swapaxes(1, 2) if self.transpose else channels
+        return np.ascontiguousarray(turned[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1])
+
+    def turn_back(self, channels: NDArray[Any]) -> NDArray[Any]:
+        """(C, row, column) of the view to the slice."""
+        turned = channels[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+        return np.ascontiguousarray(turned.swapaxes(1, 2) if self.transpose else turned)
+
+    def matrix(self, shape: tuple[int, int]) -> Affine:
+        """4x4, (row, column, slice, 1) of the view to (row, column, slice, 1) of the slice with this shape."""
+        matrix = np.eye(4)
+        axes = (1, 0) if self.transpose else (0, 1)  # of the slice, for rows and columns of the view
+        for of_view, (axis, flip) in enumerate(zip(axes, (self.flip_rows, self.flip_columns), strict=True)):
+            matrix[axis, :] = 0
+            matrix[axis, of_view] = -1 if flip else 1
+            matrix[axis, 3] = shape[axis] - 1 if flip else 0
+        return matrix
 
 
 @dataclass(frozen=True)

@@ -1,92 +1,46 @@
-"""DICOM CT: finds series, reads headers and pixels; pixels come out in HU, geometry as ``affine_lps``."""
+"""DICOM CT in a folder tree: which series there are, and why each can or cannot be predicted.
 
-import hashlib
-import math
-import warnings
-from collections.abc import Iterable, Iterator
+``python -m sarco.dicom PATH`` prints that as a table.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
 
+from sarco.command import run_command
+from sarco.dicom_header import DicomFile, inspect_file, is_dicom, read_headers
+from sarco.dicom_pixels import AIR_HU, read_dicom_hu
 from sarco.errors import GeometryError, InputError, SarcoError
-from sarco.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, stack_slices
+from sarco.geometry import gantry_tilt_deg, slice_normal, spacing_mm
+from sarco.series import Series, SliceHeader, check_axial, find_doubles, make_runs, make_series, set_strays_aside
 
-_HEADER_TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
-    "PatientID", "Modality", "SeriesNumber", "SeriesDescription", "InstanceNumber", "NumberOfFrames",
-    "Rows", "Columns", "SamplesPerPixel", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient",
-    "SliceThickness", "SpacingBetweenSlices", "SpecificCharacterSet",
-]  # fmt: skip
-_LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e3, 1e5  # HU reach from -1024 to about 30000, even in metal
-_LARGEST_SIDE = 16384  # pixels; no CT comes near, a damaged header easily does
+PROGRAM = "python -m sarco.dicom"
 
 
 @dataclass(frozen=True)
-class SliceHeader:
-    """What a slice says of itself, without its pixels.
+class ListedSeries:
+    """One SeriesInstanceUID of a tree and what became of it.
 
     Attributes:
-        path: its file.
-        sop_uid, series_uid, study_uid: DICOM identity; ``series_uid`` is never empty (see `_series_identity`).
-        patient_id: PatientID, else StudyInstanceUID, FrameOfReferenceUID or the folder: what a split keeps whole.
-        shape: (rows, columns).
-        spacing_mm: distance between rows, then between columns.
-        orientation, position: ImageOrientationPatient, ImagePositionPatient (LPS).
-        thickness_mm: the step that a lone slice is given: SpacingBetweenSlices, else SliceThickness, else 1.
-        description, number: SeriesDescription and SeriesNumber, for people.
-    """
-
-    path: Path
-    sop_uid: str
-    series_uid: str
-    study_uid: str
-    patient_id: str
-    shape: tuple[int, int]
-    spacing_mm: tuple[float, float]
-    orientation: tuple[float, ...]
-    position: tuple[float, ...]
-    thickness_mm: float
-    description: str
-    number: int | None
-
-    @property
-    def affine_lps(self) -> Affine:
-        """The slice's own affine; its third column is the normal, as long as ``thickness_mm``."""
-        step = slice_normal(self.orientation) * self.thickness_mm
-        return slice_affine_lps(self.position, self.orientation, self.spacing_mm, step)
-
-
-@dataclass(frozen=True)
-class Series:
-    """Slices of one SeriesInstanceUID on one regular grid, in order of position along their normal.
-
-    Attributes:
-        uid: SeriesInstanceUID (or what stands for it).
-        slices: headers in order.
-        plane_index: for each slice its plane on the grid; planes without a slice are gaps.
-        affine_lps: (row, column, plane, 1) to LPS mm.
-        n_planes: planes of the grid, gaps included.
+        uid, description, modality, syntax: what its files say; several syntaxes are joined.
+        n_files: how many files carry the UID.
+        series: what can be read of it: one series, or none; several where it was cut at uneven gaps.
+        reason: why there is none.
+        aside: a line for each file or slice that was set aside.
     """
 
     uid: str
-    slices: tuple[SliceHeader, ...]
-    plane_index: tuple[int, ...]
-    affine_lps: Affine
-    n_planes: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(rows, columns, planes)."""
-        return (*self.slices[0].shape, self.n_planes)
-
-    def plane_affine_lps(self, plane: int) -> Affine:
-        """The affine of one plane as a volume of one slice."""
-        return plane_affine(self.affine_lps, plane)
+    description: str
+    modality: str
+    syntax: str
+    n_files: int
+    series: tuple[Series, ...]
+    reason: SarcoError | None
+    aside: tuple[InputError, ...]
 
 
 @dataclass(frozen=True)
@@ -94,25 +48,42 @@ class FoundSeries:
     """What a search of a folder gave.
 
     Attributes:
-        series: those that can be read, in order of their first file.
-        refused: one line for each series or file that cannot, with the reason.
+        listed: every series, in order of its first file.
+        unreadable: one line for each DICOM file that is too damaged to tell its series.
     """
 
-    series: tuple[Series, ...]
-    refused: tuple[SarcoError, ...]
+    listed: tuple[ListedSeries, ...]
+    unreadable: tuple[InputError, ...] = ()
+
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """Those that can be read."""
+        return tuple(series for one in self.listed for series in one.series)
+
+    @property
+    def refused(self) -> tuple[SarcoError, ...]:
+        """One line for each series, file and slice that is left out, with the reason."""
+        lines: list[SarcoError] = list(self.unreadable)
+        for one in self.listed:
+            lines += one.aside
+            lines += [one.reason] if one.reason else []
+        return tuple(lines)
 
 
 def read_header(path: Path) -> SliceHeader:
-    """Reads and checks the header of one CT slice.
+    """Reads and checks the header of a file with one CT slice.
 
     Raises:
-        InputError: no DICOM file, no CT, several frames, or a tag that is missing or makes no sense; names the tag.
+        InputError: as `sarco.dicom_header.read_headers`, or the file holds several slices.
     """
-    return _header_of(path, _read_dataset(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS))
+    headers = read_headers(path)
+    if len(headers) > 1:
+        raise InputError(f"{path}: holds {len(headers)} frames where one slice is expected; put it into a folder CASE/")
+    return headers[0]
 
 
 def read_slice(path: Path) -> tuple[NDArray[np.float32], SliceHeader]:
-    """Reads one CT slice.
+    """Reads a file with one CT slice.
 
     Returns:
         (row, column) Hounsfield units, and the header.
@@ -120,86 +91,123 @@ def read_slice(path: Path) -> tuple[NDArray[np.float32], SliceHeader]:
     Raises:
         InputError: as `read_header`, and where pixels are missing, cannot be decoded or cannot be turned into HU.
     """
-    dataset = _read_dataset(path)
-    header = _header_of(path, dataset)
-    return _hounsfield_units(path, dataset, header.shape), header
+    header = read_header(path)
+    return read_dicom_hu(header), header
 
 
 def read_series(series: Series) -> NDArray[np.float32]:
     """Reads all slices of a series: (row, column, plane) HU; air (-1024) where a plane has no slice."""
-    volume = np.full(series.shape, -1024, dtype=np.float32)
+    volume = np.full(series.shape, AIR_HU, dtype=np.float32)
     for header, plane in zip(series.slices, series.plane_index, strict=True):
-        volume[:, :, plane] = read_slice(header.path)[0]
+        volume[:, :, plane] = read_dicom_hu(header)
     return volume
 
 
-def make_series(headers: Iterable[SliceHeader]) -> Series:
-    """Puts slices of one series in order and checks that they form one regular grid.
+def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
+    """Finds every CT series in a folder tree, or the slices that one file holds.
 
-    Raises:
-        GeometryError: slices differ in size, spacing or orientation, share a position, or are spaced unevenly.
-    """
-    slices = list(headers)
-    first = slices[0]
-    for other in slices[1:]:
-        for what, mine, theirs, tolerance in (
-            ("size", first.shape, other.shape, 0.0),
-            ("pixel spacing", first.spacing_mm, other.spacing_mm, 1e-4),
-            ("orientation", first.orientation, other.orientation, 1e-3),
-        ):
-            if not np.allclose(mine, theirs, rtol=0, atol=tolerance):
-                raise GeometryError(
-                    f"series {first.series_uid}: {first.path} and {other.path} differ in {what} ({list(mine)} and "
-                    f"{list(theirs)}); keep one kind of slice in the folder"
-                )
-    try:
-        stack = stack_slices([s.position for s in slices], slice_normal(first.orientation), first.thickness_mm)
-    except GeometryError as error:
-        raise GeometryError(f"series {first.series_uid} in {first.path.parent}: {error}") from None
-    return Series(
-        uid=first.series_uid,
-        slices=tuple(slices[i] for i in stack.order),
-        plane_index=stack.plane_index,
-        affine_lps=slice_affine_lps(stack.first_position, first.orientation, first.spacing_mm, stack.step_lps),
-        n_planes=stack.n_planes,
-    )
-
-
-def find_series(path: Path) -> FoundSeries:
-    """Finds every CT series in a folder tree, or the one slice that a file holds.
+    Args:
+        path: a folder or a file.
+        allow_gaps: cut series with uneven gaps into runs of equal steps instead of refusing them.
 
     Raises:
         InputError: there is no such path, it is a file and no CT slice, or the tree holds no CT slice at all.
     """
     if path.is_file():
-        return FoundSeries((make_series([read_header(path)]),), ())
+        only = _list_series([inspect_file(path)], allow_gaps)
+        if only.reason:
+            raise only.reason
+        return FoundSeries((only,))
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder; check the path (quote it if it holds spaces)")
-    groups: dict[str, list[SliceHeader]] = {}
-    refused: list[SarcoError] = []
+    groups: dict[str, list[DicomFile]] = {}
+    unreadable: list[InputError] = []
     not_dicom = 0
     for file in files_below(path):
         if not is_dicom(file):
             not_dicom += 1
             continue
         try:
-            header = read_header(file)
+            found = inspect_file(file)
         except InputError as error:
-            refused.append(error)
+            unreadable.append(error)
             continue
-        groups.setdefault(header.series_uid, []).append(header)
-    if not groups:
-        found = f"; {refused[0]}" if refused else ""
+        groups.setdefault(found.series_uid or f"no-uid {file}", []).append(found)
+    listed = tuple(_list_series(files, allow_gaps) for files in groups.values())
+    if not any(file.headers for files in groups.values() for file in files):
+        reasons = [*unreadable, *(one.reason for one in listed if one.reason)]
+        first = f"; {reasons[0]}" if reasons else ""
+        n_refused = len(unreadable) + sum(one.n_files for one in listed)
         raise InputError(
-            f"{path}: no CT slice in this folder ({not_dicom} files are no DICOM, {len(refused)} refused{found})"
+            f"{path}: no CT slice in this folder ({not_dicom} files are no DICOM, {n_refused} refused{first})"
         )
-    series = []
-    for headers in groups.values():
-        try:
-            series.append(make_series(headers))
-        except GeometryError as error:
-            refused.append(error)
-    return FoundSeries(tuple(series), tuple(refused))
+    return FoundSeries(listed, tuple(unreadable))
+
+
+def _list_series(files: Sequence[DicomFile], allow_gaps: bool) -> ListedSeries:
+    """Makes a series of the files that share a UID, or says why not."""
+    first = next((file for file in files if file.headers), files[0])
+    reasons = [file.reason for file in files if file.reason]
+    headers = [header for file in files for header in file.headers]
+    series: tuple[Series, ...] = ()
+    reason: SarcoError | None = None
+    aside: list[InputError] = []
+    try:
+        if not headers:
+            raise reasons[0]
+        damaged = [file.reason for file in files if file.reason and file.is_damaged]
+        if damaged and not allow_gaps:  # without it the series would have a hole, or end early
+            raise damaged[0]
+        headers, aside = set_strays_aside(headers)
+        headers, doubles = _drop_doubles(headers)
+        aside = [*reasons, *aside, *doubles]
+        series = _stack(headers, allow_gaps)
+        if reasons and not allow_gaps and any(one.missing_planes for one in series):
+            raise reasons[0]  # it may be the slice that is missing
+    except SarcoError as error:
+        reason = error
+    syntaxes = ", ".join(sorted({file.syntax for file in files if file.syntax}))
+    return ListedSeries(
+        uid=first.series_uid,
+        description=first.description,
+        modality=first.modality,
+        syntax=syntaxes,
+        n_files=len(files),
+        series=series,
+        reason=reason,
+        aside=tuple(aside),
+    )
+
+
+def _stack(headers: Sequence[SliceHeader], allow_gaps: bool) -> tuple[Series, ...]:
+    try:
+        return (make_series(headers),)
+    except GeometryError as error:
+        if allow_gaps:
+            return tuple(make_runs(headers))
+        if "one gap is" in str(error):
+            raise GeometryError(f"{error}; --allow_gaps=yes predicts the even parts one by one") from None
+        raise
+
+
+def _drop_doubles(headers: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[InputError]]:
+    """Leaves out slices that are in the series twice, pixel by pixel.
+
+    Raises:
+        GeometryError: two slices share a position but differ.
+    """
+    dropped = []
+    lines = []
+    for first, other in find_doubles(headers):
+        if first.shape != other.shape or not np.array_equal(read_dicom_hu(first), read_dicom_hu(other)):
+            where = "({:.1f}, {:.1f}, {:.1f}) mm".format(*other.position)
+            raise GeometryError(
+                f"series {first.series_uid}: {first.name} and {other.name} share the position {where} but differ, so "
+                "two scans or phases share the series; keep one of them in the folder"
+            )
+        dropped.append(other)
+        lines.append(InputError(f"{other.name}: is the same slice as {first.name}; it was set aside"))
+    return [header for header in headers if header not in dropped], lines
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -213,156 +221,65 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM files do (PS3.10 section 7.1: 128 bytes, then ``DICM``)."""
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def describe_orientation(series: Series) -> str:
+    """In words: the plane, how far it is turned out of it, and the tilt of the gantry."""
+    normal = np.abs(slice_normal(series.slices[0].orientation))
+    turned = float(np.degrees(np.arccos(min(normal.max(), 1.0))))
+    plane = series.slices[0].plane_name
+    words = [plane] if turned < 0.5 else [plane, f"{turned:.0f} deg oblique"]
+    tilt = gantry_tilt_deg(series.affine_lps)
+    return ", ".join([*words, f"gantry tilt {tilt:.0f} deg"] if tilt > 0.5 else words)
 
 
-def _read_dataset(path: Path, **options: Any) -> pydicom.Dataset:
+def describe(one: ListedSeries) -> list[str]:
+    """One line of text for each column of the table: UID, description, slices, grid, spacing and so on, verdict."""
+    if not one.series:
+        return [one.uid or "none", one.description, str(one.n_files), "", "", "", one.syntax, f"no: {one.reason}"]
+    first = one.series[0]
+    n_slices = sum(len(series.slices) for series in one.series)
+    verdict = "yes"
+    notes = [f"{len(one.series)} parts"] if len(one.series) > 1 else []
+    missing = sum(len(series.missing_planes) for series in one.series)
+    notes += [f"{missing} slices are missing in between"] if missing else []
+    notes += [f"{len(one.aside)} files or slices set aside: {one.aside[0]}"] if one.aside else []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom remarks on values that do no harm here
-            return pydicom.dcmread(path, **options)
-    except InvalidDicomError:
-        raise InputError(f"{path}: is no DICOM file; give DICOM slices (.dcm)") from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except Exception as error:  # a damaged file makes pydicom raise nearly anything
-        raise InputError(f"{path}: cannot be read as DICOM ({_reason(error)}); export the slice again") from None
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return _printable(text[0])[:200] if text else type(error).__name__
-
-
-def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
-    modality = _text(path, dataset, "Modality")[:16]
-    if modality != "CT":
-        raise InputError(f"{path}: Modality is {modality or 'missing'}, but only CT can be used; leave this file out")
-    if (_number(path, dataset, "NumberOfFrames") or 1) > 1:
-        raise InputError(f"{path}: holds several frames; convert it to one file a slice first")
-    if (_number(path, dataset, "SamplesPerPixel") or 1) != 1:
-        raise InputError(f"{path}: holds colours, not Hounsfield units; leave this file out")
-    sides = [_number(path, dataset, tag) for tag in ("Rows", "Columns")]
-    if not all(side and 1 <= side <= _LARGEST_SIDE for side in sides):
-        raise InputError(f"{path}: Rows x Columns is {sides[0]} x {sides[1]}, which is no image; export it again")
-    spacing = _numbers(path, dataset, "PixelSpacing", 2)
-    if min(spacing) <= 0:
-        raise InputError(f"{path}: PixelSpacing is {list(spacing)}, but has to be positive; correct the tag")
-    orientation = _numbers(path, dataset, "ImageOrientationPatient", 6)
-    try:
-        slice_normal(orientation)
+        check_axial(first.slices[0])
     except GeometryError as error:
-        raise InputError(f"{path}: {error}; correct ImageOrientationPatient") from None
-    position = _numbers(path, dataset, "ImagePositionPatient", 3)
-    thickness = [_number(path, dataset, tag) for tag in ("SpacingBetweenSlices", "SliceThickness")]
-    study_uid = _text(path, dataset, "StudyInstanceUID")
-    frame_of_reference = _text(path, dataset, "FrameOfReferenceUID")
-    series_number = _number(path, dataset, "SeriesNumber")
-    return SliceHeader(
-        path=path,
-        sop_uid=_text(path, dataset, "SOPInstanceUID") or _text(path, dataset.file_meta, "MediaStorageSOPInstanceUID"),
-        series_uid=_series_identity(path, dataset, frame_of_reference),
-        study_uid=study_uid,
-        patient_id=_text(path, dataset, "PatientID") or study_uid or frame_of_reference or path.parent.name,
-        shape=(int(sides[0] or 0), int(sides[1] or 0)),
-        spacing_mm=(spacing[0], spacing[1]),
-        orientation=orientation,
-        position=position,
-        thickness_mm=next((t for t in thickness if t and t > 0), 1.0),
-        description=_text(path, dataset, "SeriesDescription"),
-        number=None if series_number is None else int(series_number),
+        verdict = f"no: {error}"
+    return [
+        one.uid,
+        one.description,
+        str(n_slices),
+        "{} x {}".format(*first.shape[:2]),
+        " x ".join(f"{step:.4g}" for step in spacing_mm(first.affine_lps)) + " mm",
+        describe_orientation(first),
+        one.syntax,
+        "; ".join([verdict, *notes]),
+    ]
+
+
+_COLUMNS = ("UID", "description", "slices", "grid", "spacing", "orientation", "transfer syntax", "can be predicted")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints one block for each series of a path, then what was not readable."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description="Lists the DICOM series of a folder and why each can or cannot be predicted."
     )
+    parser.add_argument("path", metavar="PATH", type=Path, help="a folder, searched to its depth, or a file")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors too")
+    found = find_series(parser.parse_args(argv).path)
+    width = max(map(len, _COLUMNS))
+    for one in found.listed:
+        for title, text in zip(_COLUMNS, describe(one), strict=True):
+            if text:
+                print(f"{title:<{width}}  {text}")
+        print()
+    for error in found.unreadable:
+        print(f"not readable: {error}")
+    n_usable = sum(1 for one in found.listed if describe(one)[-1].startswith("yes"))
+    print(f"{len(found.listed)} series, {n_usable} can be predicted")
 
 
-def _series_identity(path: Path, dataset: pydicom.Dataset, frame_of_reference: str) -> str:
-    """SeriesInstanceUID; where it was emptied, a stand-in a folder and frame of reference."""
-    uid = _text(path, dataset, "SeriesInstanceUID")
-    if uid:
-        return uid
-    marks = f"{path.parent.name}|{frame_of_reference}".encode()
-    return f"no-uid-{hashlib.blake2b(marks, digest_size=6).hexdigest()}"
-
-
-def _value(path: Path, dataset: pydicom.Dataset, tag: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return dataset.get(tag)  # pydicom decodes an element when it is asked for
-    except Exception as error:  # and raises nearly anything on a damaged one
-        raise InputError(f"{path}: {tag} cannot be read ({_reason(error)}); correct the tag") from None
-
-
-def _text(path: Path, dataset: pydicom.Dataset, tag: str) -> str:
-    value = _value(path, dataset, tag)
-    return "" if value is None else _printable(str(value)).strip()
-
-
-def _printable(text: str) -> str:
-    """The text without line breaks and other control characters: it ends up in messages of one line."""
-    return "".join(character for character in text if character.isprintable())
-
-
-def _number(path: Path, dataset: pydicom.Dataset, tag: str) -> float | None:
-    value = _value(path, dataset, tag)
-    if value is None or value == "":
-        return None
-    return _finite(path, tag, value)
-
-
-def _numbers(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...]:
-    value = _value(path, dataset, tag)
-    if value is None or value == "":
-        raise InputError(f"{path}: {tag} is missing, so nobody can say where the pixels lie; export it with this tag")
-    values = list(value) if isinstance(value, (list, tuple, pydicom.multival.MultiValue)) else [value]
-    if len(values) != count:
-        raise InputError(f"{path}: {tag} holds {len(values)} numbers instead of {count}; correct the tag")
-    return tuple(_finite(path, tag, number) for number in values)
-
-
-def _finite(path: Path, tag: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"{path}: {tag} is {str(value)[:40]!r}, which is no number; correct the tag")
-    return number
-
-
-def _hounsfield_units(path: Path, dataset: pydicom.Dataset, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Stored values x RescaleSlope + RescaleIntercept (PS3.3 C.11.1.1.2)."""
-    if "PixelData" not in dataset:
-        raise InputError(f"{path}: holds no pixel data; export the slice with its pixels")
-    stored = _stored_values(path, dataset)
-    if stored.shape != shape:
-        raise InputError(f"{path}: pixels have shape {stored.shape}, the header says {shape}; export the slice again")
-    slope, intercept = (_number(path, dataset, tag) for tag in ("RescaleSlope", "RescaleIntercept"))
-    if slope is None or intercept is None:
-        if not -3100 <= int(stored.min()) <= -900:  # signed values that reach down to air are HU already
-            raise InputError(f"{path}: RescaleSlope or RescaleIntercept is missing, so values are not HU; correct it")
-        slope, intercept = 1.0, 0.0
-    if slope == 0:
-        raise InputError(f"{path}: RescaleSlope is 0, which makes every pixel the same; correct the tag")
-    if abs(slope) > _LARGEST_SLOPE or abs(intercept) > _LARGEST_INTERCEPT:
-        raise InputError(
-            f"{path}: RescaleSlope {slope:g} or RescaleIntercept {intercept:g} is no HU scale; correct the tag"
-        )
-    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-
-
-def _stored_values(path: Path, dataset: pydicom.Dataset) -> NDArray[Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return dataset.pixel_array
-    except NotImplementedError:
-        syntax = pydicom.uid.UID(_text(path, dataset.file_meta, "TransferSyntaxUID"), pydicom.config.IGNORE)
-        raise InputError(
-            f"{path}: pixels are encoded as {syntax.name} ({syntax}), which cannot be decoded; "
-            "convert the file to an uncompressed or JPEG 2000 one"
-        ) from None
-    except Exception as error:  # the decoders raise nearly anything on damaged data
-        raise InputError(f"{path}: pixels cannot be decoded ({_reason(error)}); export the slice again") from None
+if __name__ == "__main__":
+    run_command(main, PROGRAM)

@@ -32,3 +32,7 @@ class OptionError(SarcoError):
     """A flag has a value that cannot be used."""
 
     exit_status = 2
+
+
+class DataWarning(UserWarning):
+    """Something about the data that a person should know, though work can go on; shown as one line."""

@@ -24,6 +24,7 @@ HEADINGS = (
     OPTIMISATION := "Optimisation",
     STACKING := "Stacking",
     INFERENCE := "Inference",
+    MEASURING := "Measurements",
 )
 
 YES, NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")

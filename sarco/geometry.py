@@ -154,6 +154,50 @@ def stack_slices(positions: ArrayLike, normal: ArrayLike, single_step_mm: float 
     return SliceStack(tuple(order.tolist()), tuple(planes.tolist()), points[0], step_lps)
 
 
+def split_runs(positions: ArrayLike, normal: ArrayLike) -> list[tuple[int, ...]]:
+    """Cuts parallel slices into runs of equal steps, for series whose gaps fit no single grid.
+
+    Args:
+        positions: (N, 3) ImagePositionPatient of each slice, LPS mm, in any order.
+        normal: unit normal of the slices.
+
+    Returns:
+        Runs in order of position, each the indices of its slices as they were given.
+
+    >>> split_runs([(0, 0, z) for z in (0, 5, 10, 17, 22, 40)], (0, 0, 1))
+    [(0, 1, 2), (3, 4), (5,)]
+    """
+    along = np.asarray(positions, dtype=np.float64) @ np.asarray(normal, dtype=np.float64)
+    order = np.argsort(along, kind="stable")
+    gaps = np.diff(along[order]).tolist()
+    blocks: list[list[int]] = []  # places of consecutive gaps that are equal
+    for place, gap in enumerate(gaps):
+        tolerance = max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * gap)
+        if blocks and abs(gap - gaps[blocks[-1][0]]) <= tolerance:
+            blocks[-1].append(place)
+        else:
+            blocks.append([place])
+    # Two blocks share the slice between them: the longer one gets it, then the one with the smaller step.
+    blocks.sort(key=lambda block: (-len(block), gaps[block[0]]))
+    free = set(range(len(order)))
+    runs = []
+    for block in blocks:
+        members = [place for place in range(block[0], block[-1] + 2) if place in free]
+        if len(members) > 1:
+            runs.append(members)
+            free.difference_update(members)
+    runs += [[place] for place in free]
+    return [tuple(int(order[place]) for place in run) for run in sorted(runs)]
+
+
+def gantry_tilt_deg(affine: ArrayLike) -> float:
+    """Angle between the normal of the slices and the step from one to the next; 0 unless the gantry was tilted."""
+    axes = np.asarray(affine, dtype=np.float64)[:3, :3]
+    normal = np.cross(axes[:, 1], axes[:, 0])
+    cosine = float(abs(normal @ axes[:, 2]) / (np.linalg.norm(normal) * np.linalg.norm(axes[:, 2])))
+    return float(np.degrees(np.arccos(min(cosine, 1.0))))
+
+
 def _mm(point: NDArray[np.float64]) -> str:
     return "({:.1f}, {:.1f}, {:.1f}) mm".format(*point)
 

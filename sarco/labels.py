@@ -10,7 +10,8 @@ from sarco.errors import InputError
 BACKGROUND_ID = 0
 IGNORE_ID = 255  # nobody looked at this pixel: left out of loss and scores, so that sparse labels can be used
 
-# Okabe & Ito's palette (RGB), told apart under the common colour-vision deficiencies; ids beyond it start over.
+# Okabe & Ito's palette (RGB), told apart under the common colour-vision deficiencies; then lighter and darker ones, so
+# that sets of ten muscle groups need no colour twice. Ids beyond it start over.
 COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
     (230, 159, 0),
     (86, 180, 233),
@@ -19,6 +20,11 @@ COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
     (0, 114, 178),
     (213, 94, 0),
     (204, 121, 167),
+    (153, 153, 51),
+    (170, 102, 255),
+    (255, 170, 170),
+    (140, 230, 140),
+    (190, 190, 190),
 )
 
 

@@ -1,38 +1,27 @@
-"""Dice, IoU, accuracy and average precision of label maps. Counts first, scores once from the sums.
+"""Dice, IoU, accuracy and average precision while training. Counts first, scores once from the sums.
 
-``python -m sarco.metrics TRUTH PREDICTION`` prints the Dice of two label maps, wherever their axes point.
+``python -m sarco.metrics TRUTH PREDICTION`` compares label maps in files (see `sarco.comparison`).
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from sarco.agreement import bland_altman, describe, summarise, write_tables
 from sarco.command import run_command
-from sarco.errors import GeometryError
-from sarco.geometry import plane_affine
-from sarco.nifti import read_label_map
+from sarco.comparison import LabelComparison, compare_label_maps, describe_row, find_pairs, with_absent
+from sarco.errors import SarcoError
+from sarco.labels import read_label_names
 
 PROGRAM = "python -m sarco.metrics"
 
 N_BINS = 200  # of probability, for average precision
-
-
-def dice(truth: NDArray[Any], prediction: NDArray[Any]) -> float:
-    """Dice of two masks of one shape; 1 where both are empty.
-
-    >>> dice(np.array([1, 1, 0]) > 0, np.array([1, 0, 0]) > 0)
-    0.6666666666666666
-    """
-    overlap = np.count_nonzero(truth & prediction)
-    total = np.count_nonzero(truth) + np.count_nonzero(prediction)
-    return 1.0 if total == 0 else float(2 * overlap / total)
 
 
 def average_precision(positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
@@ -172,44 +161,44 @@ def dice_of_confusion(confusion: torch.Tensor) -> float:
     return float((2 * hits / total)[occurs].mean()) if occurs.any() else 1.0
 
 
-def dice_per_label(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], ids: Sequence[int]) -> dict[int, float]:
-    """Dice of each label of two label maps of one shape."""
-    return {label_id: dice(truth == label_id, prediction == label_id) for label_id in ids}
-
-
-def compare_label_maps(truth_path: Path, prediction_path: Path) -> dict[int, float]:
-    """Dice of each label that either of two label maps holds, compared in the world, not by index.
-
-    Raises:
-        InputError: a file cannot be read.
-        GeometryError: the grids do not coincide; names both files.
-    """
-    truth, prediction = read_label_map(truth_path), read_label_map(prediction_path)
-    if truth.affine_lps is None:
-        raise GeometryError(f"{truth_path}: has no usable affine, so nothing can be laid over it; export it again")
-    if truth.ids.size != prediction.ids.size:  # planes of the prediction beyond the truth would count for nothing
-        shapes = [" x ".join(map(str, one.ids.shape)) for one in (truth, prediction)]
-        raise GeometryError(
-            f"{truth_path} has {shapes[0]} voxels, {prediction_path} {shapes[1]}; compare like with like"
-        )
-    planes = []
-    for plane in range(truth.ids.shape[2]):
-        affine = plane_affine(truth.affine_lps, plane)
-        planes.append(prediction.on_slice(affine, (truth.ids.shape[0], truth.ids.shape[1]), truth_path))
-    moved = np.stack(planes, axis=2)
-    ids = [int(i) for i in np.union1d(np.unique(truth.ids), np.unique(moved)) if i != 0]
-    return dice_per_label(truth.ids, moved, ids)
-
-
 def main(argv: Sequence[str]) -> None:
-    """Prints the Dice of each label."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Dice of two label maps.", allow_abbrev=False)
-    parser.add_argument("truth", metavar="TRUTH", type=Path, help="NIfTI label map")
-    parser.add_argument("prediction", metavar="PREDICTION", type=Path, help="NIfTI label map")
+    """Compares label maps and prints each label of each patient, then what holds over patients."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Compares label maps.", allow_abbrev=False)
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="NIfTI label map, or a folder with several")
+    parser.add_argument(
+        "prediction",
+        metavar="PREDICTION",
+        type=Path,
+        help="NIfTI label map, results of inference.py, or a folder with several; folders pair by name",
+    )
+    parser.add_argument("--out", type=Path, help="folder for the tables and the Bland-Altman plot")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors too")
     typed = parser.parse_args(argv)
-    for label_id, score in compare_label_maps(typed.truth, typed.prediction).items():
-        print(f"label {label_id}: Dice {score:.4f}")
+    found = find_pairs(typed.truth, typed.prediction)
+    for path in found.alone:
+        print(f"left out: {path} has no partner of the same name", file=sys.stderr)
+    folder = typed.truth if typed.truth.is_dir() else typed.truth.parent
+    names = read_label_names(folder / "labels.json")
+    rows: list[LabelComparison] = []
+    failed = 0
+    for name, truth, prediction in found.pairs:
+        try:
+            rows += [replace(row, patient=name) for row in compare_label_maps(truth, prediction)]
+        except SarcoError as error:
+            if len(found.pairs) == 1:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+            failed += 1
+    complete = with_absent(rows)
+    for row in complete:
+        print(f"{row.patient} " * (len(found.pairs) > 1) + describe_row(row, names))
+    if len(found.pairs) > 1:
+        print("\n".join(describe(summarise(complete), bland_altman(complete), names)))
+    if typed.out and complete:
+        write_tables(complete, names, typed.out)
+        print(f"tables and plot: {typed.out}")
+    if failed:
+        raise SarcoError(f"{failed} of {len(found.pairs)} pairs could not be compared, the reasons stand above")
 
 
 if __name__ == "__main__":

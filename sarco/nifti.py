@@ -1,10 +1,12 @@
 """The only module that opens or writes NIfTI, and the only place where (column, row, slice) and RAS appear."""
 
 import gzip
+import math
 import os
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +26,9 @@ from sarco.geometry import (
 )
 
 SUFFIXES = (".nii.gz", ".nii")
+AIR_HU = -1024.0
+_MOST_VOXELS = 2**31  # 4 GB of 16 bits: what a damaged header claims is refused before memory is taken
+_MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 # What nibabel raises on damaged files.
 _READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)
 
@@ -117,18 +122,7 @@ def read_label_map(path: Path) -> LabelMap:
         InputError: the file cannot be read, is no label map (fractions, negative or too large ids) or has more than
             three dimensions.
     """
-    try:
-        image = nib.load(path)
-        values = np.asanyarray(image.dataobj)
-    except _READ_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as NIfTI ({reason}); export the label map again") from None
-    while values.ndim > 3 and values.shape[-1] == 1:
-        values = values[..., 0]
-    if values.ndim == 2:
-        values = values[..., None]
-    if values.ndim != 3 or values.size == 0:
-        raise InputError(f"{path}: has shape {values.shape}, but a label map is one slice or one volume")
+    image, values = _load(path, "label map")
     if values.dtype.kind not in "buif":
         raise InputError(f"{path}: holds colours or complex numbers, not label ids; is it an image?")
     with np.errstate(invalid="ignore"):  # NaN
@@ -136,6 +130,108 @@ def read_label_map(path: Path) -> LabelMap:
     if not np.array_equal(ids, values):
         raise InputError(f"{path}: holds values that are no label ids (whole numbers 0..255); is it an image?")
     return LabelMap(np.ascontiguousarray(ids.transpose(1, 0, 2)), _usable_affine_lps(image), path)
+
+
+def _load(path: Path, what: str) -> tuple[nib.Nifti1Image, NDArray[Any]]:
+    """A file with its values as an array of three dimensions, in the order of the file."""
+    try:
+        image = nib.load(path, mmap=False)  # a mapped file that somebody cuts short ends the process without a word
+        if math.prod(image.shape) > _MOST_VOXELS:
+            raise InputError(f"{path}: claims to hold {' x '.join(map(str, image.shape))} voxels; export it again")
+        values = np.asanyarray(image.dataobj)
+    except _READ_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as NIfTI ({reason}); export the {what} again") from None
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or values.size == 0:
+        article = "an image" if what == "image" else f"a {what}"
+        raise InputError(f"{path}: has shape {values.shape}, but {article} is one slice or one volume")
+    return image, values
+
+
+@dataclass(frozen=True)
+class ImageVolume:
+    """A CT volume from a NIfTI file, in memory order.
+
+    Attributes:
+        hu: (row, column, plane) Hounsfield units, of the kind that the file holds; planes run across the body.
+        affine_lps: (row, column, plane, 1) to LPS mm.
+        file_axes: for each axis of the file, which of (row, column, plane) it is.
+    """
+
+    hu: NDArray[Any]
+    affine_lps: Affine
+    file_axes: tuple[int, int, int]
+
+
+def read_volume(path: Path) -> ImageVolume:
+    """Reads a CT volume in HU, whichever way its axes run.
+
+    Planes are taken along the file axis that lies closest to the patient's length. NaN, which some programs write
+    outside the field of view, counts as air.
+
+    Raises:
+        InputError: the file cannot be read, holds no CT in HU, or does not say how it lies in the patient.
+        GeometryError: its sform and its qform contradict each other.
+    """
+    image, values = _load(path, "image")
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{path}: holds colours or complex numbers, not HU; give a CT volume in HU")
+    affine = _usable_affine_lps(image)
+    if affine is None:
+        raise InputError(
+            f"{path}: does not say how it lies in the patient (sform_code and qform_code are 0, or the affine is "
+            "singular); convert the scan again with a tool that writes the affine, or give the DICOM series"
+        )
+    _check_forms_agree(path, image)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        values = np.where(np.isfinite(values), values, np.asarray(AIR_HU, values.dtype))
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest > -200 or lowest < -32768 or highest > 65536:
+        raise InputError(
+            f"{path}: values run from {lowest:g} to {highest:g}, which is no CT in HU (air is -1000); "
+            "convert the scan with its rescale applied"
+        )
+    file_axes_affine = affine[:, [1, 0, 2, 3]] * _MM_PER_UNIT[_unit(image)]  # (i, j, k) of the file
+    file_axes_affine[3, 3] = 1
+    directions = np.abs(file_axes_affine[:3, :3]) / np.linalg.norm(file_axes_affine[:3, :3], axis=0)
+    plane = int(directions[2].argmax())
+    column, row = (axis for axis in range(3) if axis != plane)
+    order = (row, column, plane)
+    file_axes = tuple(order.index(axis) for axis in range(3))
+    return ImageVolume(
+        np.ascontiguousarray(values.transpose(order)),
+        file_axes_affine[:, [*order, 3]],
+        (file_axes[0], file_axes[1], file_axes[2]),
+    )
+
+
+def _unit(image: nib.Nifti1Image) -> str:
+    try:
+        return str(image.header.get_xyzt_units()[0])
+    except KeyError:  # a code that the standard does not know
+        return "unknown"
+
+
+def _check_forms_agree(path: Path, image: nib.Nifti1Image) -> None:
+    """Programs differ in which of the two they believe, so a contradiction is a mask in the wrong place for some."""
+    header = image.header
+    if header["sform_code"] == 0 or header["qform_code"] == 0:
+        return
+    try:
+        difference = np.linalg.inv(image.get_sform()) @ image.get_qform() - np.eye(4)
+    except (np.linalg.LinAlgError, HeaderDataError, ValueError):
+        raise InputError(f"{path}: its qform is damaged; convert the scan again") from None
+    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*image.shape[:3], 1)
+    off = float(np.abs(difference @ corners.T).max())
+    if not off <= 2 * GRID_TOLERANCE_VOXELS:
+        raise GeometryError(
+            f"{path}: sform and qform place the image {off:.3g} voxels apart, so nobody can say where it lies; "
+            "set both to the same affine"
+        )
 
 
 def _usable_affine_lps(image: nib.Nifti1Image) -> Affine | None:
@@ -148,7 +244,12 @@ def _usable_affine_lps(image: nib.Nifti1Image) -> Affine | None:
     return swap_rows_and_columns(ras_to_lps(affine_ras))
 
 
-def write_label_map(path: Path, label_map: NDArray[np.uint8], affine_lps: ArrayLike) -> None:
+def write_label_map(
+    path: Path,
+    label_map: NDArray[np.uint8],
+    affine_lps: ArrayLike,
+    file_axes: tuple[int, int, int] = (1, 0, 2),
+) -> None:
     """Writes a label map as NIfTI-1, uint8, spatial unit mm, with sform and (where it can hold the grid) qform.
 
     A qform knows no shear, so a series with tilted gantry gets an sform alone. Shear that is mere rounding keeps its
@@ -158,9 +259,11 @@ def write_label_map(path: Path, label_map: NDArray[np.uint8], affine_lps: ArrayL
         path: ``.nii`` or ``.nii.gz``.
         label_map: (row, column, slice) uint8 label ids.
         affine_lps: (row, column, slice, 1) to LPS mm.
+        file_axes: for each axis of the file, which of (row, column, slice) it is; that of the source image where it
+            was a NIfTI file, so that the label map lies on its very grid.
     """
-    affine_ras = lps_to_ras(swap_rows_and_columns(affine_lps))
-    image = nib.Nifti1Image(np.ascontiguousarray(label_map.transpose(1, 0, 2)), affine_ras)
+    affine_ras = lps_to_ras(np.asarray(affine_lps, dtype=np.float64)[:, [*file_axes, 3]])
+    image = nib.Nifti1Image(np.ascontiguousarray(label_map.transpose(file_axes)), affine_ras)
     image.set_sform(affine_ras, code="scanner")
     image.set_qform(affine_ras, code="scanner")  # the nearest grid without shear
     corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*image.shape, 1)
@@ -175,3 +278,41 @@ def write_label_map(path: Path, label_map: NDArray[np.uint8], affine_lps: ArrayL
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_volume(path: Path, hu: NDArray[np.float32], affine_lps: ArrayLike) -> None:
+    """Writes an image as NIfTI-1, float32, spatial unit mm, with an sform, which can hold shear.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        hu: (row, column, slice) HU.
+        affine_lps: (row, column, slice, 1) to LPS mm.
+    """
+    affine_ras = lps_to_ras(swap_rows_and_columns(affine_lps))
+    image = nib.Nifti1Image(np.ascontiguousarray(hu.transpose(1, 0, 2)), affine_ras)
+    image.set_sform(affine_ras, code="scanner")
+    image.set_qform(None, code="unknown")
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def read_volumes(path: Path) -> tuple[list[NDArray[np.float32]], Affine]:
+    """Reads whatever image a program wrote, to compare it in world space.
+
+    Returns:
+        Each 3D volume of the file (one, unless it has a fourth axis) in the file's own index order (column, row,
+        slice), and the affine from that order to LPS mm. Colours give no volume.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        image = nib.load(path, mmap=False)
+        values = np.asanyarray(image.dataobj)
+    except _READ_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as NIfTI ({reason}); write the image again") from None
+    if values.dtype.kind not in "buif":
+        return [], ras_to_lps(image.affine)
+    values = values.reshape(*values.shape[:3], *[1] * (3 - values.ndim), -1)  # (column, row, slice, volume)
+    return [values[..., index].astype(np.float32) for index in range(values.shape[3])], ras_to_lps(image.affine)

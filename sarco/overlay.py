@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sarco.dicom import Series, read_slice
 from sarco.geometry import Affine, display_flips, spacing_mm
+from sarco.images import read_hu
 from sarco.labels import LabelTable
+from sarco.series import Series
 
 WINDOW_HU = (-160.0, 240.0)  # the soft-tissue window that radiologists read abdomens with
 TILE_PIXELS = 320
@@ -64,7 +65,7 @@ def show_slices(series: Series, label_map: NDArray[np.uint8], count: int) -> Ite
     for place in pick_evenly(range(len(series.slices)), count):
         plane = series.plane_index[place]
         affine = series.plane_affine_lps(plane)
-        hu, _ = read_slice(series.slices[place].path)
+        hu = read_hu(series.slices[place])
         yield ShownSlice(hu, label_map[:, :, plane], affine, f"slice {plane}  z {affine[2, 3]:.1f} mm")
 
 

@@ -9,9 +9,12 @@ from typing import Any
 
 from sarco.cases import Case, LabelledSlice, with_neighbours
 from sarco.config import PredictedOptions
-from sarco.dicom import SliceHeader, files_below, is_dicom, read_header
+from sarco.dicom import files_below
+from sarco.dicom_header import is_dicom, read_headers
 from sarco.errors import InputError
+from sarco.images import read_headers as read_image_headers
 from sarco.results import LABEL_MAP, PREDICTION, hash_file
+from sarco.series import SliceHeader
 
 
 @dataclass(frozen=True)
@@ -38,26 +41,31 @@ def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[
     Raises:
         InputError: a folder holds no prediction, or a source slice was moved out of reach or changed; names it.
     """
-    known: set[Any] = {item.header.path.resolve() for item in human}
-    known |= {item.header.sop_uid for item in human if item.header.sop_uid}
+    known = {mark for item in human for mark in _marks(item.header)}
     elsewhere = _SourceSearch(data_dir.resolve().parent)
     cases: list[Case] = []
-    headers: dict[Path, SliceHeader] = {}  # each slice once, however many predictions there are of it
+    headers: dict[tuple[Path, int], SliceHeader] = {}  # each slice once, however many predictions there are of it
     unsure = labelled = 0
     for folder in _result_folders(options.path_to_prediction):
         chosen = []
         for entry in _read_slices(folder):
             header = _find_source(entry, folder, elsewhere)
-            header = headers.setdefault(header.path, header)
-            if header.sop_uid in known or header.path.resolve() in known:
+            header = headers.setdefault((header.path, header.frame), header)
+            if known & _marks(header):
                 labelled += 1
-            elif float(entry["confidence"]) < options.min_confidence:
+            elif not float(entry["confidence"]) >= options.min_confidence:  # NaN is no confidence
                 unsure += 1
             else:
                 chosen.append(header)
         if chosen:
             cases.append(Case(folder / LABEL_MAP, tuple(chosen), predicted=True))
     return FoundPredictions(with_neighbours(cases, list(headers.values())), unsure, labelled)
+
+
+def _marks(header: SliceHeader) -> set[Any]:
+    """What a slice is known by: its file, and its UID with its position, because careless tools give one UID to all."""
+    marks: set[Any] = {(header.path.resolve(), header.frame)}
+    return marks | {(header.sop_uid, header.position)} if header.sop_uid else marks
 
 
 def assign_sides(
@@ -102,7 +110,8 @@ def _read_slices(folder: Path) -> list[dict[str, Any]]:
         slices = json.loads(path.read_text(encoding="utf-8"))["slices"]
         for entry in slices:
             float(entry["confidence"]), str(entry["file"]), str(entry["sop_uid"]), str(entry["blake2b"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            int(entry.get("frame", 0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: cannot be used ({type(error).__name__}: {error}); predict again") from None
     if not (folder / LABEL_MAP).is_file():
         raise InputError(f"{folder}: holds no {LABEL_MAP}; predict again")
@@ -122,7 +131,7 @@ class _SourceSearch:
             for file in files_below(self.root):
                 try:
                     if is_dicom(file):
-                        self._by_uid.setdefault(read_header(file).sop_uid, file)
+                        self._by_uid.setdefault(read_headers(file)[0].sop_uid, file)
                 except (InputError, OSError):
                     continue
         return self._by_uid.get(sop_uid)
@@ -139,4 +148,7 @@ def _find_source(entry: dict[str, Any], folder: Path, elsewhere: _SourceSearch) 
         )
     if hash_file(path, hashlib.blake2b) != entry["blake2b"]:
         raise InputError(f"{folder}: the source slice {path} was changed since it was predicted; predict again")
-    return read_header(path)
+    headers, frame = read_image_headers(path), int(entry.get("frame", 0))
+    if not 0 <= frame < len(headers):
+        raise InputError(f"{folder}: the source {path} holds no frame {frame}; predict again")
+    return headers[frame]

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.dicom import Series
 from sarco.errors import InputError
-from sarco.geometry import spacing_mm, voxel_volume_mm3
+from sarco.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.labels import LabelTable
-from sarco.nifti import write_label_map
+from sarco.nifti import is_nifti, nifti_stem, write_label_map
+from sarco.proof import prove_export
 from sarco.runs import write_json
+from sarco.series import Series
 
 LABEL_MAP, OVERLAY, PREDICTION = "label_map.nii.gz", "overlay.png", "prediction.json"
 
@@ -104,6 +105,8 @@ def name_series(series: Sequence[Series], root: Path) -> list[str]:
         folder = one.slices[0].path.parent
         inside = folder.relative_to(root) if folder.is_relative_to(root) else Path(folder.name)
         names.append(_safe_name("_".join(inside.parts) or root.resolve().name))
+        if one.part:
+            names[-1] += f"_part{one.part}"
     shared = Counter(names)
     for place, one in enumerate(series):
         if shared[names[place]] > 1:
@@ -123,7 +126,10 @@ def write_results(
     labels: LabelTable,
     provenance: Provenance,
 ) -> None:
-    """Writes ``label_map.nii.gz`` and ``prediction.json``.
+    """Writes ``label_map.nii.gz`` and ``prediction.json``, and proves that the label map lies on the scan.
+
+    Raises:
+        GeometryError: what was written does not lie where the slices say; see `sarco.proof`.
 
     Args:
         folder: exists.
@@ -133,7 +139,9 @@ def write_results(
         labels: what the ids mean.
         provenance: which checkpoint predicted.
     """
-    write_label_map(folder / LABEL_MAP, label_map, series.affine_lps)
+    write_label_map(folder / LABEL_MAP, label_map, series.affine_lps, series.file_axes)
+    proof = prove_export(folder / LABEL_MAP, series, label_map)
+    fingerprints = {path: hash_file(path, hashlib.blake2b) for path in {header.path for header in series.slices}}
     voxel_ml = voxel_volume_mm3(series.affine_lps) / 1000
     counts = np.bincount(label_map.ravel(), minlength=256)
     content: dict[str, Any] = {
@@ -149,7 +157,10 @@ def write_results(
             "index_order": "row, column, slice",
             "affine_lps": series.affine_lps.tolist(),
             "spacing_mm": list(spacing_mm(series.affine_lps)),
-            "missing_planes": sorted(set(range(series.n_planes)) - set(series.plane_index)),
+            "gantry_tilt_deg": round(gantry_tilt_deg(series.affine_lps), 3),
+            "missing_planes": series.missing_planes,
+            "part": series.part,
+            "proof": proof,
         },
         "labels": [
             {"id": label_id, "name": name, "volume_ml": round(int(counts[label_id]) * voxel_ml, 4)}
@@ -160,8 +171,9 @@ def write_results(
             {
                 "slice_index": plane,
                 "file": str(header.path.resolve()),
+                "frame": header.frame,
                 "sop_uid": header.sop_uid,
-                "blake2b": hash_file(header.path, hashlib.blake2b),
+                "blake2b": fingerprints[header.path],
                 "confidence": round(confidence[plane], 6),
             }
             for header, plane in zip(series.slices, series.plane_index, strict=True)
@@ -172,6 +184,8 @@ def write_results(
 
 def _scan_name(infer_path: Path) -> str:
     resolved = infer_path.resolve()
+    if is_nifti(resolved):
+        return nifti_stem(resolved)
     return resolved.stem if resolved.is_file() else resolved.name or "scan"
 
 

@@ -5,7 +5,7 @@ once: whatever goes wrong leaves the folder as it was.
 """
 
 import argparse
-import csv
+import contextlib
 import hashlib
 import json
 import shutil
@@ -22,27 +22,27 @@ import sarco
 from sarco.command import run_command, say
 from sarco.corrected_case import add_case
 from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
-from sarco.dicom import Series, SliceHeader, files_below, is_dicom, make_series, read_header, read_slice
+from sarco.dicom import files_below
 from sarco.errors import InputError, SarcoError
 from sarco.geometry import voxel_volume_mm3
+from sarco.images import find_images, read_headers, read_hu
 from sarco.labels import LabelTable
-from sarco.nifti import nifti_stem, read_label_map, write_label_map
+from sarco.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
 from sarco.overlay import contact_sheet, draw_tile, show_slices, write_png
+from sarco.remeasure import ReportMeasurer
 from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once, hash_file
 from sarco.review_index import write_index
-from sarco.review_page import REVIEW, ReviewWriter, pixel_area_of, provenance_of
+from sarco.review_page import REVIEW, ReviewWriter, provenance_of
 from sarco.runs import write_json
+from sarco.series import Series, SliceHeader, make_series
 
 PROGRAM = "python -m sarco.review"
-MEASUREMENTS, SUMMARY = "measurements.csv", "summary.json"
 PREDICTED = "_predicted"  # appended to what still holds the network's own label map
 SLICES_SHOWN = 20  # on the contact sheet
 
 
 class Measurer(Protocol):
     """Measures a series again, slice by slice, and writes what it found."""
-
-    pixel_area_cm2: float
 
     def add(self, slice_index: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8]) -> None:
         """Takes one slice: its plane, (row, column) HU and (row, column) label ids."""
@@ -66,60 +66,13 @@ class Applied:
     case: Path | None
 
 
-class PixelCounter:
-    """Areas and volumes alone, counted: pixels x pixel area."""
-
-    def __init__(self, results: Path, series: Series, labels: LabelTable) -> None:
-        """Starts empty.
-
-        Args:
-            results: the results folder as it was; not needed here, but by those who measure more.
-            series: what is measured.
-            labels: names of the ids.
-        """
-        self.pixel_area_cm2 = pixel_area_of(series.affine_lps)
-        self._series, self._labels = series, labels
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, slice_index: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8]) -> None:
-        """Counts one slice."""
-        counts = np.bincount(label_map.ravel(), minlength=256)
-        voxel_ml = voxel_volume_mm3(self._series.affine_lps) / 1000
-        for label_id, name in self._labels.names.items():
-            self._rows.append(
-                {
-                    "slice_index": slice_index,
-                    "z_mm": round(float(self._series.plane_affine_lps(slice_index)[2, 3]), 3),
-                    "label_id": label_id,
-                    "label": name,
-                    "n_pixels": int(counts[label_id]),
-                    "area_cm2": int(counts[label_id]) * self.pixel_area_cm2,
-                    "volume_ml": int(counts[label_id]) * voxel_ml,
-                }
-            )
-
-    def finish(self, folder: Path) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
-        """Writes both files."""
-        totals = dict.fromkeys(self._labels.ids, 0.0)
-        for row in self._rows:
-            totals[row["label_id"]] += row["volume_ml"]
-        names = self._labels.names
-        summary = {"labels": [{"id": i, "name": names[i], "volume_ml": round(ml, 4)} for i, ml in totals.items()]}
-        write_json(folder / SUMMARY, summary)
-        with open(folder / MEASUREMENTS, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self._rows[0]))
-            writer.writeheader()
-            writer.writerows(self._rows)
-        return summary, self._rows
-
-
 MakeMeasurer = Callable[[Path, Series, LabelTable], Measurer]
 
 
 def apply_corrections(
     results: Path,
     path: Path,
-    make_measurer: MakeMeasurer = PixelCounter,
+    make_measurer: MakeMeasurer = ReportMeasurer,
     add_to: Path | None = None,
     all_slices: bool = False,
     scan: Path | None = None,
@@ -143,31 +96,35 @@ def apply_corrections(
     corrections = read_corrections(path)
     prediction = read_prediction(results)
     labels = labels_of(prediction, results)
-    before = read_label_map(results / LABEL_MAP)
     if corrections.series_uid != prediction["series_uid"]:
         raise InputError(f"{path}: belongs to series {corrections.series_uid}, not to the one in {results}")
-    planes = tuple(int(entry["slice_index"]) for entry in prediction["slices"])
-    if max(planes) >= before.ids.shape[2]:
-        raise InputError(f"{results}: {LABEL_MAP} has fewer slices than {PREDICTION} names; predict again")
-    after = correct_label_map(before.ids, planes, labels, corrections, path)
+    series = find_source(prediction, results, scan)
+    before = _on_grid(results, series)
+    after = correct_label_map(before, series.plane_index, labels, corrections, path)
     if not corrections.seen_slices:
         raise InputError(f"{path}: holds no change and no checked slice; correct something first")
-    series = find_source(prediction, results, scan)
-    if series.shape != after.shape or series.plane_index != planes:
-        raise InputError(f"{results}: the slices make up {series.shape}, the label map {after.shape}; predict again")
-    note = describe_changes(before.ids, after, labels, corrections)
+    note = describe_changes(before, after, labels, corrections)
     seen = series.plane_index if all_slices else corrections.seen_slices
     case = None
     with all_at_once(results) as folder:
         shutil.copytree(results, folder, dirs_exist_ok=True)
         _keep_predicted(folder)
-        write_label_map(folder / LABEL_MAP, after, series.affine_lps)
-        prediction = _noted(prediction, note, after, planes, series)
+        write_label_map(folder / LABEL_MAP, after, series.affine_lps, series.file_axes)
+        prediction = _noted(prediction, note, after, series)
         write_json(folder / PREDICTION, prediction)
         _measure_and_show(folder, series, after, labels, make_measurer(results, series, labels), prediction)
         if add_to is not None:
             case = add_case(add_to, series, after, seen, labels)
     return Applied(results / REVIEW, tuple(one.slice_index for one in corrections.slices), case)
+
+
+def _on_grid(results: Path, series: Series) -> NDArray[np.uint8]:
+    """The label map of the results as (row, column, plane) of the series; 0 where it has gaps."""
+    stored = read_label_map(results / LABEL_MAP)
+    label_map = np.zeros(series.shape, dtype=np.uint8)
+    for header, plane in zip(series.slices, series.plane_index, strict=True):
+        label_map[:, :, plane] = stored.on_slice(series.plane_affine_lps(plane), header.shape, header.path)
+    return label_map
 
 
 def _measure_and_show(
@@ -179,9 +136,9 @@ def _measure_and_show(
     prediction: Mapping[str, Any],
 ) -> None:
     """One pass over the slices for figures and page, then the contact sheet."""
-    writer = ReviewWriter(series, labels, measurer.pixel_area_cm2)
+    writer = ReviewWriter(series, labels)
     for header, plane in zip(series.slices, series.plane_index, strict=True):
-        hu, _ = read_slice(header.path)
+        hu = read_hu(header)
         measurer.add(plane, hu, label_map[:, :, plane])
         writer.add(plane, hu, label_map[:, :, plane])
     summary, rows = measurer.finish(folder)
@@ -205,14 +162,13 @@ def _noted(
     prediction: Mapping[str, Any],
     note: dict[str, Any],
     label_map: NDArray[np.uint8],
-    planes: tuple[int, ...],
     series: Series,
 ) -> dict[str, Any]:
     """``prediction.json`` with the volumes of the corrected label map and a note of this correction."""
     note = note | {
         "applied_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "sarco_version": sarco.__version__,
-        "label_map_sha256": hash_of_label_map(label_map, planes),
+        "label_map_sha256": hash_of_label_map(label_map, series.plane_index),
     }
     counts = np.bincount(label_map.ravel(), minlength=256)
     voxel_ml = voxel_volume_mm3(series.affine_lps) / 1000
@@ -262,7 +218,8 @@ def find_source(prediction: Mapping[str, Any], results: Path, scan: Path | None)
     Raises:
         InputError: a slice is gone or was changed; names it.
     """
-    moved: dict[str, Path] = {} if scan is None else _slices_below(scan)
+    moved: dict[str, Path] = {} if scan is None else _files_by_uid(scan)
+    files: dict[Path, tuple[SliceHeader, ...]] = {}  # a file may hold many slices
     headers: list[SliceHeader] = []
     for entry in prediction["slices"]:
         path = Path(entry["file"]) if scan is None else moved.get(entry["sop_uid"])
@@ -271,22 +228,28 @@ def find_source(prediction: Mapping[str, Any], results: Path, scan: Path | None)
                 f"{results}: the slice {entry['file']} (SOPInstanceUID {entry['sop_uid']}) is not there; say where "
                 "the scan lies with --scan=FOLDER"
             )
-        if hash_file(path, hashlib.blake2b) != entry["blake2b"]:
-            raise InputError(f"{results}: the slice {path} was changed since it was predicted; predict again")
-        headers.append(read_header(path))
-    return make_series(headers)
+        if path not in files:
+            if hash_file(path, hashlib.blake2b) != entry["blake2b"]:
+                raise InputError(f"{results}: the slice {path} was changed since it was predicted; predict again")
+            files[path] = read_headers(path)
+        frame = int(entry.get("frame", 0))
+        if frame >= len(files[path]):
+            raise InputError(f"{results}: {path} holds no frame {frame}; predict again")
+        headers.append(files[path][frame])
+    series = find_images(headers[0].path).series[0] if is_nifti(headers[0].path) else make_series(headers)
+    if series.plane_index != tuple(int(entry["slice_index"]) for entry in prediction["slices"]):
+        raise InputError(f"{results}: {PREDICTION} does not name the slices of the scan in order; predict again")
+    return series
 
 
-def _slices_below(folder: Path) -> dict[str, Path]:
+def _files_by_uid(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; give the one with the scan as --scan")
     found: dict[str, Path] = {}
     for file in files_below(folder):
-        try:
-            if is_dicom(file):
-                found.setdefault(read_header(file).sop_uid, file)
-        except (InputError, OSError):
-            continue
+        with contextlib.suppress(SarcoError, OSError):
+            for header in read_headers(file):
+                found.setdefault(header.sop_uid, file)
     return found
 
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.dicom import Series
 from sarco.errors import GeometryError
 from sarco.geometry import display_flips, spacing_mm, voxel_volume_mm3
 from sarco.labels import LabelTable
+from sarco.measurements import pixel_area_cm2
 from sarco.overlay import draw_tile
 from sarco.review_pixels import (
     PictureEncoder,
@@ -33,6 +33,7 @@ from sarco.review_pixels import (
     slice_digest,
     to_base64,
 )
+from sarco.series import Series
 
 REVIEW, THUMBNAIL = "review.html", "thumbnail.jpg"
 ASSETS = Path(__file__).parent / "review_assets"
@@ -61,7 +62,6 @@ class ReviewWriter:
         self,
         series: Series,
         labels: LabelTable,
-        pixel_area_cm2: float | None = None,
         identity: Mapping[str, str] | None = None,
     ) -> None:
         """Starts empty.
@@ -69,12 +69,11 @@ class ReviewWriter:
         Args:
             series: what is shown.
             labels: names and colours of the ids.
-            pixel_area_cm2: what a pixel counts for; None for its area across the table axis, see `pixel_area_of`.
             identity: who the patient is, as text by heading; None (the default) shows nothing of it.
         """
         self.series = series
         self.labels = labels
-        self.pixel_area_cm2 = pixel_area_of(series.affine_lps) if pixel_area_cm2 is None else pixel_area_cm2
+        self.pixel_area_cm2 = pixel_area_cm2(series.affine_lps)
         self.identity = identity
         self._encoder = PictureEncoder.for_slices(len(series.slices))
         self._pixels: dict[int, str] = {}
@@ -202,15 +201,6 @@ class ReviewWriter:
         tile = draw_tile(hu, label_map, self.series.plane_affine_lps(plane), self.labels, "")
         small = cv2.resize(cv2.cvtColor(tile, cv2.COLOR_RGB2BGR), (160, 160), interpolation=cv2.INTER_AREA)
         return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
-
-
-def pixel_area_of(affine_lps: NDArray[np.float64]) -> float:
-    """Area that a pixel stands for in a cross-section of the body, cm2.
-
-    It is the volume of a voxel over the length of the step to the next slice: with a tilted gantry the pixel's own
-    area x cos(tilt), on any grid without shear its own area.
-    """
-    return voxel_volume_mm3(affine_lps) / float(np.linalg.norm(affine_lps[:3, 2])) / 100
 
 
 def edge_letters(affine_lps: NDArray[np.float64], turn: tuple[bool, bool, bool]) -> dict[str, str]:

@@ -5,10 +5,11 @@ import os
 import pickle
 import secrets
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -41,6 +42,9 @@ class RunDescription:
         weights: where the encoder's first weights came from.
         split: who trained and who validated (see `SarcoDataModule.describe_split`).
         version: of sarco.
+        area_errors: relative errors of the area on validation patients, by label (see `sarco.intervals`); empty where
+            there are none, as in checkpoints of earlier versions.
+        training_statistics: what the training slices look like (see `sarco.training_statistics`); likewise.
     """
 
     run: RunOptions
@@ -54,6 +58,8 @@ class RunDescription:
     weights: str
     split: Mapping[str, Any]
     version: str = sarco.__version__
+    area_errors: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    training_statistics: Mapping[str, Any] = field(default_factory=dict)
 
     def to_builtins(self) -> dict[str, Any]:
         """Plain str, int, float, bool, list and dict, as a checkpoint may hold them."""
@@ -69,6 +75,8 @@ class RunDescription:
             "weights": self.weights,
             "split": dict(self.split),
             "version": self.version,
+            "area_errors": dict(self.area_errors),
+            "training_statistics": dict(self.training_statistics),
         }
 
     @classmethod
@@ -91,6 +99,8 @@ class RunDescription:
             weights=stored["weights"],
             split=stored["split"],
             version=stored["version"],
+            area_errors=stored.get("area_errors", {}),
+            training_statistics=stored.get("training_statistics", {}),
         )
 
 
@@ -125,18 +135,28 @@ def new_run_id() -> str:
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
-def write_json(path: Path, content: object) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes its place only when the block ends well: a reader sees the old one or the new one.
+
+    It is written beside its place, forced to disk, and renamed, so that a kill or a power cut at any moment leaves a
+    whole file; what a kill leaves beside it, the next write replaces.
+    """
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(partial, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+    with atomic_file(path) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
 class RunStore:

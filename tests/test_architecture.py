@@ -20,6 +20,12 @@ WITHOUT_OWN_TEST_FILE = {
     "errors": "has no code but names; every other test raises them",
     "phantom_anatomy": "is drawn by phantom, whose tests measure what was drawn",
     "phantom_paint": "likewise",
+    "doctor_series": "is seen through the doctor, whose tests look into every series that it makes",
+    "doctor_faults": "likewise",
+    "doctor_faults_geometry": "likewise",
+    "doctor_faults_files": "likewise",
+    "doctor_faults_pixels": "likewise",
+    "doctor_score": "is seen through the doctor, whose tests hold what it judges",
     "device": "is seen through the scripts",
     "flags": "is seen through config, whose fields are the flags",
 }

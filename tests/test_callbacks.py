@@ -1,6 +1,7 @@
 """What is kept of a run: whole checkpoints, the rows of earlier parts, patience; and what the Trainer is told."""
 
 import csv
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 
 import callbacks
 from callbacks import AtomicCheckpointIO, BestAndLast, PatientEarlyStopping, RunRecord, draw_curves, make_trainer
+from model import SarcoModel
 from sarco.config import (
     AugmentOptions,
     DataOptions,
@@ -23,8 +25,11 @@ from sarco.config import (
     RunOptions,
 )
 from sarco.device import Device, choose_device
+from sarco.errors import DataWarning
 from sarco.labels import LabelTable
+from sarco.phantom import PhantomOptions, write_dataset
 from sarco.runs import Run, RunDescription
+from sarco_datamodule import SarcoDataModule
 
 CPU = Device("cpu", 1, "32-true", "")
 
@@ -111,9 +116,9 @@ def test_broken_off_save_leaves_the_old_checkpoint(
 def test_checkpoint_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a rename that overtakes the content, which a power cut turns into an empty file."""
     order = []
-    sync, rename = callbacks.os.fsync, callbacks.os.replace
-    monkeypatch.setattr(callbacks.os, "fsync", lambda file: (order.append("sync"), sync(file))[1])
-    monkeypatch.setattr(callbacks.os, "replace", lambda *paths: (order.append("rename"), rename(*paths))[1])
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), sync(file))[1])
+    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("rename"), rename(*paths))[1])
     AtomicCheckpointIO().save_checkpoint({}, tmp_path / "new" / "last.ckpt")
     assert order == ["sync", "rename"]
 
@@ -220,3 +225,79 @@ def test_several_machines_train_together(tmp_path: Path) -> None:
     assert type(trainer.strategy).__name__ == "DDPStrategy"
     alone = make_trainer(describe(replace(options, devices=1, num_nodes=1)), make_run(tmp_path / "run"), CPU, None)
     assert alone.world_size == 1 and type(alone.strategy).__name__ == "SingleDeviceStrategy"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small patients with several labels."""
+    folder = tmp_path_factory.mktemp("evidence") / "data"
+    write_dataset(folder, 4, 1, PhantomOptions(n_slices=10, rows=64, columns=72, labels="groups"))
+    return folder
+
+
+def train_for_real(data: Path, run: Run, epochs: int = 2) -> SarcoDataModule:
+    """Trains a network of 64 pixels; gives its data module."""
+    options = DataOptions(data_dir=data, image_size=64, batch_size=6, val_fraction=0.5)
+    datamodule = SarcoDataModule(options, run.folder.parent / "cache")
+    datamodule.setup()
+    fit_options = FitOptions(max_epochs=epochs, learning_rate=3e-3)
+    description = replace(describe(), data=options, labels=datamodule.labels, fit=fit_options)
+    description = replace(description, network=NetworkOptions(pretrained="no"))
+    torch.manual_seed(0)
+    make_trainer(description, run, CPU, None).fit(SarcoModel(description), datamodule=datamodule)
+    return datamodule
+
+
+def test_checkpoint_holds_the_errors_of_its_own_epoch(tmp_path: Path, data: Path) -> None:
+    """Catches errors of another epoch, of training patients, of slices instead of patients, or of mixed-up labels."""
+    run = make_run(tmp_path / "run")
+    datamodule = train_for_real(data, run)
+    val_patients = {datamodule.slices[i].header.patient_id for i in datamodule.split.val}
+    assert len(val_patients) == 2
+    for choice in ("best", "last"):
+        model = SarcoModel.from_checkpoint(run.checkpoint_path(choice)).eval()
+        expected: dict[str, list[float]] = {patient: [] for patient in val_patients}
+        of_first: dict[str, list[float]] = {patient: [] for patient in val_patients}
+        first = datamodule.labels.names[datamodule.labels.ids[0]]
+        for batch in datamodule.val_dataloader():
+            with torch.no_grad():
+                found = model(batch["image"]).argmax(1)
+            for index, predicted, truth in zip(batch["index"].tolist(), found, batch["label"], strict=True):
+                patient = datamodule.slices[index].header.patient_id
+                for errors, one, two in (
+                    (expected, predicted > 0, truth > 0),
+                    (of_first, predicted == 1, truth == 1),
+                ):
+                    if one.any():
+                        errors[patient].append(abs(int(one.sum()) - int(two.sum())) / int(one.sum()))
+        stored = model.description.area_errors
+        assert set(stored) == {"all", *datamodule.labels.names.values()}
+        for name, by_patient in (("all", expected), (first, of_first)):
+            wanted = sorted((sorted(errors) for errors in by_patient.values() if errors), key=max)
+            assert len(stored[name]) == len(wanted)
+            for one, two in zip(stored[name], wanted, strict=True):
+                assert one == pytest.approx(two, rel=0.02), "the batches differ, and with them the last bits"
+        assert stored["all"], "the network predicted something, else this test shows nothing"
+        statistics = model.description.training_statistics
+        assert statistics["n_slices"] == len(datamodule.split.train) == 20
+
+
+def test_errors_of_training_patients_are_no_evidence(data: Path, tmp_path: Path) -> None:
+    """Catches intervals from slices of patients that trained, or whose truth is a prediction."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for path in (data / "P001", data / "P001.nii.gz", data / "labels.json"):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, alone / path.name)
+    options = DataOptions(data_dir=alone, image_size=64, batch_size=6, val_fraction=0.5)
+    datamodule = SarcoDataModule(options, tmp_path / "cache")
+    with pytest.warns(DataWarning, match="no independent test"):
+        datamodule.setup()
+    assert datamodule.split.val and datamodule.validation_patients() == {}
+    several = SarcoDataModule(replace(options, data_dir=data), tmp_path / "cache")
+    several.setup()
+    assert several.validation_patients().keys() == set(several.split.val)
+    first = several.split.val[0]
+    item = several.slices[first]
+    changed = replace(item, case=replace(item.case, predicted=True))
+    several.slices = (*several.slices[:first], changed, *several.slices[first + 1 :])
+    assert several.validation_patients().keys() == set(several.split.val) - {first}

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from sarco.command import run_command, tune_allocator
-from sarco.errors import CheckpointError, GeometryError, InputError, OptionError, SarcoError
+from sarco.errors import CheckpointError, DataWarning, GeometryError, InputError, OptionError, SarcoError
 
 ROOT = Path(__file__).parents[1]
 
@@ -136,3 +137,12 @@ def test_tuning_needs_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("sarco.command.ctypes.CDLL", no_such_library)
     tune_allocator()
+
+
+def test_a_warning_about_data_is_one_plain_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a line of our code, and the path of a module, in what a user reads about the data."""
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    run_command(lambda argv: None, "script.py")
+    shown = warnings.formatwarning(DataWarning("all slices are of one patient"), DataWarning, "cases.py", 7)
+    assert shown == "warning: all slices are of one patient\n"
+    assert "old.py:7: DeprecationWarning" in warnings.formatwarning("old", DeprecationWarning, "old.py", 7)

@@ -80,6 +80,7 @@ INFERENCE_DEFAULTS: dict[str, Any] = {
     "gpu": 0,
     "precision": "auto",
     "dest_dir": Path("./data"),
+    "allow_gaps": False,
     "overwrite": False,
     "batch_size": 8,
 }
@@ -139,6 +140,7 @@ TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
     "gpu": ("1", 1),
     "precision": ("32", "32"),
     "dest_dir": ("out", Path("out")),
+    "allow_gaps": ("yes", True),
     "overwrite": ("yes", True),
     "batch_size": ("3", 3),
 }

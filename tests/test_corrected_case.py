@@ -7,11 +7,12 @@ import pytest
 from review_results import LABELS, three_labels
 
 from sarco.corrected_case import add_case, case_name
-from sarco.dicom import Series, find_series
+from sarco.dicom import find_series
 from sarco.errors import InputError
 from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.phantom import Phantom, write_series
+from sarco.series import Series
 
 
 @pytest.fixture

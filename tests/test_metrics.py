@@ -1,6 +1,7 @@
-"""Scores against counting by hand and against torchmetrics, and label maps compared in space."""
+"""Scores of a training against counting by hand and against torchmetrics, and the command that compares files."""
 
-import doctest
+import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,19 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_average_precision, multiclass_jaccard_index
 
-import sarco.metrics
-from sarco.errors import GeometryError, InputError
+from sarco.errors import InputError, SarcoError
 from sarco.metrics import (
     N_BINS,
     SegmentationScores,
     average_precision,
-    compare_label_maps,
-    dice,
     dice_of_confusion,
-    dice_per_label,
+    main,
 )
 from sarco.nifti import write_label_map
-from sarco.phantom import Phantom, PhantomOptions, make_phantom
+from sarco.phantom import PhantomOptions, make_phantom
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,12 +48,6 @@ def scores_of(*batches: tuple[torch.Tensor, torch.Tensor]) -> dict[str, torch.Te
 def certain(label_map: torch.Tensor, k: int) -> torch.Tensor:
     """Probabilities 0 and 1 of a label map."""
     return torch.nn.functional.one_hot(label_map, k).movedim(-1, 1).float()
-
-
-def test_examples_in_the_docstrings() -> None:
-    """Catches an example that is not true."""
-    result = doctest.testmod(sarco.metrics)
-    assert result.attempted > 0 and result.failed == 0
 
 
 def test_scores_equal_a_count_by_hand() -> None:
@@ -215,83 +207,75 @@ def test_bf16_probabilities_count_too() -> None:
     assert float(short["ap"]) == pytest.approx(float(exact["ap"]), abs=0.01)
 
 
-def test_dice_of_masks() -> None:
-    """Catches 0 / 0, and an overlap that depends on which mask comes first."""
-    one, two, empty = np.array([1, 1, 0, 0]) > 0, np.array([0, 1, 1, 1]) > 0, np.zeros(4) > 0
-    assert dice(one, two) == dice(two, one) == pytest.approx(2 / 5)
-    assert dice(empty, empty) == 1.0
-    assert dice(one, empty) == 0.0
-    maps = np.array([0, 1, 2], np.uint8), np.array([1, 1, 2], np.uint8)
-    assert dice_per_label(*maps, ids=(1, 2, 3)) == pytest.approx({1: 2 / 3, 2: 1.0, 3: 1.0})
-
-
-@pytest.fixture(scope="module")
-def phantom() -> Phantom:
-    """A patient on a tilted grid, with several labels."""
-    grid = PhantomOptions(n_slices=4, rows=40, columns=48, spacing_mm=(9.0, 8.0, 5.0), labels="groups", oblique=True)
-    return make_phantom(21, grid)
-
-
-def write_pair(phantom: Phantom, folder: Path) -> tuple[Path, Path]:
-    """The truth, and a prediction that lacks label 1 in one slice, stored flipped and transposed."""
-    truth, prediction = folder / "truth.nii.gz", folder / "prediction.nii.gz"
-    write_label_map(truth, phantom.label_map, phantom.affine_lps)
-    drawn = phantom.label_map.copy()
-    drawn[:, :, 1][drawn[:, :, 1] == 1] = 0
-    write_label_map(prediction, drawn, phantom.affine_lps)
-    turned = nib.load(prediction).as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
-    nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), prediction)
-    return truth, prediction
-
-
-def expected_dice(phantom: Phantom) -> float:
-    """Dice of label 1 in `write_pair`, by counting."""
-    mask = phantom.label_map == 1
-    kept = mask.sum() - mask[:, :, 1].sum()
-    return float(2 * kept / (mask.sum() + kept))
-
-
-def test_label_maps_are_compared_in_space(phantom: Phantom, tmp_path: Path) -> None:
-    """Catches a comparison by index: the same label map stored another way round would score next to nothing."""
-    scores = compare_label_maps(*write_pair(phantom, tmp_path))
-    assert set(scores) == set(np.unique(phantom.label_map)) - {0}
-    assert scores[1] == pytest.approx(expected_dice(phantom))
-    assert scores[1] < 0.95
-    assert all(score == 1.0 for label, score in scores.items() if label != 1)
-
-
-def test_other_grids_are_not_compared(phantom: Phantom, tmp_path: Path) -> None:
-    """Catches a score for label maps of two scans, or for a part of the prediction only."""
-    truth, _ = write_pair(phantom, tmp_path)
-    moved = phantom.affine_lps.copy()
-    moved[0, 3] += 8.0
-    write_label_map(tmp_path / "moved.nii.gz", phantom.label_map, moved)
-    longer = np.concatenate([phantom.label_map, phantom.label_map[:, :, :1]], axis=2)
-    write_label_map(tmp_path / "longer.nii.gz", longer, phantom.affine_lps)
-    for name in ("moved", "longer"):
-        with pytest.raises(GeometryError, match=rf"truth\.nii\.gz.*{name}\.nii\.gz|{name}\.nii\.gz.*truth\.nii\.gz"):
-            compare_label_maps(truth, tmp_path / f"{name}.nii.gz")
-
-
 def run_metrics(*words: object) -> subprocess.CompletedProcess[str]:
     """Runs the command."""
     command = [sys.executable, "-m", "sarco.metrics", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_command_prints_the_dice_of_each_label(phantom: Phantom, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Truth of six patients as files and predictions as results folders; the sixth prediction lies elsewhere."""
+    root = tmp_path_factory.mktemp("compare")
+    truth, results = root / "truth", root / "preds_from_x_of_truth"
+    truth.mkdir()
+    (truth / "labels.json").write_text('{"1": "skeletal_muscle"}')
+    grid = PhantomOptions(n_slices=3, rows=40, columns=48, spacing_mm=(9.0, 8.0, 5.0))
+    for number in range(6):
+        phantom = make_phantom(number, grid)
+        write_label_map(truth / f"P{number}.nii.gz", phantom.label_map, phantom.affine_lps)
+        folder = results / f"P{number}"
+        folder.mkdir(parents=True)
+        drawn, affine = phantom.label_map.copy(), phantom.affine_lps.copy()
+        drawn[:, : 10 + 2 * number] = 0
+        affine[0, 3] += 100 * (number == 5)
+        write_label_map(folder / "label_map.nii.gz", drawn, affine)
+    write_label_map(truth / "lone.nii.gz", np.zeros((4, 4, 1), np.uint8), np.eye(4))
+    return truth, results
+
+
+def test_command_compares_two_files(folders: tuple[Path, Path]) -> None:
     """Catches a command that starts and then fails, or prints to the wrong place."""
-    done = run_metrics(*write_pair(phantom, tmp_path))
+    truth, results = folders
+    done = run_metrics(truth / "P1.nii.gz", results / "P1")
     assert done.returncode == 0 and done.stderr == ""
-    assert done.stdout.splitlines()[0] == f"label 1: Dice {expected_dice(phantom):.4f}"
-    assert len(done.stdout.splitlines()) == len(np.unique(phantom.label_map)) - 1
+    (line,) = done.stdout.splitlines()
+    one, two = (
+        np.asarray(nib.load(path).dataobj) > 0 for path in (truth / "P1.nii.gz", results / "P1/label_map.nii.gz")
+    )
+    dice = 2 * (one & two).sum() / (one.sum() + two.sum())
+    assert line.startswith(f"label 1 (skeletal_muscle): Dice {dice:.4f}, IoU ")
+    assert 0 < dice < 1
 
 
-def test_file_that_is_no_label_map(phantom: Phantom, tmp_path: Path) -> None:
+def test_command_compares_folders(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches patients that drop out in silence, tables that are not written, or that overwrite others."""
+    truth, results = folders
+    with pytest.raises(SarcoError, match="1 of 6 pairs could not be compared"):
+        main([str(truth), str(results), f"--out={tmp_path / 'out'}"])
+    out, err = capsys.readouterr()
+    assert "lone.nii.gz has no partner" in err and "P5" in err
+    with open(tmp_path / "out" / "comparison.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["patient"] for row in rows] == ["P0", "P1", "P2", "P3", "P4"]
+    assert {row["label"] for row in rows} == {"skeletal_muscle"}
+    mean = np.mean([float(row["dice"]) for row in rows])
+    with open(tmp_path / "out" / "summary.csv", newline="", encoding="utf-8") as file:
+        dice = next(row for row in csv.DictReader(file) if row["measure"] == "dice")
+    assert float(dice["mean"]) == pytest.approx(mean, rel=1e-4)
+    assert float(dice["low"]) < mean < float(dice["high"]) and (dice["n"], dice["undefined"]) == ("5", "0")
+    assert (tmp_path / "out" / "bland_altman.png").read_bytes().startswith(b"\x89PNG")
+    told = re.search(r"^skeletal_muscle dice: mean ([\d.]+) \[", out, re.MULTILINE)
+    assert told and float(told[1]) == pytest.approx(mean, abs=1e-4)
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        main([str(truth / "P1.nii.gz"), str(results / "P1"), f"--out={tmp_path / 'out'}"])
+
+
+def test_path_that_does_not_exist(folders: tuple[Path, Path], tmp_path: Path) -> None:
     """Catches a traceback for a mistyped path."""
-    truth, _ = write_pair(phantom, tmp_path)
-    with pytest.raises(InputError, match="absent"):
-        compare_label_maps(truth, tmp_path / "absent.nii.gz")
-    done = run_metrics(truth, tmp_path / "absent.nii.gz")
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    truth, _ = folders
+    for one, two in ((truth / "P1.nii.gz", tmp_path / "absent.nii.gz"), (truth, tmp_path / "absent")):
+        with pytest.raises(InputError, match="absent"):
+            main([str(one), str(two)])

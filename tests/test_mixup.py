@@ -70,9 +70,14 @@ def test_whole_share_is_no_mixup(network: torch.nn.Module, images: torch.Tensor,
 
 @pytest.mark.parametrize("level", range(LEVELS))
 def test_no_share_is_the_partner(network: torch.nn.Module, images: torch.Tensor, level: int) -> None:
-    """Catches skip connections that are left out of the mix: lambda = 0 equals the partner bit for bit."""
+    """Catches skip connections that are left out of the mix: lambda = 0 equals the partner.
+
+    Up to rounding: some processors add up a convolution in an order that depends on the place in the batch.
+    """
     with torch.no_grad():
-        assert torch.equal(network(images, Mix(0.0, PARTNER, level)), network(images)[PARTNER])
+        mixed, plain = network(images, Mix(0.0, PARTNER, level)), network(images)
+    torch.testing.assert_close(mixed, plain[PARTNER], rtol=1e-4, atol=1e-5)
+    assert (plain - plain[PARTNER]).abs().max() > 1e-2, "the partners differ, or nothing is shown"
 
 
 @pytest.mark.parametrize("level", range(LEVELS))

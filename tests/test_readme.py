@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sarco import metrics, phantom
+from sarco import doctor, metrics, phantom
 from sarco.flags import build, parse
 
 ROOT = Path(__file__).parents[1]
@@ -115,10 +115,21 @@ def test_flags_of_the_phantom() -> None:
     assert table("python -m sarco.phantom") == shown
 
 
+def test_flags_of_the_doctor() -> None:
+    """Catches the same for the doctor; the flag by which it calls sarco is nobody else's."""
+    actions = [action for action in doctor._parser()._actions if action.option_strings]
+    shown = {
+        action.option_strings[-1].removeprefix("--"): as_shown(action.default)
+        for action in actions
+        if action.default is not argparse.SUPPRESS and action.help is not argparse.SUPPRESS
+    }
+    assert table("python -m sarco.doctor") == shown
+
+
 def test_no_document_names_a_flag_that_does_not_exist() -> None:
     """Catches a flag that was renamed or only planned."""
     known = {name for script in CONSUMERS for name in flags(script)} | {"debug"}
-    known |= set(table("python -m sarco.phantom"))
+    known |= set(table("python -m sarco.phantom")) | set(table("python -m sarco.doctor"))
     for name, text in TEXTS.items():
         named = set(re.findall(r"(?<![\w-])--([a-z]\w*)", re.sub(r"`--flag(=| )value`", "", text)))
         assert named <= known, f"{name}: {sorted(named - known)}"
@@ -158,8 +169,12 @@ def test_every_command_of_a_script_parses(script: str) -> None:
 
 
 def test_every_command_of_a_module_parses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches the same for the two modules that are commands."""
-    assert commands("-m sarco.phantom") and commands("-m sarco.metrics")
+    """Catches the same for the modules that are commands."""
+    assert commands("-m sarco.phantom") and commands("-m sarco.metrics") and commands("-m sarco.doctor")
+    for words in commands("-m sarco.doctor"):
+        typed = doctor._parser().parse_args(words)
+        assert set(typed.fault or []) <= doctor.FAULTS.keys()
+        assert [doctor.Reader.from_flag(text) for text in typed.reader or []] or not typed.reader
     for words in commands("-m sarco.phantom"):
         phantom._parser().parse_args(words)
     seen: list[tuple[Path, Path]] = []
@@ -173,7 +188,14 @@ def test_no_other_command_of_the_project_is_named() -> None:
     """Catches an example with a script or a module that does not exist."""
     for name, line in shell_lines():
         for words in re.findall(r"\bpython (-m \S+|\S+\.py)", line):
-            known = [*CONSUMERS, "-m sarco.phantom", "-m sarco.metrics", "-m pytest"]
+            known = [
+                *CONSUMERS,
+                "-m sarco.phantom",
+                "-m sarco.metrics",
+                "-m sarco.doctor",
+                "-m sarco.dicom",
+                "-m pytest",
+            ]
             assert words in known, f"{name}: {line}"
 
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from review_results import LABELS, three_labels, write_review_results
 
 from sarco.cases import find_cases
-from sarco.dicom import Series
 from sarco.errors import InputError, SarcoError
 from sarco.phantom import Phantom
 from sarco.review import apply_corrections, main
 from sarco.review_pixels import label_map_digest, slice_digest
+from sarco.series import Series
 
 ROOT = Path(__file__).parents[1]
 

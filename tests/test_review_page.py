@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from review_results import HOSTILE, LABELS, three_labels, write_page
 
-from sarco.dicom import Series, find_series, read_slice
+from sarco.dicom import find_series, read_slice
 from sarco.errors import GeometryError
 from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.phantom import Phantom
-from sarco.review_page import ReviewWriter, edge_letters, json_for_html, pixel_area_of, provenance_of
+from sarco.review_page import ReviewWriter, edge_letters, json_for_html, provenance_of
 from sarco.review_pixels import hu_of_levels, hu_to_levels
+from sarco.series import Series
 
 GEOMETRIES = ["axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below"]
 
@@ -456,18 +457,6 @@ def test_three_hundred_real_slices_stay_light_and_open_at_once(
     browser.press("End")
     browser.wait("view.place === 299")
     assert browser.log("browser") == []
-
-
-def test_pixel_area_is_that_of_a_cross_section() -> None:
-    """Catches the area of a tilted slice taken for that of the body (1 / cos(tilt) too large), or mm2 for cm2."""
-    tilt = np.deg2rad(20)
-    affine = np.eye(4)
-    affine[:3, 1] = (3, 0, 0)
-    affine[:3, 0] = (0, 2 * np.cos(tilt), 2 * np.sin(tilt))
-    affine[:3, 2] = (0, 0, 5)  # the table moves along z, whatever the tilt
-    assert pixel_area_of(affine) == pytest.approx(0.06 * np.cos(tilt))
-    affine[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1])  # an oblique grid without shear
-    assert pixel_area_of(affine) == pytest.approx(0.06)
 
 
 def test_json_cannot_leave_its_script_element() -> None:

@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def describe(weights_file: Path | None = None) -> RunDescription:
         predicted=PredictedOptions(add_predicted_data=True, path_to_prediction=(Path("p/q"), Path("r"))),
         weights="random",
         split={"by_patient": True, "train": {"patients": {"x": 3}}, "seed": 7},
+        area_errors={"all": [[0.1, 0.2], [0.3]], "psoas": [[0.5]]},
+        training_statistics={"n_slices": 40, "features": {"body_fill": {"median": 0.8, "spread": 0.02, "n": 40}}},
     )
 
 
@@ -183,6 +186,15 @@ def test_description_survives_the_checkpoint(tmp_path: Path) -> None:
     assert torch.load(file, weights_only=True) == describe().to_builtins()
     assert json.loads(json.dumps(describe().to_builtins())) == describe().to_builtins()
     assert description.version == sarco.__version__
+
+
+def test_checkpoint_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
+    """Catches runs that cannot predict any more because they know nothing of errors and statistics."""
+    old = describe().to_builtins()
+    del old["area_errors"], old["training_statistics"]
+    path = save(tmp_path / "best.ckpt", {"hyper_parameters": old, "state_dict": {}, "epoch": 2})
+    description, _ = load_checkpoint(path)
+    assert description == replace(describe(), area_errors={}, training_statistics={})
 
 
 def test_file_of_first_weights_need_not_exist_any_more(tmp_path: Path) -> None:

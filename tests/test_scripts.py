@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sarco.dicom import find_series
+from sarco.dicom import find_series, read_series
 from sarco.geometry import lps_to_ras, swap_rows_and_columns
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import PhantomOptions, write_dataset
@@ -371,12 +371,59 @@ def test_bad_scan_is_one_line(trained: Trained, run_here: Callable[..., Ending],
 
 
 def test_file_that_is_no_dicom(trained: Trained, run_here: Callable[..., Ending], tmp_path: Path) -> None:
-    """Catches a traceback for a NIfTI or text file given as --infer_path."""
+    """Catches a traceback for a label map or a text file given as --infer_path."""
     words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path / 'out'}"]
-    ending = run_here("inference.py", f"--infer_path={trained.data / 'P001.nii.gz'}", *words)
-    assert_one_line(ending)
-    assert "no DICOM" in ending.err
+    (tmp_path / "notes.txt").write_text("no DICOM" * 30)
+    for path, told in ((trained.data / "P001.nii.gz", "no CT in HU"), (tmp_path / "notes.txt", "no DICOM")):
+        ending = run_here("inference.py", f"--infer_path={path}", *words)
+        assert_one_line(ending)
+        assert told in ending.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_nifti_volume_gets_the_mask_of_its_series_on_its_own_grid(
+    trained: Trained, predicted: tuple[Ending, Path], run_here: Callable[..., Ending], tmp_path: Path
+) -> None:
+    """Catches a mask that depends on the way a scan was stored, or that other programs cannot lay over its file."""
+    series = find_series(trained.unseen).series[0]
+    hu = read_series(series)[::-1].transpose(2, 0, 1)  # axes slice, row, column; rows from back to front
+    affine_lps = series.affine_lps.copy()
+    affine_lps[:3, 3] += affine_lps[:3, 0] * (series.shape[0] - 1)
+    affine_lps[:3, 0] *= -1
+    scan = nib.Nifti1Image(hu.astype(np.int16), lps_to_ras(affine_lps[:, [2, 0, 1, 3]]))
+    nib.save(scan, tmp_path / "scan.nii.gz")
+    words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path}", "--gpu=-1"]
+    ending = run_here("inference.py", f"--infer_path={tmp_path / 'scan.nii.gz'}", *words)
+    assert ending.status == 0, ending.err
+    mask = nib.load(tmp_path / "preds_from_base_of_scan" / "label_map.nii.gz")
+    assert mask.shape == scan.shape
+    np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
+    from_dicom = read_label_map(predicted[1] / "label_map.nii.gz").ids
+    found = np.asarray(mask.dataobj).transpose(1, 2, 0)[::-1]
+    assert 2 * np.count_nonzero(found & from_dicom) > 0.99 * (np.count_nonzero(found) + np.count_nonzero(from_dicom))
+
+
+def test_uneven_gaps_are_predicted_in_parts_when_asked_for(
+    trained: Trained, run_here: Callable[..., Ending], tmp_path: Path
+) -> None:
+    """Catches a series that nobody can predict because one slice is off, and parts in the wrong place."""
+    scan = tmp_path / "scan"
+    shutil.copytree(trained.unseen, scan)
+    change_slices(scan, shift_one)
+    words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path}", "--gpu=-1"]
+    refused = run_here("inference.py", f"--infer_path={scan}", *words)
+    assert "--allow_gaps=yes" in refused.err
+    ending = run_here("inference.py", f"--infer_path={scan}", "--allow_gaps=yes", *words)
+    assert ending.status == 0, ending.err
+    parts = sorted((tmp_path / "preds_from_base_of_scan").iterdir())
+    assert [part.name for part in parts] == ["scan_part1", "scan_part2"]
+    heights = {}
+    for part in parts:
+        image = nib.load(part / "label_map.nii.gz")
+        for plane in range(image.shape[2]):
+            heights[round(float((image.affine @ (0, 0, plane, 1))[2]), 3)] = part.name
+    positions = [float(pydicom.dcmread(path).ImagePositionPatient[2]) for path in scan.iterdir()]
+    assert sorted(heights) == pytest.approx(sorted(positions), abs=1e-3)
 
 
 def test_one_bad_series_of_a_tree_leaves_the_others(

@@ -175,7 +175,8 @@ def test_rule_8_three_slices_share_the_box_of_all_their_bodies(phantoms: dict[st
     for channel, columns in enumerate([slice(10, 60), slice(40, 80), slice(50, 110)]):
         hu[channel, 30:70, columns] = 40
     crop = Cropd_3D(keys=("image",), image_size=64, mode=LINEAR)
-    cropped = crop({"image": as_meta_tensor(hu, np.diag([2.0, 2.0, 5.0, 1.0]))})["image"]
+    axial = np.diag([2.0, 2.0, 5.0, 1.0])[:, [1, 0, 2, 3]]
+    cropped = crop({"image": as_meta_tensor(hu, axial)})["image"]
     info = cropped.applied_operations[-1]["extra_info"]
     boxes = [find_body_box(channel, (2.0, 2.0)) for channel in hu]
     union = boxes[0].union(boxes[1]).union(boxes[2])
@@ -289,13 +290,12 @@ def pictures(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.uint8], N
 def inside_crop(image: MetaTensor, shape: tuple[int, ...], margin: float) -> NDArray[np.bool_]:
     """Pixels of the slice whose centres lie in the crop, at least `margin` pixels of the slice from its border."""
     info = image.applied_operations[-1]["extra_info"]
-    within = []
-    for axis in range(2):
-        start, scale = float(info["start"][axis]), float(info["scale"][axis])
-        first, last = start - scale / 2, start + scale * (image.shape[-1] - 0.5)
-        index = np.arange(shape[axis])
-        within.append((index > first + margin) & (index < last - margin))
-    return np.outer(*within)
+    to_crop = np.linalg.inv(image.affine.numpy()) @ info["affine"].numpy()
+    rows, columns = np.indices(shape)
+    places = to_crop[:2, :2] @ np.stack([rows.ravel(), columns.ravel()]) + to_crop[:2, 3:]
+    margin_pixels = margin / info["scale"].numpy()[:, None]
+    within = (places > -0.5 + margin_pixels) & (places < image.shape[-1] - 0.5 - margin_pixels)
+    return within.all(axis=0).reshape(shape)
 
 
 @given(picture=pictures(), nearest=st.booleans())
@@ -337,6 +337,30 @@ def test_invertd_with_nearest_interpolation_keeps_every_id(
     back = invert(crop, cropped["image"], MetaTensor(cropped["label"].as_tensor()), nearest=True)
     sure = inside_crop(cropped["image"], label.shape[1:], margin=1)
     np.testing.assert_array_equal(back.numpy()[0][sure], label[0][sure])
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True), (True, True)])
+def test_the_network_sees_a_patient_the_same_way_round_however_the_slice_is_stored(
+    phantoms: dict[str, Phantom], transpose: bool, flips: tuple[bool, bool]
+) -> None:
+    """Catches left and right that a network mixes up, because rows or columns of a scan run the other way."""
+    crop = make_crop(options(128), ("image", "label"))
+    plain = sample_of(phantoms["anisotropic"], 2)
+    hu, label, affine = plain["image"].numpy(), plain["label"].numpy(), plain["image"].affine.numpy().copy()
+    for axis, flip in enumerate(flips, start=1):
+        if flip:
+            hu, label = np.flip(hu, axis), np.flip(label, axis)
+            affine[:3, 3] += affine[:3, axis - 1] * (hu.shape[axis] - 1)
+            affine[:3, axis - 1] *= -1
+    if transpose:
+        hu, label, affine = hu.swapaxes(1, 2), label.swapaxes(1, 2), affine[:, [1, 0, 2, 3]]
+    stored = {"image": as_meta_tensor(hu.copy(), affine), "label": as_meta_tensor(label.copy(), affine)}
+    expected, found = crop(plain), crop(stored)
+    np.testing.assert_allclose(found["image"].numpy(), expected["image"].numpy(), atol=0.5)
+    assert np.mean(found["label"].numpy() == expected["label"].numpy()) > 0.999
+    np.testing.assert_allclose(found["image"].affine.numpy(), expected["image"].affine.numpy(), atol=1e-6)
+    np.testing.assert_array_equal(crop.inverse(found)["label"].numpy(), label)
 
 
 @pytest.mark.parametrize("image_size", [256, 512])

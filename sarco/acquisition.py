@@ -1,0 +1,77 @@
+"""How a slice was acquired, as far as it moves densities: contrast, tube voltage, kernel, thickness."""
+
+import math
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+
+_NO_CONTRAST = {"none", "no", "without", "non-contrast", "native", "nein", "0"}
+_CONTRAST_TAGS = ("ContrastBolusAgent", "ContrastBolusRoute", "ContrastBolusVolume", "ContrastBolusStartTime")
+
+
+def acquisition_of(dataset: Dataset) -> dict[str, Any]:
+    """What stands beside every density.
+
+    Contrast changes the mean HU of muscle by 15 to 22 % and its area by 1 to 2 %; kernel and tube voltage move the
+    shares of low- and normal-attenuation muscle.
+
+    Args:
+        dataset: one slice of the series; its pixels are not needed.
+
+    Returns:
+        ``contrast`` (True where a contrast tag says so, False where it says none, None where nobody wrote it down:
+        absence of the tag proves nothing), ``contrast_agent``, ``contrast_route``, ``kvp``, ``kernel``,
+        ``slice_thickness_mm``, ``gantry_tilt_deg``, ``series_description`` (often the only place that names the
+        phase), ``manufacturer``, ``model``. None where the tag is absent or unusable.
+    """
+    agent = _text(dataset, "ContrastBolusAgent")
+    traces = [_text(dataset, tag) for tag in _CONTRAST_TAGS] + [_text(dataset, "ContrastBolusAgentSequence")]
+    contrast: bool | None = True if any(traces) else None
+    if agent and agent.lower() in _NO_CONTRAST:
+        contrast = False
+    return {
+        "contrast": contrast,
+        "contrast_agent": agent,
+        "contrast_route": _text(dataset, "ContrastBolusRoute"),
+        "kvp": _positive(dataset, "KVP"),
+        "kernel": _text(dataset, "ConvolutionKernel"),
+        "slice_thickness_mm": _positive(dataset, "SliceThickness"),
+        "gantry_tilt_deg": _number(dataset, "GantryDetectorTilt"),
+        "series_description": _text(dataset, "SeriesDescription"),
+        "manufacturer": _text(dataset, "Manufacturer"),
+        "model": _text(dataset, "ManufacturerModelName"),
+    }
+
+
+def describe_contrast(contrast: bool | None) -> str:
+    """The state of contrast in words."""
+    return {True: "contrast given", False: "no contrast", None: "contrast not recorded"}[contrast]
+
+
+def _value(dataset: Dataset, tag: str) -> Any:
+    try:
+        return dataset.get(tag)
+    except Exception:  # a damaged element makes pydicom raise nearly anything; then the tag says nothing
+        return None
+
+
+def _text(dataset: Dataset, tag: str) -> str | None:
+    value = _value(dataset, tag)
+    if isinstance(value, (MultiValue, list)):
+        value = " ".join(str(part) for part in value) if tag != "ContrastBolusAgentSequence" else f"{len(value)} items"
+    text = "".join(character for character in str(value or "") if character.isprintable()).strip()
+    return text[:64] or None
+
+
+def _number(dataset: Dataset, tag: str) -> float | None:
+    try:
+        number = float(_value(dataset, tag))
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _positive(dataset: Dataset, tag: str) -> float | None:
+    number = _number(dataset, tag)
+    return number if number is not None and number > 0 else None

@@ -1,0 +1,100 @@
+"""The DICOM results of one series: segmentation, measurement report and secondary capture, as asked for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.dicom_sc import write_picture
+from sarco.dicom_seg import write_segmentation
+from sarco.dicom_source import Origin, Source, read_source, require_highdicom
+from sarco.dicom_sr import MeasuredSlice, write_report
+from sarco.labels import LabelTable
+from sarco.series import Series
+
+SEGMENTATION, REPORT, PICTURE = "segmentation.dcm", "report.dcm", "overlay.dcm"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which DICOM results are asked for.
+
+    Attributes:
+        seg: ``segmentation.dcm``.
+        sr: ``report.dcm``; it refers to the segmentation, so that is written too.
+        sc: ``overlay.dcm``.
+    """
+
+    seg: bool = False
+    sr: bool = False
+    sc: bool = False
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is something to write."""
+        return self.seg or self.sr or self.sc
+
+
+def check_source(series: Series, wanted: Wanted) -> Source | None:
+    """Looks whether the results can be written, before anybody waits for a prediction.
+
+    Returns:
+        The source, for `write_dicom_results`; None where nothing is wanted.
+
+    Raises:
+        OptionError: highdicom is missing.
+        InputError: the series cannot be referred to; see `sarco.dicom_source.read_source`.
+    """
+    if not wanted.anything:
+        return None
+    require_highdicom()
+    return read_source(series)
+
+
+def write_dicom_results(
+    folder: Path,
+    source: Source,
+    wanted: Wanted,
+    label_map: NDArray[np.uint8],
+    labels: LabelTable,
+    origin: Origin,
+    *,
+    per_slice: Sequence[MeasuredSlice] = (),
+    whole: Sequence[Mapping[str, Any]] = (),
+    picture: NDArray[np.uint8] | None = None,
+    report_slices: Sequence[int] | None = None,
+) -> list[Path]:
+    """Writes what is wanted; names of files say nothing about the patient.
+
+    Args:
+        folder: exists.
+        source: as `check_source` gives it.
+        wanted: which results.
+        label_map: (row, column, plane) label ids on the grid of the series.
+        labels: what the ids mean.
+        origin: who predicted.
+        per_slice: measurements for each slice and label, for the report.
+        whole: measurements for each label, for the report: dicts with ``id``, ``volume_ml`` and ``mean_hu``.
+        picture: (row, column, 3) RGB contact sheet, for the secondary capture.
+        report_slices: planes whose areas the report carries; None for all.
+
+    Returns:
+        The files.
+
+    Raises:
+        SarcoError: as `write_segmentation`, `write_report` and `write_picture`.
+    """
+    written = []
+    if wanted.seg or wanted.sr:
+        segmentation = write_segmentation(folder / SEGMENTATION, source, label_map, labels, origin)
+        written.append(folder / SEGMENTATION)
+        if wanted.sr:
+            write_report(folder / REPORT, source, segmentation, labels, per_slice, whole, origin, slices=report_slices)
+            written.append(folder / REPORT)
+    if wanted.sc and picture is not None:
+        write_picture(folder / PICTURE, source, picture, origin)
+        written.append(folder / PICTURE)
+    return written

@@ -1,0 +1,268 @@
+"""What every DICOM result takes from its source series: patient, study, references; and UIDs that repeat.
+
+highdicom is an extra. It is imported only where a result is built, after `require_highdicom` has looked for it.
+"""
+
+import hashlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.config import RAISE
+from pydicom.uid import generate_uid
+from pydicom.valuerep import validate_value
+
+import sarco
+from sarco.dicom_header import is_dicom, open_dataset
+from sarco.errors import InputError, OptionError
+from sarco.geometry import spacing_mm, voxel_volume_mm3
+from sarco.series import Series, SliceHeader
+
+MAKER = "sarco"
+_UTF8 = "ISO_IR 192"
+_TYPE_2 = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
+    "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip  # have to be there, may be empty (PS3.3 C.7.1.1, C.7.2.1)
+_SEXES = ("M", "F", "O", "")
+_CHECKED_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI"})
+_LARGEST_SERIES_NUMBER = 10**7  # beyond it a hundredfold fits no IS any more
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who made a result, and when.
+
+    Attributes:
+        run_id: the run; empty where the label map comes from elsewhere.
+        checkpoint_sha256: of its checkpoint; empty likewise.
+        created: date and time that the objects carry.
+        corrected: whether a person changed the label map after the network drew it.
+    """
+
+    run_id: str = ""
+    checkpoint_sha256: str = ""
+    created: datetime = field(default_factory=datetime.now)
+    corrected: bool = False
+
+    def describe(self) -> str:
+        """The origin in a few words."""
+        return f"sarco {sarco.__version__}" + (f", run {self.run_id}" if self.run_id else "")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A series with its complete headers, made fit to be carried into results.
+
+    Attributes:
+        series: where slices lie.
+        headers: for each of its slices the whole header, without pixels; text is Unicode, and what PS3.3 wants to be
+            there at least empty is there.
+    """
+
+    series: Series
+    headers: tuple[pydicom.Dataset, ...]
+
+    @property
+    def first(self) -> pydicom.Dataset:
+        """The header that patient and study are taken from."""
+        return self.headers[0]
+
+
+def require_highdicom() -> None:
+    """Looks for the extra that DICOM results need.
+
+    Raises:
+        OptionError: it is not installed.
+    """
+    if importlib.util.find_spec("highdicom") is None:
+        raise OptionError(
+            "DICOM results need the package highdicom; run pip install -r requirements-dicom.txt, or leave out "
+            "--dicom_seg, --dicom_sr and --dicom_sc"
+        )
+
+
+def read_source(series: Series) -> Source:
+    """Reads what results carry over from a series and refer to.
+
+    Patient and study attributes whose values are no valid DICOM are left empty. A series without FrameOfReferenceUID
+    (many anonymised ones) gets a stand-in of its own: a series has one frame of reference, and no other series has this
+    one. Cheap enough to be called before the prediction, so that nobody waits for a result that cannot be written.
+
+    Args:
+        series: its slices have to be at hand.
+
+    Raises:
+        InputError: the series is no DICOM, is multi-frame, lacks a UID, or its slices belong to several studies,
+            patients or frames of reference. Values are never named.
+    """
+    headers = tuple(_read_header(header) for header in series.slices)
+    for header, slice_header in zip(headers, series.slices, strict=True):
+        for tag in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"):
+            if not header.get(tag):
+                raise InputError(
+                    f"{slice_header.path}: {tag} is missing or invalid, so a DICOM result cannot refer to the slice; "
+                    "export the series with it, or leave out the DICOM results"
+                )
+        for tag in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+            if (header.get(tag) or "") != (headers[0].get(tag) or ""):
+                raise InputError(
+                    f"{slice_header.path}: {tag} is not that of {series.slices[0].path}, so one DICOM result cannot "
+                    "hold both; keep the slices of one scan in the folder, or leave out the DICOM results"
+                )
+    for header in headers:
+        if not header.get("FrameOfReferenceUID"):
+            header.FrameOfReferenceUID = stable_uid("frame of reference", header.SeriesInstanceUID)
+        if not header.get("SliceThickness") or float(header.SliceThickness) <= 0:
+            header.SliceThickness = f"{step_mm(series):.6g}"  # a segmentation has to say one
+    by_uid: dict[str, Path] = {}
+    for header, slice_header in zip(headers, series.slices, strict=True):
+        other = by_uid.setdefault(str(header.SOPInstanceUID), slice_header.path)
+        if other != slice_header.path:
+            raise InputError(
+                f"{slice_header.path}: has the SOPInstanceUID of {other}, so a DICOM result cannot tell them apart; "
+                "export the series again, or leave out the DICOM results"
+            )
+    return Source(series, headers)
+
+
+def step_mm(series: Series) -> float:
+    """Distance between neighbouring planes along their normal."""
+    row_mm, column_mm, _ = spacing_mm(series.affine_lps)
+    return voxel_volume_mm3(series.affine_lps) / (row_mm * column_mm)
+
+
+def _read_header(header: SliceHeader) -> pydicom.Dataset:
+    """The one place that knows how a slice lies in its file: here, alone."""
+    path = header.path
+    try:
+        readable = is_dicom(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); put the slice back") from None
+    if not readable:
+        raise InputError(f"{path}: is no DICOM file; leave out the DICOM results, which refer to DICOM slices")
+    try:
+        with quiet():
+            dataset = open_dataset(path, stop_before_pixels=True)
+            frames = int(dataset.get("NumberOfFrames") or 1)
+            dataset.decode()
+            _make_fit(dataset)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file makes pydicom raise nearly anything; what it says may hold names
+        raise InputError(f"{path}: its header is damaged ({type(error).__name__}); export the slice again") from None
+    if frames > 1:
+        raise InputError(
+            f"{path}: holds {frames} frames; DICOM results need one file a slice, so leave out --dicom_seg, --dicom_sr "
+            "and --dicom_sc"
+        )
+    for tag, value in (
+        ("SOPInstanceUID", header.sop_uid),
+        ("SOPClassUID", dataset.file_meta.get("MediaStorageSOPClassUID")),
+    ):
+        if not dataset.get(tag) and value:
+            setattr(dataset, tag, str(value))
+    if "PatientID" not in dataset:
+        raise InputError(f"{path}: PatientID is no valid DICOM text, and nothing else may stand there; correct the tag")
+    return dataset
+
+
+def _make_fit(dataset: pydicom.Dataset) -> None:
+    """Takes out what is no valid DICOM, and adds what may be empty but not absent."""
+    patient_id = dataset.get("PatientID", "")
+    dataset.remove_private_tags()
+    _drop_invalid(dataset)
+    if dataset.get("PatientSex", "") not in _SEXES:
+        dataset.PatientSex = ""
+    for tag in _TYPE_2:
+        if dataset.get(tag) is None and not (tag == "PatientID" and patient_id):  # an emptied one would be another's
+            setattr(dataset, tag, "")
+    dataset.SpecificCharacterSet = _UTF8
+
+
+def _drop_invalid(dataset: pydicom.Dataset) -> None:
+    for element in list(dataset):
+        if element.VR == "SQ":
+            for item in element.value:
+                _drop_invalid(item)
+        elif element.VR in _CHECKED_VRS:
+            values = element.value if element.VM > 1 else [element.value]
+            try:
+                for value in values:
+                    validate_value(element.VR, "" if value is None else str(value), RAISE)
+            except ValueError:
+                del dataset[element.tag]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps pydicom and highdicom from repeating names and birth dates in warnings and logs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def fingerprint(array: NDArray[np.uint8]) -> str:
+    """A hash of shape and values of an array."""
+    content = np.ascontiguousarray(array)
+    return hashlib.sha256(repr((content.shape, content.dtype.str)).encode() + content.tobytes()).hexdigest()
+
+
+def stable_uid(*parts: object) -> str:
+    """A UID that is the same wherever its parts are, and another one where any of them differs."""
+    digest = hashlib.sha256(repr(tuple(map(str, parts))).encode()).hexdigest()
+    return str(generate_uid(entropy_srcs=[digest]))
+
+
+def identity(source: Source, origin: Origin, kind: str, place: int, content: object) -> dict[str, Any]:
+    """Keyword arguments that say what an object is, as every class of highdicom takes them.
+
+    UIDs are hashes of series, checkpoint, version, kind and content: whoever predicts again gets the same object, and
+    an archive keeps one of it.
+
+    Args:
+        source: what it is made from.
+        origin: who made it.
+        kind: what it is, in words; also the description of its series.
+        place: 1, 2, 3...: makes the SeriesNumber, which is for people.
+        content: a fingerprint of what it holds.
+    """
+    parts = (source.series.uid, origin.checkpoint_sha256, origin.run_id, origin.corrected, sarco.__version__, kind)
+    number = source.series.slices[0].number or 0
+    return {
+        "series_instance_uid": stable_uid("series", *parts, content),
+        "sop_instance_uid": stable_uid("instance", *parts, content),
+        "series_number": (number if 0 < number < _LARGEST_SERIES_NUMBER else 0) * 100 + 90 + place,
+        "instance_number": 1,
+        "manufacturer": MAKER,
+        "manufacturer_model_name": MAKER,
+        "software_versions": sarco.__version__,
+        "device_serial_number": origin.checkpoint_sha256 or "none",
+        "series_description": f"{MAKER} {kind}",
+        "content_date": origin.created.date(),
+        "content_time": origin.created.time(),
+        "specific_character_set": _UTF8,
+    }
+
+
+def date_of_creation(dataset: pydicom.Dataset, origin: Origin) -> None:
+    """Dates an object as its origin says."""
+    dataset.InstanceCreationDate = origin.created.strftime("%Y%m%d")
+    dataset.InstanceCreationTime = origin.created.strftime("%H%M%S.%f")
+    for equipment in dataset.get("ContributingEquipmentSequence", []):
+        if equipment.get("ContributionDescription", "").startswith("Software library"):  # not the scanner's
+            equipment.ContributionDateTime = origin.created.strftime("%Y%m%d%H%M%S.%f")

@@ -1,0 +1,286 @@
+"""Scores DICOM readers on a torture set of small CT series, each with one fault and with its known truth.
+
+A reader is any command that writes NIfTI files in HU into a folder, or writes none and says why. What it writes is
+compared with the truth in world space: right, refused with a reason, wrong, or crashed.
+
+Run `python -m sarco.doctor` to score sarco itself; `docs/doctor.md` holds the rules and a result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import shlex
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import __version__ as pydicom_version
+
+from sarco import __version__
+from sarco.command import run_command
+from sarco.dicom import find_series, read_series
+from sarco.doctor_faults import FAULTS
+from sarco.doctor_score import Verdict, judge, run_reader, usual_lines
+from sarco.doctor_series import Fault, Truth
+from sarco.errors import InputError, OptionError
+from sarco.nifti import write_volume
+
+_PROGRAM = "python -m sarco.doctor"
+_READ_ITSELF = ("-m", "sarco.doctor", "--read", "{input}", "{output}")
+BEGIN, END = "<!-- doctor: begin -->\n", "<!-- doctor: end -->\n"
+COUNTED = (
+    "right",
+    "refused, as is right",
+    "refused, though it can be read",
+    "wrong in silence",
+    "wrong, with a warning",
+    "crashed",
+)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A command that is scored.
+
+    Attributes:
+        name: as it stands in the table.
+        words: what is run; `{input}` and `{output}` stand for the two folders.
+        shown: the command as it is shown to people.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    shown: str
+
+    @classmethod
+    def from_flag(cls, text: str) -> Reader:
+        """The reader that ``NAME=COMMAND`` describes.
+
+        Raises:
+            OptionError: it does not have this form.
+        """
+        name, sign, command = text.partition("=")
+        try:
+            words = tuple(shlex.split(command))
+        except ValueError as error:
+            raise OptionError(f"--reader {text!r}: {error}; check its quotation marks") from None
+        if not (
+            sign and name.strip() and all(any(place in word for word in words) for place in ("{input}", "{output}"))
+        ):
+            raise OptionError(f"--reader {text!r} is not NAME=COMMAND with the words {{input}} and {{output}}")
+        return cls(name.strip(), words, command.strip())
+
+
+def itself() -> Reader:
+    """The reader that scores itself: sarco."""
+    return Reader(f"sarco {__version__}", (sys.executable, *_READ_ITSELF), f"python {' '.join(_READ_ITSELF)}")
+
+
+def read(folder: Path, output: Path) -> None:
+    """Reads every series below a folder and writes it as NIfTI in HU.
+
+    Raises:
+        SarcoError: no series can be read, or one cannot.
+    """
+    found = find_series(folder)
+    if not found.series:
+        raise found.refused[0]
+    for reason in found.refused:
+        print(f"warning: left out: {reason}", file=sys.stderr)
+    for number, series in enumerate(found.series, start=1):
+        write_volume(output / f"series_{number}.nii", read_series(series), series.affine_lps)
+
+
+def build_faults(faults: Sequence[Fault], folder: Path) -> Iterator[tuple[Fault, Path, tuple[Truth, ...]]]:
+    """Writes each fault to ``folder/<name>/input`` when its turn comes, its truths beside it as ``truth_<n>.npz``."""
+    for fault in faults:
+        place = folder / fault.name / "input"
+        place.mkdir(parents=True)
+        truths = fault.build(place)
+        for number, truth in enumerate(truths, start=1):
+            air = np.zeros(truth.hu.shape, dtype=bool) if truth.air is None else truth.air
+            file = place.parent / f"truth_{number}.npz"
+            np.savez_compressed(file, hu=truth.hu, affines_lps=np.stack(truth.affines_lps), air=air)
+        yield fault, place, truths
+
+
+def expected(fault: Fault, truths: Sequence[Truth]) -> str:
+    """What a right reader does with a fault, in words."""
+    if fault.mixture:
+        return "tell apart or refuse"
+    return "read" if truths else "refuse"
+
+
+def counted_as(verdict: Verdict, expects: str) -> str:
+    """Under which of `COUNTED` a verdict counts."""
+    if verdict.kind == "refused":
+        return COUNTED[2] if expects == "read" else COUNTED[1]
+    if verdict.kind == "wrong":
+        return COUNTED[4] if verdict.warned else COUNTED[3]
+    return verdict.kind
+
+
+@dataclass(frozen=True)
+class Row:
+    """The verdicts on one fault, by the readers' names."""
+
+    fault: Fault
+    expects: str
+    verdicts: Mapping[str, Verdict]
+
+
+def what_it_always_prints(reader: Reader, timeout_s: float) -> frozenset[str]:
+    """The lines that a reader prints on a series without a fault."""
+    with tempfile.TemporaryDirectory(prefix="sarco_doctor_") as scratch:
+        folder, output = Path(scratch) / "input", Path(scratch) / "output"
+        folder.mkdir()
+        output.mkdir()
+        FAULTS["plain_axial"].build(folder)
+        return usual_lines(run_reader(reader.words, folder, output, timeout_s))
+
+
+def score(readers: Sequence[Reader], faults: Sequence[Fault], folder: Path, timeout_s: float) -> list[Row]:
+    """Runs every reader on every fault and prints each verdict as it comes.
+
+    Args:
+        readers: who is scored.
+        faults: on what.
+        folder: where the faults are written to.
+        timeout_s: seconds that a reader has for a fault.
+    """
+    usual = {reader.name: what_it_always_prints(reader, timeout_s) for reader in readers}
+    rows = []
+    for fault, place, truths in build_faults(faults, folder):
+        verdicts = {}
+        for reader in readers:
+            with tempfile.TemporaryDirectory(prefix="sarco_doctor_") as output:
+                outcome = run_reader(reader.words, place, Path(output), timeout_s)
+                verdicts[reader.name] = verdict = judge(truths, Path(output), outcome, usual[reader.name])
+            print(f"{fault.name:24} {reader.name:20} {verdict.kind:8} {verdict.reason[:200]}".rstrip(), flush=True)
+        rows.append(Row(fault, expected(fault, truths), verdicts))
+    return rows
+
+
+def counts(rows: Sequence[Row], name: str) -> Counter[str]:
+    """How often a reader's verdicts count as what."""
+    return Counter(counted_as(row.verdicts[name], row.expects) for row in rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _cell(verdict: Verdict) -> str:
+    if verdict.kind == "wrong":
+        return "**wrong**, warned" if verdict.warned else "**wrong**"
+    return "**crashed**" if verdict.kind == "crashed" else verdict.kind
+
+
+def as_markdown(rows: Sequence[Row], readers: Sequence[Reader]) -> str:
+    """The verdicts as a table of faults and readers, the counts, and the commands that were run."""
+    names = [reader.name for reader in readers]
+    verdicts = [
+        [f"`{row.fault.name}`", row.fault.what, row.expects, *(_cell(row.verdicts[name]) for name in names)]
+        for row in rows
+    ]
+    sums = [[kind, *(str(counts(rows, name)[kind]) for name in names)] for kind in COUNTED]
+    commands = "\n".join(f"- {reader.name}: `{reader.shown}`" for reader in readers)
+    return (
+        f"{datetime.date.today()}, {len(rows)} faults; Python {platform.python_version()}, pydicom {pydicom_version}, "
+        f"{platform.system()} {platform.machine()}.\n\n"
+        f"{_table(['Fault', 'What it is', 'A right reader would', *names], verdicts)}\n\n"
+        f"{_table([f'Of {len(rows)} faults', *names], sums)}\n\n"
+        f"What was run:\n\n{commands}\n"
+    )
+
+
+def write_report(path: Path, text: str) -> None:
+    """Writes a report; in a file with the two marks of a report only what lies between them is replaced.
+
+    Raises:
+        InputError: the file is there without the marks, or cannot be written.
+    """
+    try:
+        old = path.read_text(encoding="utf-8") if path.exists() else f"# How readers score\n\n{BEGIN}{END}"
+        if BEGIN not in old or END not in old:
+            raise InputError(f"{path}: is there and no report of this command; choose another file")
+        before, after = old.split(BEGIN)[0], old.split(END)[1]
+        path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+
+
+def _make_empty(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made or read ({error.strerror}); choose another folder") from None
+    if occupied:
+        raise InputError(f"{folder}: is not empty and nothing is overwritten; choose a new folder or empty this one")
+    return folder
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM,
+        description="Scores DICOM readers on CT series with a fault each: right, refused, wrong or crashed.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--reader",
+        metavar="NAME=COMMAND",
+        action="append",
+        help="score this command beside sarco; {input} and {output} in it stand for the two folders (repeatable)",
+    )
+    add("--fault", metavar="NAME", action="append", help="only this fault (repeatable)")
+    add("--out", metavar="FILE", type=Path, help="write the table here, as Markdown")
+    add("--keep", metavar="FOLDER", type=Path, help="keep the torture set here, with its truth; empty or absent")
+    add("--timeout", metavar="SECONDS", type=float, default=120.0, help="what a reader has for one fault")
+    add("--read", metavar=("INPUT", "OUTPUT"), nargs=2, type=Path, default=None, help=argparse.SUPPRESS)
+    add("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line: flags to verdicts."""
+    typed = _parser().parse_args(argv)
+    if typed.read:
+        read(*typed.read)
+        return
+    readers = [itself(), *map(Reader.from_flag, typed.reader or [])]
+    if len({reader.name for reader in readers}) < len(readers):
+        raise OptionError("--reader: two readers have the same name; give each its own")
+    if typed.timeout <= 0:
+        raise OptionError(f"--timeout={typed.timeout:g}: has to be positive")
+    unknown = [name for name in typed.fault or [] if name not in FAULTS]
+    if unknown:
+        raise OptionError(f"--fault={unknown[0]}: there is no such fault; the names are {', '.join(FAULTS)}")
+    faults = [FAULTS[name] for name in typed.fault or FAULTS]
+    with ExitStack() as stack:
+        if typed.keep:
+            folder = _make_empty(typed.keep)
+            index = {fault.name: fault.what for fault in faults}
+            (folder / "faults.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        else:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sarco_doctor_")))
+        rows = score(readers, faults, folder, typed.timeout)
+    for reader in readers:
+        found = counts(rows, reader.name)
+        print(f"{reader.name}: " + ", ".join(f"{found[kind]} {kind}" for kind in COUNTED if found[kind]))
+    if typed.out:
+        write_report(typed.out, as_markdown(rows, readers))
+
+
+if __name__ == "__main__":
+    run_command(main, _PROGRAM)

@@ -1,0 +1,109 @@
+"""What can be predicted: DICOM series, or a NIfTI volume in HU; both come as `Series`, slice by slice."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.dicom import FoundSeries, ListedSeries, find_series
+from sarco.dicom_header import read_headers as read_dicom_headers
+from sarco.dicom_pixels import read_dicom_hu
+from sarco.errors import GeometryError
+from sarco.geometry import plane_affine, slice_normal
+from sarco.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
+from sarco.series import Series, SliceHeader, check_axial
+
+
+def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
+    """Finds every axial CT series in a folder tree, or the one that a DICOM or NIfTI file holds.
+
+    Args:
+        path: a folder, a DICOM file, or a NIfTI volume in HU.
+        allow_gaps: cut series with uneven gaps into runs of equal steps instead of refusing them.
+
+    Raises:
+        InputError: nothing there can be used; says why.
+        GeometryError: the only series there cannot be used.
+    """
+    if path.is_file() and is_nifti(path):
+        series = _series_of_volume(path)
+        return FoundSeries((ListedSeries(series.uid, "", "CT", "NIfTI", 1, (series,), None, ()),))
+    found = find_series(path, allow_gaps)
+    return FoundSeries(tuple(_only_axial(one) for one in found.listed), found.unreadable)
+
+
+def _only_axial(one: ListedSeries) -> ListedSeries:
+    try:
+        for series in one.series:
+            check_axial(series.slices[0])
+    except GeometryError as error:
+        return ListedSeries(one.uid, one.description, one.modality, one.syntax, one.n_files, (), error, one.aside)
+    return one
+
+
+def read_hu(header: SliceHeader) -> NDArray[np.float32]:
+    """The pixels of one slice, wherever it comes from: (row, column) Hounsfield units.
+
+    Raises:
+        InputError: they cannot be read; see `sarco.dicom_pixels.read_dicom_hu`.
+    """
+    if is_nifti(header.path):
+        return _open_volume(header.path).hu[:, :, header.frame].astype(np.float32)
+    return read_dicom_hu(header)
+
+
+def read_headers(path: Path) -> tuple[SliceHeader, ...]:
+    """The slices that a file holds, in the order of their ``frame``.
+
+    Raises:
+        InputError: it holds none that can be used.
+    """
+    return _series_of_volume(path).slices if is_nifti(path) else read_dicom_headers(path)
+
+
+def _open_volume(path: Path) -> ImageVolume:
+    status = path.stat()
+    return _open_version(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)  # planes of a volume are read one after the other
+def _open_version(path: Path, mtime_ns: int, size: int) -> ImageVolume:
+    return read_volume(path)
+
+
+def _series_of_volume(path: Path) -> Series:
+    """A NIfTI volume as a series whose slices are its planes."""
+    volume = _open_volume(path)
+    affine = volume.affine_lps
+    with open(path, "rb") as file:
+        uid = f"nifti-{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()}"
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    orientation = tuple(np.concatenate([affine[:3, 1] / lengths[1], affine[:3, 0] / lengths[0]]).tolist())
+    try:
+        normal = slice_normal(orientation)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}; resample the image to a grid with right angles") from None
+    step_mm = float(abs(affine[:3, 2] @ normal))
+    rows, columns, n_planes = volume.hu.shape
+    slices = tuple(
+        SliceHeader(
+            path=path,
+            sop_uid="",
+            series_uid=uid,
+            study_uid="",
+            patient_id=nifti_stem(path),
+            shape=(rows, columns),
+            spacing_mm=(float(lengths[0]), float(lengths[1])),
+            orientation=orientation,
+            position=tuple(plane_affine(affine, plane)[:3, 3].tolist()),
+            thickness_mm=step_mm,
+            description="",
+            number=None,
+            frame=plane,
+            has_patient_id=False,
+        )
+        for plane in range(n_planes)
+    )
+    return Series(uid, slices, tuple(range(n_planes)), affine, n_planes, file_axes=volume.file_axes)

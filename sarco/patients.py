@@ -1,0 +1,340 @@
+"""Who the patient is, as far as an index needs it: sex, height, weight, age, each with its source."""
+
+import csv
+import io
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+
+from sarco.errors import InputError
+
+HEIGHT_M, WEIGHT_KG, AGE_YEARS, BMI = (1.0, 2.5), (20.0, 350.0), (0.0, 125.0), (8.0, 100.0)  # what can be true
+_SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": None, "other": None}
+_AGE_UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}  # PS3.5 section 6.2, value representation AS
+_FIELDS = ("sex", "height_m", "weight_kg", "age_years")
+# Column names, without case, blanks and underscores, and what they hold.
+_COLUMNS = {
+    "patientid": "patient_id",
+    "studyinstanceuid": "study_uid", "studyuid": "study_uid",
+    "sex": "sex", "patientsex": "sex",
+    "height": "height", "heightcm": "height_cm", "heightm": "height_m", "patientsize": "height",
+    "weight": "weight_kg", "weightkg": "weight_kg", "patientweight": "weight_kg",
+    "age": "age_years", "ageyears": "age_years", "patientage": "age_years",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Identity:
+    """By what a patient is found in a table; both exactly as in DICOM.
+
+    Attributes:
+        patient_id: PatientID, else "".
+        study_uid: StudyInstanceUID, else "".
+    """
+
+    patient_id: str
+    study_uid: str
+
+    def __str__(self) -> str:
+        """Both, as messages show them."""
+        return f"PatientID {self.patient_id or '(empty)'} of study {self.study_uid or '(empty)'}"
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What is known of a patient; None where nothing is.
+
+    Attributes:
+        sex: "F" or "M".
+        height_m, weight_kg, age_years: as named.
+        source: for each of these that is known, where it comes from.
+        notes: what was left out or contradicts itself.
+    """
+
+    sex: str | None = None
+    height_m: float | None = None
+    weight_kg: float | None = None
+    age_years: float | None = None
+    source: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bmi(self) -> float | None:
+        """Weight over squared height, kg/m2."""
+        return self.weight_kg / self.height_m**2 if self.weight_kg and self.height_m else None
+
+    def to_builtins(self) -> dict[str, Any]:
+        """The patient as a JSON file holds it, with the BMI."""
+        bmi = None if self.bmi is None else round(self.bmi, 2)
+
+        known = {name: getattr(self, name) for name in _FIELDS}
+        return {**known, "bmi": bmi, "source": dict(self.source), "notes": list(self.notes)}
+
+
+def identity_of(dataset: Dataset) -> Identity:
+    """By what the patient of a slice is found."""
+    return Identity(*(str(dataset.get(tag) or "").strip() for tag in ("PatientID", "StudyInstanceUID")))
+
+
+def patient_from_dicom(dataset: Dataset) -> Patient:
+    """What PatientSex, PatientSize, PatientWeight and PatientAge of a slice say.
+
+    PatientSize is in metres (PS3.3 C.7.2.2); many write centimetres, which are told apart. Values that cannot be
+    true (often 0) are left out with a note.
+    """
+    known: dict[str, Any] = {}
+    source: dict[str, str] = {}
+    notes: list[str] = []
+    readers: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+        ("sex", "PatientSex", _read_sex),
+        ("height_m", "PatientSize", _read_height),
+        ("weight_kg", "PatientWeight", _read_weight),
+        ("age_years", "PatientAge", _read_age),
+    )
+    for name, tag, read in readers:
+        try:
+            stored = dataset.get(tag)
+            text = "" if stored is None else str(stored).strip()
+            value = read(text) if text else None
+        except Exception as error:  # a damaged element makes pydicom raise nearly anything
+            notes.append(f"DICOM {tag} is left out: {error if isinstance(error, ValueError) else 'cannot be read'}")
+            continue
+        if value is not None:
+            known[name] = value
+            in_cm = name == "height_m" and not math.isclose(float(text), value)
+            source[name] = f"DICOM {tag}" + (" (in cm there)" if in_cm else "")
+    patient = Patient(**known, source=source, notes=tuple(notes))
+    if patient.bmi is not None and not _is_plausible(patient.bmi):
+        note = f"DICOM PatientSize and PatientWeight are left out: together they give a BMI of {patient.bmi:.1f}"
+        kept = _without(source, ("height_m", "weight_kg"))
+        return replace(patient, height_m=None, weight_kg=None, source=kept, notes=(*notes, note))
+    return patient
+
+
+@dataclass(frozen=True)
+class PatientTable:
+    """The rows of a patients file.
+
+    Attributes:
+        path: the file.
+        by_study: patients by StudyInstanceUID.
+        by_patient: patients by PatientID: rows without a StudyInstanceUID.
+        patient_of_study: the PatientID that a row names beside its StudyInstanceUID.
+    """
+
+    path: Path
+    by_study: dict[str, Patient]
+    by_patient: dict[str, Patient]
+    patient_of_study: dict[str, str]
+
+    def find(self, identity: Identity) -> Patient:
+        """The patient whose StudyInstanceUID or PatientID is exactly the given one.
+
+        A row with a StudyInstanceUID speaks of that study alone, because weights change.
+
+        Raises:
+            InputError: there is no such row, or its two keys belong to different patients.
+        """
+        self.check([identity])
+        return self.by_study.get(identity.study_uid) or self.by_patient[identity.patient_id]
+
+    def check(self, identities: Iterable[Identity]) -> None:
+        """Raises an `InputError` that lists all who have no row; to be called before hours of work."""
+        missing, contradicting = [], []
+        for one in dict.fromkeys(identities):
+            if one.study_uid in self.by_study:
+                named = self.patient_of_study.get(one.study_uid, one.patient_id)
+                if named != one.patient_id:
+                    contradicting.append(f"{one} (the row says PatientID {named})")
+            elif one.patient_id not in self.by_patient:
+                missing.append(str(one))
+        if missing:
+            raise InputError(
+                f"{self.path}: no row for {len(missing)} of the series: {_listed(missing)}; PatientID or "
+                "StudyInstanceUID has to be exactly the one in DICOM"
+            )
+        if contradicting:
+            raise InputError(f"{self.path}: rows that contradict DICOM: {_listed(contradicting)}; correct them")
+
+
+def read_patients(path: Path) -> PatientTable:
+    """Reads a table of patients: CSV with comma, semicolon or tab and a line of column names.
+
+    Columns: ``PatientID`` or ``StudyInstanceUID`` or both, and any of ``sex``, ``height`` (or ``height_cm``,
+    ``height_m``), ``weight_kg``, ``age_years``. Others are not looked at. An empty cell means unknown.
+
+    Raises:
+        InputError: the file cannot be read, columns are missing, a value cannot be true, or a key comes twice; lists
+            the lines.
+    """
+    rows = _read_rows(path)
+    keys: list[str] = []
+    faults: list[str] = []
+    by_study: dict[str, Patient] = {}
+    by_patient: dict[str, Patient] = {}
+    patient_of_study: dict[str, str] = {}
+    for line, cells in rows:
+        patient_id, study_uid = cells.pop("patient_id", ""), cells.pop("study_uid", "")
+        if not patient_id and not study_uid:
+            faults.append(f"line {line}: neither PatientID nor StudyInstanceUID")
+            continue
+        try:
+            patient = _patient_of_row(cells, f"{path.name} line {line}")
+        except ValueError as error:
+            faults.append(f"line {line}: {error}")
+            continue
+        keys.append(study_uid or patient_id)
+        if study_uid:
+            by_study[study_uid] = patient
+            if patient_id:
+                patient_of_study[study_uid] = patient_id
+        else:
+            by_patient[patient_id] = patient
+    if faults:
+        raise InputError(f"{path}: {_listed(faults)}; correct them or leave the cells empty")
+    if twice := [key for key, count in Counter(keys).items() if count > 1]:
+        raise InputError(f"{path}: more than one row for {_listed(twice)}; keep one, or name the StudyInstanceUID")
+    return PatientTable(path, by_study, by_patient, patient_of_study)
+
+
+def merge_patients(from_table: Patient, from_dicom: Patient) -> Patient:
+    """What the table says, and what only DICOM knows. Where they differ the table counts, and a note says so."""
+    merged = {name: _first(getattr(from_table, name), getattr(from_dicom, name)) for name in _FIELDS}
+    source = {**from_dicom.source, **from_table.source}
+    notes = [*from_table.notes, *from_dicom.notes]
+    for name, tolerance in (("sex", 0.0), ("height_m", 0.025), ("weight_kg", 5.0), ("age_years", 1.0)):
+        ours, theirs = getattr(from_table, name), getattr(from_dicom, name)
+        if ours is None or theirs is None:
+            continue
+        if ours != theirs if name == "sex" else abs(ours - theirs) > tolerance:
+            notes.append(
+                f"{name} is {ours} in {source[name]} but {theirs} in {from_dicom.source[name]}; the first counts"
+            )
+    patient = Patient(**merged, source=source, notes=tuple(notes))
+    if patient.bmi is not None and not _is_plausible(patient.bmi):
+        # Each table row was checked in itself, so one of the two comes from DICOM.
+        doubtful = [name for name in ("height_m", "weight_kg") if getattr(from_table, name) is None]
+        note = f"{' and '.join(doubtful)} of DICOM left out: with the table they give a BMI of {patient.bmi:.1f}"
+        return replace(patient, **dict.fromkeys(doubtful), source=_without(source, doubtful), notes=(*notes, note))
+    return patient
+
+
+def _is_plausible(bmi: float) -> bool:
+    return BMI[0] <= bmi <= BMI[1]
+
+
+def _without(source: dict[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: text for name, text in source.items() if name not in set(names)}
+
+
+def _first(one: Any, other: Any) -> Any:
+    return other if one is None else one
+
+
+def _listed(items: list[str], most: int = 20) -> str:
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more
+
+
+def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Line numbers and cells of all rows that are not empty, by what the columns hold."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text; save the table as CSV (UTF-8)") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check --patients") from None
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header = next(reader, [])
+    columns = [_COLUMNS.get(re.sub(r"[\s_]", "", name).lower()) for name in header]
+    known = Counter(name for name in columns if name)
+    if not {"patient_id", "study_uid"} & known.keys():
+        raise InputError(f"{path}: has no column PatientID or StudyInstanceUID; name it in the first line")
+    if not known.keys() - {"patient_id", "study_uid"}:
+        raise InputError(f"{path}: has none of the columns sex, height, weight_kg, age_years; name them in line 1")
+    if double := [name for name, count in known.items() if count > 1]:
+        raise InputError(f"{path}: two columns hold {double[0]}; keep one")
+    rows = []
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            raise InputError(
+                f"{path}: line {reader.line_num} has {len(cells)} cells, the first line {len(header)}; quote cells "
+                f"that hold a {delimiter!r}"
+            )
+        named = zip(columns, cells, strict=True)
+        rows.append((reader.line_num, {name: cell.strip() for name, cell in named if name}))
+    return rows
+
+
+def _patient_of_row(cells: dict[str, str], source: str) -> Patient:
+    heights = [_read_height(cells[name], name) for name in ("height", "height_cm", "height_m") if cells.get(name)]
+    if len(heights) > 1 and max(heights) - min(heights) > 0.005:
+        raise ValueError(f"two different heights, {heights[0]} m and {heights[1]} m")
+    known: dict[str, Any] = {
+        "sex": _read_sex(cells["sex"]) if cells.get("sex") else None,
+        "height_m": heights[0] if heights else None,
+        "weight_kg": _read_weight(cells["weight_kg"]) if cells.get("weight_kg") else None,
+        "age_years": _read_age(cells["age_years"]) if cells.get("age_years") else None,
+    }
+    patient = Patient(**known, source={name: source for name, value in known.items() if value is not None})
+    if patient.bmi is not None and not _is_plausible(patient.bmi):
+        raise ValueError(
+            f"height {patient.height_m} m and weight {patient.weight_kg} kg give a BMI of {patient.bmi:.1f}"
+        )
+    return patient
+
+
+def _read_sex(text: str) -> str | None:
+    if text.lower() not in _SEXES:
+        raise ValueError(f"sex is {text[:20]!r}, not F or M")
+    return _SEXES[text.lower()]
+
+
+def _read_height(text: str, column: str = "height") -> float:
+    """Metres, from metres or centimetres; inches and feet fall between the two and are refused."""
+    value = _number(text, column)
+    in_m, in_cm = (HEIGHT_M[0] <= metres <= HEIGHT_M[1] for metres in (value, value / 100))
+    if not ((in_m and column != "height_cm") or (in_cm and column != "height_m")):
+        raise ValueError(f"{column} is {value:g}, which is no height in {_unit_of(column)}")
+    return value if in_m else round(value / 100, 4)
+
+
+def _unit_of(column: str) -> str:
+    return {"height_cm": "cm", "height_m": "m"}.get(column, "m or cm")
+
+
+def _read_weight(text: str) -> float:
+    value = _number(text, "weight")
+    if not WEIGHT_KG[0] <= value <= WEIGHT_KG[1]:
+        raise ValueError(f"weight is {value:g}, which is no weight in kg")
+    return value
+
+
+def _read_age(text: str) -> float:
+    """Years, from a number or from DICOM's 060Y, 018M, 003W, 010D."""
+    match = re.fullmatch(r"(\d{1,3})([YMWD])", text.upper())
+    value = int(match[1]) * _AGE_UNITS[match[2]] if match else _number(text, "age")
+    if not AGE_YEARS[0] <= value <= AGE_YEARS[1]:
+        raise ValueError(f"age is {value:g}, which is no age in years")
+    return round(value, 2)
+
+
+def _number(text: str, name: str) -> float:
+    plain = text.replace(",", ".") if "." not in text else text  # decimal commas, as in tables with semicolons
+    try:
+        value = float(plain)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {text[:20]!r}, which is no number")
+    return value

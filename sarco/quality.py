@@ -1,0 +1,305 @@
+"""Quality flags: whether to believe a measurement, each flag with its reason and its figures.
+
+A flag is a hint to look, no verdict. Feed `SeriesQuality` slice by slice while predicting, then ask for `flags`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sarco.slice_checks import AIR_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
+from sarco.training_statistics import z_scores
+
+
+@dataclass(frozen=True)
+class Limit:
+    """From where on something is flagged.
+
+    Attributes:
+        value: the limit.
+        unit: of the value; "1" for shares.
+        reason: why there.
+    """
+
+    value: float
+    unit: str
+    reason: str
+
+
+LIMITS: Mapping[str, Limit] = {
+    "cut_mm": Limit(
+        60, "mm", "a trunk of 170 mm radius that touches the edge lies within a coarse pixel (2.5 mm) of it over 58 mm"
+    ),
+    "mask_at_edge_mm": Limit(5, "mm", "two coarse pixels: muscle ends where the picture ends, so area is missing"),
+    "metal_cm2": Limit(0.2, "cm2", "a public subject's hip nail has up to 3.9; a clip of 3 x 5 mm stays below"),
+    "bone_share": Limit(0.02, "1", "exact masks of phantoms and the public subjects have at most 0.003"),
+    "air_share": Limit(0.01, "1", "exact masks of phantoms and the public subjects have none"),
+    "small_share": Limit(
+        0.05,
+        "1",
+        "exact masks of phantoms have up to 0.021 (a muscle's tip is its own piece), of subjects 0.011",
+    ),
+    "small_pieces": Limit(
+        5, "pieces", "together with their share: a single small piece is half a muscle where the mask is small"
+    ),
+    "smallest_mask_cm2": Limit(2, "cm2", "shares of a smaller mask jump by one pixel; it is left unjudged"),
+    "confidence": Limit(
+        0.9,
+        "1",
+        "as --min_confidence in training; benchmarks/RESULTS.md has 0.948 to 0.965 for a young phantom network",
+    ),
+    "z": Limit(5, "spreads", "of 640 phantom slices that did not train, none lies farther out than 3.9"),
+    "unlike_share": Limit(0.1, "1", "of the slices: single odd slices occur in every series"),
+    "thick_mm": Limit(5.1, "mm", "5 mm is what routine abdominal CT has; edges and density blur in thicker ones"),
+}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something that speaks against trusting a measurement.
+
+    Attributes:
+        name: a stable word, such as ``metal``.
+        reason: one sentence for people, with figures.
+        numbers: the figures by name, units in the names.
+        slices: plane indices that it concerns; empty where it concerns the series.
+    """
+
+    name: str
+    reason: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    slices: tuple[int, ...] = ()
+
+    def to_builtins(self) -> dict[str, Any]:
+        """As ``summary.json`` holds it."""
+        return {
+            "name": self.name,
+            "reason": self.reason,
+            "numbers": {name: round(float(value), 4) for name, value in self.numbers.items()},
+            "slices": list(self.slices),
+        }
+
+
+class SeriesQuality:
+    """What was found on the slices of a series, and what follows."""
+
+    def __init__(self, training_statistics: Mapping[str, Any] | None = None) -> None:
+        """Starts empty.
+
+        Args:
+            training_statistics: of `sarco.training_statistics.measure_training`, from the checkpoint; without them
+                nothing is compared, and `unchecked` says so.
+        """
+        self._statistics = training_statistics or {}
+        self._findings: dict[int, SliceFindings] = {}
+        self._confidence: dict[int, float] = {}
+
+    def add(
+        self,
+        slice_index: int,
+        hu: NDArray[np.float32],
+        label_map: NDArray[np.uint8],
+        affine_lps: ArrayLike,
+        confidence: float | None = None,
+    ) -> SliceFindings:
+        """Takes one slice, in any order; takes about 3 ms for 512 x 512 pixels and keeps no pixels.
+
+        Args:
+            slice_index: its plane in the series.
+            hu: (row, column) Hounsfield units.
+            label_map: (row, column) label ids.
+            affine_lps: of the series or the slice; its spacing counts.
+            confidence: mean probability of the winning label, 0..1; None for masks of other origin.
+        """
+        findings = check_slice(hu, label_map, affine_lps)
+        self._findings[slice_index] = findings
+        if confidence is not None:
+            self._confidence[slice_index] = confidence
+        return findings
+
+    def flags(
+        self, *, n_planes: int, step_mm: float, thickness_mm: float | None = None, l3_missing: str = ""
+    ) -> tuple[Flag, ...]:
+        """All flags of the series, the most serious for an area first.
+
+        Args:
+            n_planes: planes of the grid; those that no slice was added for are gaps.
+            step_mm: distance of neighbouring planes.
+            thickness_mm: SliceThickness, where it is known.
+            l3_missing: why no slice of L3 is known; empty where one is.
+        """
+        found = [
+            *self._empty(),
+            *self._field_of_view(),
+            *self._implausible_mask(),
+            *self._unsure(),
+            *self._unlike_training(),
+            *_gaps(n_planes, self._findings, step_mm),
+            *_thick(step_mm, thickness_mm),
+        ]
+        if l3_missing:
+            found.append(Flag("no_l3", f"no slice of the third lumbar vertebra is known: {l3_missing}"))
+        return tuple(found)
+
+    def unchecked(self) -> tuple[str, ...]:
+        """What could not be checked and why, a line each, so that no flag is not taken for no fault."""
+        lines = []
+        if not self._statistics.get("features"):
+            lines.append("unlike_training: the checkpoint holds no statistics of its training data")
+        if not self._confidence:
+            lines.append("low_confidence: the mask comes without confidence")
+        return tuple(lines)
+
+    def _beyond(self, name: str, limit: str | None = None) -> dict[int, float]:
+        """The figure of each slice that reaches its limit, by slice."""
+        least = LIMITS[limit or name].value
+        values = {index: float(getattr(found, name)) for index, found in sorted(self._findings.items())}
+        return {index: value for index, value in values.items() if value >= least}
+
+    def _empty(self) -> list[Flag]:
+        if not self._findings or any(item.mask_cm2 for item in self._findings.values()):
+            return []
+        return [Flag("empty_mask", f"no label in any of {_slices(self._findings)}: nothing was measured")]
+
+    def _field_of_view(self) -> list[Flag]:
+        found = []
+        if cut := self._beyond("cut_mm"):
+            found.append(
+                Flag(
+                    "body_cut",
+                    f"the field of view cuts the body in {_slices(cut)}, over up to {max(cut.values()):.0f} mm",
+                    {"largest_cut_mm": max(cut.values()), "n_slices": len(cut)},
+                    tuple(cut),
+                )
+            )
+        if edge := self._beyond("mask_at_edge_mm"):
+            found.append(
+                Flag(
+                    "mask_at_edge",
+                    f"the mask reaches the edge of the picture in {_slices(edge)}, over up to "
+                    f"{max(edge.values()):.0f} mm: muscle beyond it is missing from the area",
+                    {"largest_contact_mm": max(edge.values()), "n_slices": len(edge)},
+                    tuple(edge),
+                )
+            )
+        arms = {index: item for index, item in sorted(self._findings.items()) if item.arms}
+        if arms:
+            largest = max(item.arms_cm2 for item in arms.values())
+            found.append(
+                Flag(
+                    "arms",
+                    f"arms lie in the picture in {_slices(arms)} (up to {largest:.0f} cm2): their muscle must not "
+                    "count, and they cast streaks",
+                    {"largest_arms_cm2": largest, "n_slices": len(arms)},
+                    tuple(arms),
+                )
+            )
+        if metal := self._beyond("metal_cm2"):
+            found.append(
+                Flag(
+                    "metal",
+                    f"{_slices(metal)} hold up to {max(metal.values()):.1f} cm2 of {METAL_HU:.0f} HU and more: metal "
+                    "falsifies density around it",
+                    {"largest_metal_cm2": max(metal.values()), "n_slices": len(metal)},
+                    tuple(metal),
+                )
+            )
+        return found
+
+    def _implausible_mask(self) -> list[Flag]:
+        judged = {i for i, item in self._findings.items() if item.mask_cm2 >= LIMITS["smallest_mask_cm2"].value}
+        found = []
+        for name, figure, what in (
+            ("bone_in_mask", "bone_share", f"above {BONE_HU:.0f} HU (bone, contrast medium or metal)"),
+            ("air_in_mask", "air_share", f"below {AIR_HU:.0f} HU (gas or air)"),
+        ):
+            values = {index: value for index, value in self._beyond(figure).items() if index in judged}
+            if values:
+                largest = max(values.values())
+                reason = f"up to {largest:.1%} of the mask in {_slices(values)} lies {what}"
+                found.append(Flag(name, reason, {"largest_share": largest, "n_slices": len(values)}, tuple(values)))
+        scattered = {
+            index: value
+            for index, value in self._beyond("small_share").items()
+            if index in judged and self._findings[index].small_pieces >= LIMITS["small_pieces"].value
+        }
+        if scattered:
+            largest = max(scattered.values())
+            pieces = max(self._findings[index].small_pieces for index in scattered)
+            found.append(
+                Flag(
+                    "scattered",
+                    f"up to {largest:.0%} of the mask in {_slices(scattered)} are pieces smaller than "
+                    f"{SMALL_PIECE_CM2:g} cm2 (up to {pieces})",
+                    {"largest_share": largest, "most_pieces": pieces, "n_slices": len(scattered)},
+                    tuple(scattered),
+                )
+            )
+        return found
+
+    def _unsure(self) -> list[Flag]:
+        limit = LIMITS["confidence"].value
+        low = {
+            index: value
+            for index, value in sorted(self._confidence.items())
+            if value < limit and self._findings[index].body_cm2 > 0
+        }
+        if not low:
+            return []
+        numbers = {"lowest_confidence": min(low.values()), "n_slices": float(len(low))}
+        reason = f"mean confidence falls to {min(low.values()):.2f} in {_slices(low)} (limit {limit:g})"
+        return [Flag("low_confidence", reason, numbers, tuple(low))]
+
+    def _unlike_training(self) -> list[Flag]:
+        scores = {index: z_scores(item.features, self._statistics) for index, item in sorted(self._findings.items())}
+        scores = {index: found for index, found in scores.items() if found}
+        limit = LIMITS["z"].value
+        odd = {index: found for index, found in scores.items() if max(map(abs, found.values())) > limit}
+        if not odd or len(odd) < LIMITS["unlike_share"].value * len(scores):
+            return []
+        worst: dict[str, float] = {}
+        for found in odd.values():
+            for name, z in found.items():
+                if abs(z) > max(limit, abs(worst.get(name, 0.0))):
+                    worst[name] = z
+        told = ", ".join(f"{name} {z:+.1f}" for name, z in sorted(worst.items(), key=lambda item: -abs(item[1])))
+        reason = f"{_slices(odd)} of {len(scores)} look unlike the training data (spreads from its median: {told})"
+        numbers = {f"z_{name}": z for name, z in worst.items()} | {"n_slices": float(len(odd))}
+        return [Flag("unlike_training", reason, numbers, tuple(odd))]
+
+
+def flags_of_slice(flags: Iterable[Flag], slice_index: int) -> tuple[str, ...]:
+    """Names of the flags that concern one slice: those that list it, and those that concern the whole series."""
+    return tuple(flag.name for flag in flags if not flag.slices or slice_index in flag.slices)
+
+
+def _gaps(n_planes: int, present: Iterable[int], step_mm: float) -> list[Flag]:
+    missing = sorted(set(range(n_planes)) - set(present))
+    if not missing:
+        return []
+    reason = (
+        f"{_count(len(missing), 'slice')} of {n_planes} missing in between ({len(missing) * step_mm:.0f} mm): "
+        "volumes leave them out"
+    )
+    return [Flag("gaps", reason, {"n_missing": len(missing), "missing_mm": len(missing) * step_mm}, tuple(missing))]
+
+
+def _thick(step_mm: float, thickness_mm: float | None) -> list[Flag]:
+    limit = LIMITS["thick_mm"].value
+    thickest = max(step_mm, thickness_mm or 0.0)
+    if thickest < limit:
+        return []
+    numbers = {"step_mm": step_mm} | ({} if thickness_mm is None else {"thickness_mm": thickness_mm})
+    told = ", ".join(f"{name.removesuffix('_mm')} {value:.4g} mm" for name, value in numbers.items())
+    return [Flag("thick_slices", f"slices are thick ({told}): edges and density are averaged over them", numbers)]
+
+
+def _slices(found: Mapping[int, object]) -> str:
+    return _count(len(found), "slice")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"

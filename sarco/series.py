@@ -1,0 +1,221 @@
+"""A slice's header and a series: slices of one SeriesInstanceUID on one regular grid. No files are opened here."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from sarco.errors import GeometryError, InputError
+from sarco.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, split_runs, stack_slices
+
+SAME_POSITION_MM = 1e-3
+ORIENTATION_TOLERANCE = 1e-3  # of a direction cosine; one degree changes it by 0.017
+FILE_AXES = (1, 0, 2)  # DICOM series are written as (column, row, slice), as NIfTI has them
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """What a slice says of itself, without its pixels.
+
+    Attributes:
+        path: its file.
+        sop_uid, series_uid, study_uid: DICOM identity; ``series_uid`` is never empty.
+        patient_id: PatientID, else StudyInstanceUID, FrameOfReferenceUID or the folder: what a split keeps whole.
+        shape: (rows, columns).
+        spacing_mm: distance between rows, then between columns.
+        orientation, position: ImageOrientationPatient, ImagePositionPatient (LPS).
+        thickness_mm: the step that a lone slice is given: SpacingBetweenSlices, else SliceThickness, else 1.
+        description, number: SeriesDescription and SeriesNumber, for people.
+        frame: its place among the frames of the file, from 0; files of one slice have frame 0.
+        frame_of_reference: FrameOfReferenceUID; positions of different ones cannot be compared.
+        is_localizer: whether ImageType says that it is a scout view.
+        has_patient_id: whether ``patient_id`` is a PatientID.
+    """
+
+    path: Path
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    patient_id: str
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float]
+    orientation: tuple[float, ...]
+    position: tuple[float, ...]
+    thickness_mm: float
+    description: str
+    number: int | None
+    frame: int = 0
+    frame_of_reference: str = ""
+    is_localizer: bool = False
+    has_patient_id: bool = True
+
+    @property
+    def affine_lps(self) -> Affine:
+        """The slice's own affine; its third column is the normal, as long as ``thickness_mm``."""
+        step = slice_normal(self.orientation) * self.thickness_mm
+        return slice_affine_lps(self.position, self.orientation, self.spacing_mm, step)
+
+    @property
+    def plane_name(self) -> str:
+        """``axial``, ``coronal`` or ``sagittal``: the plane of the patient that lies closest to the slice."""
+        normal = np.abs(slice_normal(self.orientation))
+        return ("sagittal", "coronal", "axial")[int(normal.argmax())]
+
+    @property
+    def name(self) -> str:
+        """File and, where it holds several, frame: for messages."""
+        return f"{self.path} frame {self.frame + 1}" if self.frame else str(self.path)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices of one SeriesInstanceUID on one regular grid, in order of position along their normal.
+
+    Attributes:
+        uid: SeriesInstanceUID (or what stands for it).
+        slices: headers in order.
+        plane_index: for each slice its plane on the grid; planes without a slice are gaps.
+        affine_lps: (row, column, plane, 1) to LPS mm.
+        n_planes: planes of the grid, gaps included.
+        part: 0 for a whole series; 1, 2, ... where uneven gaps cut it into runs of equal steps.
+        file_axes: for each axis of a NIfTI file on this grid, which of (row, column, plane) it is.
+    """
+
+    uid: str
+    slices: tuple[SliceHeader, ...]
+    plane_index: tuple[int, ...]
+    affine_lps: Affine = field(repr=False)
+    n_planes: int
+    part: int = 0
+    file_axes: tuple[int, int, int] = FILE_AXES
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(rows, columns, planes)."""
+        return (*self.slices[0].shape, self.n_planes)
+
+    @property
+    def missing_planes(self) -> list[int]:
+        """Planes of the grid that no slice lies on."""
+        return sorted(set(range(self.n_planes)) - set(self.plane_index))
+
+    def plane_affine_lps(self, plane: int) -> Affine:
+        """The affine of one plane as a volume of one slice."""
+        return plane_affine(self.affine_lps, plane)
+
+
+def make_series(headers: Iterable[SliceHeader]) -> Series:
+    """Puts slices of one series in order and checks that they form one regular grid.
+
+    Raises:
+        GeometryError: slices differ in patient, frame of reference, size, spacing or orientation, share a position,
+            or are spaced unevenly.
+    """
+    slices = list(headers)
+    _check_alike(slices)
+    first = slices[0]
+    try:
+        stack = stack_slices([s.position for s in slices], slice_normal(first.orientation), first.thickness_mm)
+    except GeometryError as error:
+        raise GeometryError(f"series {first.series_uid} in {first.path.parent}: {error}") from None
+    return Series(
+        uid=first.series_uid,
+        slices=tuple(slices[i] for i in stack.order),
+        plane_index=stack.plane_index,
+        affine_lps=slice_affine_lps(stack.first_position, first.orientation, first.spacing_mm, stack.step_lps),
+        n_planes=stack.n_planes,
+    )
+
+
+def make_runs(headers: Iterable[SliceHeader]) -> list[Series]:
+    """Cuts a series at its uneven gaps: each part is a series with equal steps, numbered from 1.
+
+    Raises:
+        GeometryError: as `make_series`, but for the uneven gaps.
+    """
+    slices = list(headers)
+    _check_alike(slices)
+    runs = split_runs([s.position for s in slices], slice_normal(slices[0].orientation))
+    return [replace(make_series(slices[i] for i in run), part=number) for number, run in enumerate(runs, start=1)]
+
+
+def _check_alike(slices: Sequence[SliceHeader]) -> None:
+    first = slices[0]
+    for what, values, tolerance in (
+        ("size", [s.shape for s in slices], 0.0),
+        ("pixel spacing", [s.spacing_mm for s in slices], 1e-4),
+        ("orientation", [s.orientation for s in slices], ORIENTATION_TOLERANCE),
+    ):
+        different = (np.abs(np.array(values) - values[0]) > tolerance).any(axis=1)
+        if different.any():
+            other = slices[int(different.argmax())]
+            raise GeometryError(
+                f"series {first.series_uid}: {first.name} and {other.name} differ in {what} ({list(values[0])} and "
+                f"{list(values[int(different.argmax())])}); keep one kind of slice in the folder"
+            )
+    named = {s.patient_id: s for s in slices if s.has_patient_id}
+    frames = {s.frame_of_reference: s for s in slices if s.frame_of_reference}
+    for what, found in (("PatientID", named), ("FrameOfReferenceUID", frames)):
+        if len(found) > 1:
+            one, two = list(found.values())[:2]
+            raise GeometryError(
+                f"series {first.series_uid}: {one.name} and {two.name} differ in {what}, so two scans share one "
+                "SeriesInstanceUID; keep one of them in the folder"
+            )
+
+
+def set_strays_aside(slices: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[InputError]]:
+    """Takes out what cannot belong to a stack: scout views, and single slices that are turned another way.
+
+    Args:
+        slices: of one series, at least one.
+
+    Returns:
+        The slices that stay, and a line for each that does not.
+
+    Raises:
+        InputError: all are scout views.
+    """
+    kept = [s for s in slices if not s.is_localizer]
+    if not kept:
+        raise InputError(
+            f"series {slices[0].series_uid} in {slices[0].path.parent}: is a localizer (scout view), not a stack of "
+            "slices; choose another series"
+        )
+    aside = [InputError(f"{s.name}: is a localizer (scout view); it was set aside") for s in slices if s.is_localizer]
+    groups = Counter(_rounded_orientation(s) for s in kept)
+    usual, count = groups.most_common(1)[0]
+    turned = [s for s in kept if not np.allclose(s.orientation, usual, rtol=0, atol=2 * ORIENTATION_TOLERANCE)]
+    if turned and count > len(kept) / 2:  # otherwise nobody can say which of them are strays
+        kept = [s for s in kept if s not in turned]
+        aside += [InputError(f"{s.name}: lies in another direction than its series; it was set aside") for s in turned]
+    return kept, aside
+
+
+def _rounded_orientation(header: SliceHeader) -> tuple[float, ...]:
+    return tuple(round(cosine / ORIENTATION_TOLERANCE) * ORIENTATION_TOLERANCE + 0.0 for cosine in header.orientation)
+
+
+def find_doubles(slices: Sequence[SliceHeader]) -> list[tuple[SliceHeader, SliceHeader]]:
+    """Pairs of slices at the same position: the one that comes first by file name, and each further one."""
+    normal = slice_normal(slices[0].orientation)
+    ordered = sorted(slices, key=lambda s: (round(float(np.dot(s.position, normal)) / SAME_POSITION_MM), s.name))
+    doubles = []
+    first = ordered[0]
+    for other in ordered[1:]:
+        if np.allclose(first.position, other.position, rtol=0, atol=SAME_POSITION_MM):
+            doubles.append((first, other))
+        else:
+            first = other
+    return doubles
+
+
+def check_axial(header: SliceHeader) -> None:
+    """Raises a `GeometryError` where a slice does not run across the body, which is all that sarco looks at."""
+    if header.plane_name != "axial":
+        raise GeometryError(
+            f"{header.name}: the slice is {header.plane_name}, but muscle is segmented on axial slices; choose the "
+            "axial series, or reformat this one"
+        )

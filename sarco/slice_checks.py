@@ -1,0 +1,205 @@
+"""What speaks against trusting one slice, in figures: field of view, arms, metal, implausible mask. Judges nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sarco.body import BODY_THRESHOLD_HU, OPENING_MM, SHARE_OF_LARGEST, body_of_coarse, coarsen
+from sarco.geometry import spacing_mm
+from sarco.labels import IGNORE_ID
+from sarco.training_statistics import coarsen_labels, slice_features
+
+METAL_HU = 2500.0  # cortical bone reaches about 2000; a 12-bit scale ends at 3071
+BONE_HU = 300.0  # muscle stays below 150 with contrast and noise; cancellous bone begins at about 200, cortex at 500
+AIR_HU = -250.0  # fat ends at -190; half-way from muscle to gas lies at about -450
+PADDING_HU = -1100.0  # no tissue and no air; scanners write -2000 or -3024 beyond their circle
+PADDED_SHARE = 0.3  # of a coarse pixel: with more of it, the rest does not reach the body's threshold
+SMALL_PIECE_CM2 = 0.5
+ARM_SEAM_MM = 40.0  # an arm that lies against the trunk touches it over less than that
+ARM_BONE_HU = 200.0  # on coarse pixels
+SMALLEST_ARM_CM2, SMALLEST_ARM_BONE_CM2 = 12.0, 0.3  # a thin forearm has 20 cm2; a table's rail has no 12 cm2
+
+
+@dataclass(frozen=True)
+class SliceFindings:
+    """One slice in figures.
+
+    Attributes:
+        body_cm2: area of the body without arms and table; 0 where none was found.
+        cut_mm: length over which the body lies at the edge of the field of view.
+        arms, arms_cm2: arms in the picture, and their area.
+        mask_cm2: area of all labels.
+        mask_at_edge_mm: length over which labels lie at the edge of the field of view.
+        metal_cm2: area at or above `METAL_HU`.
+        bone_share, air_share: shares of the labels' area above `BONE_HU` and below `AIR_HU`; 0 without labels.
+        small_pieces, small_share: pieces of the labels below `SMALL_PIECE_CM2`, and their share of the area.
+        features: what is compared with the training data (see `sarco.training_statistics`).
+    """
+
+    body_cm2: float
+    cut_mm: float
+    arms: int
+    arms_cm2: float
+    mask_cm2: float
+    mask_at_edge_mm: float
+    metal_cm2: float
+    bone_share: float
+    air_share: float
+    small_pieces: int
+    small_share: float
+    features: Mapping[str, float] = field(default_factory=dict)
+
+
+def check_slice(hu: NDArray[np.float32], label_map: NDArray[np.uint8], affine_lps: ArrayLike) -> SliceFindings:
+    """The figures of one slice.
+
+    Args:
+        hu: (row, column) Hounsfield units.
+        label_map: (row, column) label ids; `sarco.labels.IGNORE_ID` counts as background.
+        affine_lps: (row, column, slice, 1) to LPS mm; its spacing counts.
+    """
+    row_mm, column_mm, _ = spacing_mm(affine_lps)
+    hu = np.ascontiguousarray(hu, dtype=np.float32)
+    padded = float(hu.min()) < PADDING_HU
+    plain = np.maximum(hu, np.float32(-1024)) if padded else hu  # -3024 would outweigh its neighbours
+    coarse, per_row, per_column = coarsen(plain, (row_mm, column_mm))
+    pixel_mm = per_row * row_mm, per_column * column_mm
+    pixel_cm2 = pixel_mm[0] * pixel_mm[1] / 100
+    body = body_of_coarse(coarse, pixel_mm)
+    arms, arm_count = find_arms(coarse, pixel_mm)
+    trunk = body & ~arms
+    beyond = _beyond_view(coarse, hu if padded else None)
+    at_edge = _grow(np.pad(beyond, 1, constant_values=True))[1:-1, 1:-1] & ~beyond
+    at_body = _grow(trunk) & (coarse > BODY_THRESHOLD_HU) & ~arms  # the opening of the body wears off a pixel
+    muscle_share = coarsen_labels(label_map, body.shape)
+    edge_mm = (pixel_mm[0] + pixel_mm[1]) / 2
+    mask = (label_map > 0) & (label_map < IGNORE_ID)
+    values = hu[mask]
+    small, small_share = _small_pieces(mask, row_mm * column_mm / 100)
+    return SliceFindings(
+        body_cm2=float(trunk.sum()) * pixel_cm2,
+        cut_mm=float((at_body & at_edge).sum()) * edge_mm,
+        arms=arm_count,
+        arms_cm2=float(arms.sum()) * pixel_cm2,
+        mask_cm2=values.size * row_mm * column_mm / 100,
+        mask_at_edge_mm=float(((muscle_share > 0) & at_edge).sum()) * edge_mm,
+        metal_cm2=float(np.count_nonzero(hu >= METAL_HU)) * row_mm * column_mm / 100,
+        bone_share=float((values > BONE_HU).mean()) if values.size else 0.0,
+        air_share=float((values < AIR_HU).mean()) if values.size else 0.0,
+        small_pieces=small,
+        small_share=small_share,
+        features=slice_features(coarse, muscle_share, trunk, pixel_cm2),
+    )
+
+
+def find_arms(coarse: NDArray[np.float32], pixel_mm: tuple[float, float]) -> tuple[NDArray[np.bool_], int]:
+    """The arms in a slice, also where they lie against the trunk.
+
+    An arm is a part beside the trunk, much smaller than it, with bone inside. It comes apart under an erosion wider
+    than where it touches; gas and lungs are filled first, so that nothing inside the trunk does. Parts of the body
+    that are nearly as large as the largest are legs.
+
+    Args:
+        coarse: (row, column) HU of `sarco.body.coarsen`.
+        pixel_mm: size of a coarse pixel along rows and along columns.
+
+    Returns:
+        Mask of the arms on coarse pixels, and how many there are.
+    """
+    arms = np.zeros(coarse.shape, dtype=np.bool_)
+    tissue = (coarse > BODY_THRESHOLD_HU).astype(np.uint8)
+    solid = _fill(_dilate(_erode(tissue, OPENING_MM, pixel_mm), OPENING_MM, pixel_mm))
+    parts = _cut_apart(solid, pixel_mm)
+    pixel_cm2 = pixel_mm[0] * pixel_mm[1] / 100
+    areas_cm2 = [float(part.sum()) * pixel_cm2 for part in parts]
+    bone = coarse > ARM_BONE_HU
+    count = 0
+    for part, area_cm2 in zip(parts, areas_cm2, strict=True):
+        is_slim = SMALLEST_ARM_CM2 <= area_cm2 < SHARE_OF_LARGEST * max(areas_cm2)
+        if is_slim and float((part & bone).sum()) * pixel_cm2 >= SMALLEST_ARM_BONE_CM2:
+            arms |= part
+            count += 1
+    return arms, count
+
+
+def _cut_apart(solid: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> list[NDArray[np.bool_]]:
+    """The parts of a mask that hang together over less than `ARM_SEAM_MM`; slim parts on their own stay whole."""
+    eroded = _erode(solid, ARM_SEAM_MM, pixel_mm)
+    count, wholes = cv2.connectedComponents(solid, connectivity=4)
+    survives = np.bincount(wholes[eroded > 0], minlength=count) > 0
+    parts = [wholes == k for k in range(1, count) if not survives[k]]
+    count, cores = cv2.connectedComponents(eroded, connectivity=4)
+    if count == 2:
+        parts.append(survives[wholes] & (wholes > 0))
+    for k in range(1, count if count > 2 else 1):
+        grown = _dilate((cores == k).astype(np.uint8), ARM_SEAM_MM, pixel_mm)
+        parts.append((grown > 0) & (solid > 0))
+    return parts
+
+
+def _erode(mask: NDArray[np.uint8], size_mm: float, pixel_mm: tuple[float, float]) -> NDArray[np.uint8]:
+    """Beyond the picture a mask counts as going on, so that nothing is worn off at its edge."""
+    return cv2.erode(mask, _disc(size_mm, pixel_mm), borderType=cv2.BORDER_REPLICATE)
+
+
+def _dilate(mask: NDArray[np.uint8], size_mm: float, pixel_mm: tuple[float, float]) -> NDArray[np.uint8]:
+    return cv2.dilate(mask, _disc(size_mm, pixel_mm), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+
+
+def _disc(size_mm: float, pixel_mm: tuple[float, float]) -> NDArray[np.uint8]:
+    size = [max(1, 2 * round((size_mm / mm - 1) / 2) + 1) for mm in pixel_mm]
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size[1], size[0]))
+
+
+def _fill(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mask without holes."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return cv2.drawContours(np.zeros_like(mask), contours, -1, 1, thickness=cv2.FILLED)
+
+
+def _beyond_view(coarse: NDArray[np.float32], padded_hu: NDArray[np.float32] | None) -> NDArray[np.bool_]:
+    """Which coarse pixels the scanner did not see: padding, and what lies beyond its circle where that is one value."""
+    beyond = np.zeros(coarse.shape, dtype=np.bool_)
+    if padded_hu is not None:
+        padding = (padded_hu < PADDING_HU).astype(np.float32)
+        beyond |= cv2.resize(padding, coarse.shape[::-1], interpolation=cv2.INTER_AREA) > PADDED_SHARE
+    distance = _from_centre(coarse.shape[0], coarse.shape[1])
+    pixel = 1.0 / coarse.shape[0]
+    values = coarse[distance > 0.5 + pixel]
+    if values.size and float(np.ptp(values)) == 0:
+        beyond |= distance > 0.5 - pixel / 4  # the circle runs through these
+    return beyond
+
+
+@lru_cache(maxsize=8)
+def _from_centre(rows: int, columns: int) -> NDArray[np.float64]:
+    """Distance of each pixel from the centre, in widths of the picture; 0 in pictures that are not square.
+
+    Those have no circle: somebody has cut them already.
+    """
+    if abs(rows - columns) > 1:
+        return np.zeros((rows, columns))
+    row, column = np.indices((rows, columns))
+    return np.hypot((row + 0.5) / rows - 0.5, (column + 0.5) / columns - 0.5)
+
+
+def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask and its neighbours."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+
+
+def _small_pieces(mask: NDArray[np.bool_], pixel_cm2: float) -> tuple[int, float]:
+    """How many pieces of a mask are small, and their share of its area."""
+    whole = mask.view(np.uint8)
+    left, top, width, height = cv2.boundingRect(whole)
+    if not width:
+        return 0, 0.0
+    filled = np.ascontiguousarray(whole[top : top + height, left : left + width])
+    _, _, stats, _ = cv2.connectedComponentsWithStats(filled, connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA] * pixel_cm2
+    small = areas < SMALL_PIECE_CM2
+    return int(small.sum()), float(areas[small].sum() / areas.sum())

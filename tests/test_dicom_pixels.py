@@ -1,0 +1,144 @@
+"""Pixels: stored values become HU by the standard, whatever the file does with its bits; else one line says why not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import pixel_array
+from pydicom.sequence import Sequence
+
+from sarco.dicom import read_slice
+from sarco.errors import InputError
+
+SliceFile = Callable[..., Path]
+
+
+def plain(slice_file: SliceFile) -> np.ndarray:
+    """The slice as it is, in HU."""
+    return read_slice(slice_file(name="plain.dcm"))[0]
+
+
+def stored_of(dataset: pydicom.Dataset) -> np.ndarray:
+    """Its stored values, writable."""
+    return dataset.pixel_array.copy()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bits=st.integers(8, 16), signed=st.booleans(), seed=st.integers(0, 1000))
+def test_the_fast_way_reads_what_pydicom_reads(slice_file: SliceFile, bits: int, signed: bool, seed: int) -> None:
+    """Catches a sign, or bits above BitsStored, that the short cut for plain files gets wrong."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        noise = np.random.default_rng(seed).integers(0, 2**16, (96, 120), dtype=np.uint16)
+        dataset.PixelData = noise.tobytes()
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, int(signed)
+        dataset.RescaleSlope, dataset.RescaleIntercept = "1", "0"
+
+    path = slice_file(change)
+    np.testing.assert_array_equal(read_slice(path)[0], pixel_array(pydicom.dcmread(path)))
+
+
+def put_padding(value: int, limit: int | None = None, filled: int | None = None) -> Callable[[pydicom.Dataset], None]:
+    """Fills the corners of a slice with a stored value that PixelPaddingValue names."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        stored = stored_of(dataset)
+        stored[:12, :12] = value if filled is None else filled
+        stored[40, 50] = value  # in the body: no padding, by chance the same value
+        dataset.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+        dataset.PixelPaddingValue = value
+        dataset["PixelPaddingValue"].VR = "SS" if dataset.PixelRepresentation else "US"
+        if limit is not None:
+            dataset.PixelPaddingRangeLimit = limit
+            dataset["PixelPaddingRangeLimit"].VR = dataset["PixelPaddingValue"].VR
+
+    return change
+
+
+@pytest.mark.parametrize(("limit", "filled"), [(None, None), (9500, 9200)])
+def test_padding_around_the_image_is_air(slice_file: SliceFile, limit: int | None, filled: int | None) -> None:
+    """Catches padding that reads as metal, and a tissue of the same value that reads as air."""
+    hu, _ = read_slice(slice_file(put_padding(9000, limit, filled)))
+    assert (hu[:12, :12] == -1024).all()
+    assert hu[40, 50] > 3000
+    untouched = np.ones(hu.shape, dtype=bool)
+    untouched[:12, :12] = untouched[40, 50] = False
+    np.testing.assert_array_equal(hu[untouched], plain(slice_file)[untouched])
+
+
+def test_padding_below_air_stays(slice_file: SliceFile) -> None:
+    """Catches values that are changed without need: other readers show them as they are."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        hu = plain(slice_file)
+        hu[:5] = -2000
+        dataset.PixelData = hu.astype("<i2").tobytes()
+        dataset.PixelRepresentation, dataset.RescaleSlope, dataset.RescaleIntercept = 1, "1", "0"
+        dataset.PixelPaddingValue = -2000
+        dataset["PixelPaddingValue"].VR = "SS"
+
+    assert (read_slice(slice_file(change))[0][:5] == -2000).all()
+
+
+def test_an_inverted_display_does_not_invert_hu(slice_file: SliceFile) -> None:
+    """Catches MONOCHROME1, which is about display alone, that turns bone into air."""
+    path = slice_file(lambda ds: setattr(ds, "PhotometricInterpretation", "MONOCHROME1"))
+    np.testing.assert_array_equal(read_slice(path)[0], plain(slice_file))
+
+
+def put_table(kind: str, bits: int = 16, first: int = 0) -> Callable[[pydicom.Dataset], None]:
+    """Moves the rescale of a slice into a Modality LUT."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        hu = plain_hu = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+        lowest = int(np.floor(plain_hu.min()))
+        stored = (hu - lowest).round().astype("<u2") + first
+        dataset.PixelData, dataset.PixelRepresentation = stored.astype("<u2").tobytes(), 0
+        table = Dataset()
+        entries = np.arange(lowest, lowest + int(stored.max()) - first + 1).astype("<i2")
+        table.LUTDescriptor = [len(entries), first, bits]
+        table["LUTDescriptor"].VR = "US"
+        table.ModalityLUTType = kind
+        table.add_new("LUTData", "OW", entries.tobytes())
+        dataset.ModalityLUTSequence = Sequence([table])
+        del dataset.RescaleSlope, dataset.RescaleIntercept
+
+    return change
+
+
+@pytest.mark.parametrize("first", [0, 200])
+def test_a_modality_lut_leads_to_hu(slice_file: SliceFile, first: int) -> None:
+    """Catches a table that is left out, or that is entered at the wrong place."""
+    np.testing.assert_allclose(read_slice(slice_file(put_table("HU", first=first)))[0], plain(slice_file), atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (put_table("OD"), "Modality LUT does not lead to HU"),
+        (put_table("HU", bits=12), "Modality LUT does not lead to HU"),
+        (lambda ds: setattr(ds, "RescaleType", "Z_EFF"), "RescaleType is Z_EFF"),
+        (lambda ds: (setattr(ds, "RescaleType", "US"), setattr(ds, "RescaleIntercept", "0")), "unspecified"),
+        (lambda ds: (setattr(ds, "BitsStored", 12), setattr(ds, "HighBit", 15)), "HighBit is BitsStored - 1"),
+    ],
+)
+def test_what_is_not_in_hu_is_refused(
+    slice_file: SliceFile, change: Callable[[pydicom.Dataset], object], says: str
+) -> None:
+    """Catches atomic numbers, optical densities or shifted bits that are taken for HU."""
+    path = slice_file(change)
+    with pytest.raises(InputError, match=says) as caught:
+        read_slice(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_unspecified_rescale_that_reaches_air_is_hu(slice_file: SliceFile) -> None:
+    """Catches a refusal of files whose RescaleType an anonymiser made unspecified."""
+    path = slice_file(lambda ds: setattr(ds, "RescaleType", "US"))
+    np.testing.assert_array_equal(read_slice(path)[0], plain(slice_file))

@@ -1,0 +1,136 @@
+"""The meeting of measurements, level, patient, intervals and flags: each part gets what is its own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sarco.config import MeasurementOptions
+from sarco.dicom import find_series
+from sarco.errors import InputError, OptionError
+from sarco.evaluation import Evidence, SeriesEvaluation, check_measurement_options, plan_series
+from sarco.images import read_hu
+from sarco.intervals import ANY_LABEL
+from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.series import Series
+
+ERRORS = {name: [[0.01 * patient] for patient in range(1, 21)] for name in ("skeletal_muscle", ANY_LABEL)}
+EVIDENCE = Evidence({1: "skeletal_muscle"}, ERRORS, {})
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> tuple[Phantom, Series]:
+    """A phantom with one label, and its series."""
+    phantom = make_phantom(3, PhantomOptions(n_slices=4, rows=96, columns=120, spacing_mm=(3.1, 3.4, 6.0)))
+    write_series(phantom, tmp_path / "scan", patient_id="P001", seed=3)
+    return phantom, find_series(tmp_path / "scan").series[0]
+
+
+def evaluate(
+    patient: tuple[Phantom, Series],
+    options: MeasurementOptions,
+    evidence: Evidence = EVIDENCE,
+    order: Callable[[range], Any] = list,
+    confidence: float = 0.97,
+) -> SeriesEvaluation:
+    """The evaluation after all slices, which arrive in some order."""
+    phantom, series = patient
+    plans, table = plan_series([series], options)
+    evaluation = SeriesEvaluation(series, plans[0], table, options, evidence)
+    for plane in order(range(4)):
+        evaluation.add(plane, read_hu(series.slices[plane]), phantom.label_map[..., plane], confidence)
+    return evaluation
+
+
+def test_the_index_is_that_of_the_slice_that_was_named(patient: tuple[Phantom, Series]) -> None:
+    """Catches a figure of another slice, height or range, worked out here by hand."""
+    phantom, _ = patient
+    summary = evaluate(patient, MeasurementOptions(l3="2")).summary()
+    inside = (phantom.label_map[..., 2] == 1) & (phantom.hu[..., 2] >= -29) & (phantom.hu[..., 2] <= 150)
+    area_cm2 = np.count_nonzero(inside) * 3.1 * 3.4 / 100
+    assert summary["smi"]["value"] == pytest.approx(area_cm2 / phantom.height_m**2, abs=1e-3)
+    assert summary["smi"]["slices"] == [2]
+    assert "no_l3" not in {flag["name"] for flag in summary["flags"]}
+    assert summary["not_checked"]
+
+
+def test_the_interval_follows_the_errors_of_validation(patient: tuple[Phantom, Series]) -> None:
+    """Catches an interval of another label, or one that never reaches the cut-offs."""
+    summary = evaluate(patient, MeasurementOptions(l3="2")).summary()
+    (area, smi) = sorted(summary["intervals"], key=lambda one: one["what"])
+    # 20 patients and 90 %: the 19th of the sorted errors, 0.19.
+    assert area["low"] == pytest.approx(area["value"] * 0.81, rel=1e-3)
+    assert smi["high"] == pytest.approx(smi["value"] * 1.19, rel=1e-3)
+    assert (area["n_patients"], area["coverage"]) == (20, 0.9)
+    inside = [c for c in summary["cutoffs"] if c["measure"] == "smi" and c["cutoff"]]
+    for one in inside:
+        undecided = smi["low"] < one["cutoff"] <= smi["high"]
+        assert (one["verdict"] == "undecided") == undecided
+
+
+def test_without_a_level_nothing_is_guessed(patient: tuple[Phantom, Series]) -> None:
+    """Catches slice 0 measured in silence."""
+    summary = evaluate(patient, MeasurementOptions()).summary()
+    assert summary["smi"]["value"] is None
+    assert summary["smi"]["why_not"].startswith("not computed, because")
+    assert "no_l3" in {flag["name"] for flag in summary["flags"]}
+    assert len(summary["area_profile"]["z_mm"]) == 4
+    assert summary["intervals"] == []
+
+
+def test_the_order_of_arrival_does_not_matter(patient: tuple[Phantom, Series]) -> None:
+    """Catches rows that follow the batches instead of the body."""
+    forward = evaluate(patient, MeasurementOptions(l3="1"))
+    backward = evaluate(patient, MeasurementOptions(l3="1"), order=reversed)
+    assert forward.rows == backward.rows
+    assert forward.summary() == backward.summary()
+    assert [row.slice_index for row in forward.rows] == [0, 1, 2, 3]
+
+
+def test_an_unsure_network_is_flagged(patient: tuple[Phantom, Series]) -> None:
+    """Catches a confidence that is handed on to nobody."""
+    flags = evaluate(patient, MeasurementOptions(), confidence=0.5).summary()["flags"]
+    assert "low_confidence" in {flag["name"] for flag in flags}
+
+
+def test_the_table_decides_who_it_is(patient: tuple[Phantom, Series], tmp_path: Path) -> None:
+    """Catches a height from DICOM where the user gave a better one."""
+    (tmp_path / "patients.csv").write_text("PatientID,sex,height_cm\nP001,F,150\n", encoding="utf-8")
+    summary = evaluate(patient, MeasurementOptions(l3="2", patients=tmp_path / "patients.csv")).summary()
+    plain = evaluate(patient, MeasurementOptions(l3="2")).summary()
+    height_m = patient[0].height_m
+    assert summary["smi"]["value"] == pytest.approx(plain["smi"]["value"] * (height_m / 1.5) ** 2, rel=1e-3)
+    (tmp_path / "patients.csv").write_text("PatientID,sex,height_cm\nP0011,F,150\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no row for 1 of the series"):
+        plan_series([patient[1]], MeasurementOptions(patients=tmp_path / "patients.csv"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (MeasurementOptions(hu_ranges="muscle=10:5"), "hu_ranges"),
+        (MeasurementOptions(muscle_labels="psoas"), "muscle_labels"),
+        (MeasurementOptions(l3_label=4), "vertebrae"),
+    ],
+)
+def test_a_flag_that_cannot_be_meant_is_told_before_anything_is_read(options: MeasurementOptions, says: str) -> None:
+    """Catches an hour of predicting for a mistyped name."""
+    with pytest.raises(OptionError, match=says):
+        check_measurement_options(options, EVIDENCE.labels)
+
+
+def test_a_place_in_one_of_several_series_is_refused(patient: tuple[Phantom, Series]) -> None:
+    """Catches slice 2 of every series taken for L3."""
+    other = replace(patient[1], uid="1.2.3")
+    with pytest.raises(OptionError, match="there are 2"):
+        plan_series([patient[1], other], MeasurementOptions(l3="2"))
+
+
+def test_several_labels_have_no_interval_of_their_own(patient: tuple[Phantom, Series]) -> None:
+    """Catches the interval of one label given to the sum of two."""
+    evidence = Evidence({1: "psoas", 2: "back", 3: "wall"}, {"psoas": ERRORS["skeletal_muscle"]}, {})
+    summary = evaluate(patient, MeasurementOptions(l3="2", muscle_labels="psoas,back"), evidence).summary()
+    assert all(one["low"] is None and one["why_not"] for one in summary["intervals"])

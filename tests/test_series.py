@@ -1,0 +1,133 @@
+"""Series: what belongs to one stack of slices, what is set aside, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sarco.errors import GeometryError, InputError
+from sarco.series import SliceHeader, check_axial, find_doubles, make_runs, make_series, set_strays_aside
+
+AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
+
+
+def header(z: float, **changes: object) -> SliceHeader:
+    """An axial slice at a height."""
+    plain = SliceHeader(
+        path=Path(f"slice_{z:g}.dcm"),
+        sop_uid=f"1.2.{z:g}",
+        series_uid="1.2.3",
+        study_uid="1.2",
+        patient_id="P1",
+        shape=(40, 50),
+        spacing_mm=(0.8, 0.7),
+        orientation=AXIAL,
+        position=(0.0, 0.0, z),
+        thickness_mm=5.0,
+        description="",
+        number=1,
+        frame_of_reference="1.9",
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def stack(*heights: float) -> list[SliceHeader]:
+    """Axial slices at these heights."""
+    return [header(z) for z in heights]
+
+
+def test_scout_views_are_set_aside_by_name() -> None:
+    """Catches a localizer that is stacked with the slices, or that costs the series."""
+    scout = header(7.0, is_localizer=True, path=Path("scout.dcm"))
+    kept, aside = set_strays_aside([*stack(0, 5, 10), scout])
+    assert kept == stack(0, 5, 10)
+    (line,) = aside
+    assert "scout.dcm" in str(line)
+    assert "localizer" in str(line)
+
+
+def test_a_series_of_scout_views_is_refused() -> None:
+    """Catches a topogram that is predicted."""
+    with pytest.raises(InputError, match="localizer"):
+        set_strays_aside([header(0, is_localizer=True)])
+
+
+def test_a_slice_that_lies_another_way_is_set_aside_by_name() -> None:
+    """Catches a coronal slice between axial ones."""
+    turned = header(7.0, orientation=CORONAL, path=Path("turned.dcm"))
+    kept, aside = set_strays_aside([*stack(0, 5, 10), turned])
+    assert kept == stack(0, 5, 10)
+    assert "turned.dcm" in str(aside[0])
+
+
+def test_where_two_kinds_are_equally_many_nobody_decides() -> None:
+    """Catches half a series that vanishes because the other half came first."""
+    halves = [*stack(0, 5), header(1, orientation=CORONAL), header(2, orientation=CORONAL)]
+    kept, aside = set_strays_aside(halves)
+    assert len(kept) == 4 and not aside
+    with pytest.raises(GeometryError, match="orientation"):
+        make_series(kept)
+
+
+def test_rounded_orientations_are_one() -> None:
+    """Catches slices that are set aside because a scanner wrote their direction with other digits."""
+    tilted = [header(z, orientation=(0.9999995, 0.0004, 0, -0.0004, 0.9999995, 0)) for z in (10, 15)]
+    kept, aside = set_strays_aside([*stack(0, 5), *tilted])
+    assert len(kept) == 4 and not aside
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"patient_id": "P2"}, "PatientID"),
+        ({"frame_of_reference": "1.8"}, "FrameOfReferenceUID"),
+        ({"shape": (41, 50)}, "size"),
+        ({"spacing_mm": (0.8, 0.8)}, "pixel spacing"),
+    ],
+)
+def test_what_cannot_be_one_scan_is_refused(changes: dict[str, object], says: str) -> None:
+    """Catches two patients, or two coordinate systems, under one SeriesInstanceUID."""
+    with pytest.raises(GeometryError, match=says) as caught:
+        make_series([*stack(0, 5), header(10, **changes)])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_stand_in_for_the_patient_is_no_reason_to_refuse() -> None:
+    """Catches an emptied PatientID in one slice that reads as a second patient."""
+    assert make_series([*stack(0, 5), header(10, patient_id="1.2", has_patient_id=False)]).n_planes == 3
+
+
+def test_uneven_gaps_are_refused_or_cut_into_runs() -> None:
+    """Catches slices that are spread evenly over an uneven gap, and a run that takes its neighbour's slice."""
+    slices = stack(22, 0, 5, 17, 10, 40)
+    with pytest.raises(GeometryError, match="one gap is"):
+        make_series(slices)
+    runs = make_runs(slices)
+    assert [[s.position[2] for s in run.slices] for run in runs] == [[0, 5, 10], [17, 22], [40]]
+    assert [run.part for run in runs] == [1, 2, 3]
+    assert [float(run.affine_lps[2, 2]) for run in runs] == pytest.approx([5, 5, 5])
+
+
+def test_runs_of_different_steps() -> None:
+    """Catches thin and thick slices of one scan that land in one grid."""
+    runs = make_runs(stack(0, 1, 2, 3, 8, 13, 18))
+    assert [[s.position[2] for s in run.slices] for run in runs] == [[0, 1, 2, 3], [8, 13, 18]]
+
+
+def test_doubles_are_pairs_at_one_position() -> None:
+    """Catches a copy that is overlooked because the order of files put a slice between."""
+    copy = header(5.0, path=Path("zz_copy.dcm"))
+    assert find_doubles([copy, *stack(0, 5, 10)]) == [(header(5), copy)]
+    assert find_doubles(stack(0, 5, 10)) == []
+    beside = header(5.0, position=(30.0, 0.0, 5.0), path=Path("beside.dcm"))
+    assert find_doubles([*stack(0, 5, 10), beside]) == []
+
+
+@pytest.mark.parametrize(("orientation", "plane"), [(CORONAL, "coronal"), (SAGITTAL, "sagittal")])
+def test_only_axial_slices_are_segmented(orientation: tuple[float, ...], plane: str) -> None:
+    """Catches a network that is shown what it never saw, and answers all the same."""
+    with pytest.raises(GeometryError, match=plane):
+        check_axial(header(0, orientation=orientation))
+    turn = np.radians(30)
+    check_axial(header(0, orientation=(1, 0, 0, 0, float(np.cos(turn)), float(np.sin(turn)))))

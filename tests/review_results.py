@@ -12,6 +12,7 @@ from sarco.labels import LabelTable
 from sarco.phantom import Phantom, write_series
 from sarco.results import Provenance, write_results
 from sarco.review_page import ReviewWriter, provenance_of
+from sarco.review_pixels import label_map_digest, slice_digest
 from sarco.series import Series
 
 LABELS = LabelTable({1: "psoas_left", 2: "psoas_right", 7: 'back "muscles" </script><b>'})
@@ -50,3 +51,24 @@ def write_review_results(folder: Path, phantom: Phantom, name: str = "scan") -> 
         writer.add(plane, read_slice(header.path)[0], label_map[:, :, plane])
     writer.finish(results, {}, provenance_of(prediction))
     return results, series
+
+
+def write_corrections(path: Path, series: Series, label_map: NDArray[np.uint8], **other: Any) -> Path:
+    """Corrections that turn pixels (0, 0) to (0, 3) of plane 1 into label 2, as a page would write them."""
+    corrected = label_map[:, :, 1].copy()
+    corrected[0, :4] = 2
+    counts = {str(i): int((corrected == i).sum()) for i in LABELS.ids}
+    digests = {plane: slice_digest(label_map[:, :, plane]) for plane in series.plane_index}
+    content = {
+        "format": "sarco corrections",
+        "version": 1,
+        "series_uid": series.uid,
+        "label_map_sha256": label_map_digest(series.shape, digests),
+        "shape": list(series.shape),
+        "corrected_by": "AB",
+        "corrected_at": "2026-01-02T03:04:05.000Z",
+        "checked_slices": [3],
+        "slices": [{"slice_index": 1, "runs": [[0, 4, 2]], "n_pixels": counts}],
+    }
+    path.write_text(json.dumps(content | other), encoding="utf-8")
+    return path

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from review_results import LABELS, three_labels, write_review_results
-from test_review import write_corrections
+from review_results import LABELS, three_labels, write_corrections, write_review_results
 
 from sarco.assessment import read_cutoffs
 from sarco.errors import InputError

@@ -1,6 +1,7 @@
 """Corrections on their way back: painted in a browser, applied, measured again, learnt from; and refused unharmed."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,16 +11,19 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from browser import Browser
 from numpy.typing import NDArray
-from review_results import LABELS, three_labels, write_review_results
+from review_results import LABELS, three_labels, write_corrections, write_review_results
 
 from sarco.cases import find_cases
 from sarco.errors import InputError, SarcoError
-from sarco.phantom import Phantom
+from sarco.images import find_images, read_hu
+from sarco.nifti import read_label_map
+from sarco.phantom import Phantom, write_series
+from sarco.results import Provenance, write_results
 from sarco.review import apply_corrections, main
-from sarco.review_pixels import label_map_digest, slice_digest
 from sarco.series import Series
 
 ROOT = Path(__file__).parents[1]
@@ -45,27 +49,6 @@ def content_of(folder: Path) -> dict[str, bytes]:
 def stored_ids(path: Path) -> NDArray[np.uint8]:
     """A label map as nibabel reads it, in (row, column, slice) order."""
     return np.asarray(nib.load(path).dataobj).transpose(1, 0, 2)
-
-
-def write_corrections(path: Path, series: Series, label_map: NDArray[np.uint8], **other: Any) -> Path:
-    """Corrections that turn pixels (0, 0) to (0, 3) of plane 1 into label 2, as a page would write them."""
-    corrected = label_map[:, :, 1].copy()
-    corrected[0, :4] = 2
-    counts = {str(i): int((corrected == i).sum()) for i in LABELS.ids}
-    digests = {plane: slice_digest(label_map[:, :, plane]) for plane in series.plane_index}
-    content = {
-        "format": "sarco corrections",
-        "version": 1,
-        "series_uid": series.uid,
-        "label_map_sha256": label_map_digest(series.shape, digests),
-        "shape": list(series.shape),
-        "corrected_by": "AB",
-        "corrected_at": "2026-01-02T03:04:05.000Z",
-        "checked_slices": [3],
-        "slices": [{"slice_index": 1, "runs": [[0, 4, 2]], "n_pixels": counts}],
-    }
-    path.write_text(json.dumps(content | other), encoding="utf-8")
-    return path
 
 
 def run_review(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -157,6 +140,56 @@ def test_applying_makes_everything_anew(made: tuple[Path, Series], oblique: Phan
     apply_corrections(results, second)
     assert len(json.loads((results / "prediction.json").read_text(encoding="utf-8"))["corrections"]) == 2
     assert np.array_equal(stored_ids(results / "label_map_predicted.nii.gz"), three_labels(oblique))
+
+
+@pytest.mark.parametrize("kind", ["NIfTI image", "one file of many frames"])
+def test_images_in_one_file_can_be_corrected(kind: str, oblique: Phantom, tmp_path: Path) -> None:
+    """Catches corrections that need one DICOM file a slice, or that turn a grid whose axes run another way."""
+    axial = dataclasses.replace(oblique, affine_lps=np.diag([3.1, 3.4, -6.0, 1.0])[[1, 0, 2, 3]])
+    image = tmp_path / "image.nii.gz"
+    if kind == "NIfTI image":
+        affine_ras = np.diag([-1.0, -1, 1, 1]) @ axial.affine_lps[:, [2, 0, 1, 3]]
+        nib.save(nib.Nifti1Image(axial.hu.transpose(2, 0, 1), affine_ras), image)
+        series = find_images(image).series[0]
+    else:
+        write_series(axial, tmp_path / "slices", patient_id="P001", seed=1)
+        image = tmp_path / "frames.dcm"
+        datasets = [pydicom.dcmread(path) for path in sorted((tmp_path / "slices").iterdir())]
+        converted = pytest.importorskip("highdicom").legacy.LegacyConvertedEnhancedCTImage(
+            datasets, "1.2.3.4", 1, "1.2.3.5", 1, transfer_syntax_uid="1.2.840.10008.1.2.1"
+        )
+        converted.save_as(image)
+        series = find_images(image).series[0]
+    # The planes of the series in its own order, whatever it is.
+    read = np.stack([read_hu(header) for header in series.slices], axis=2)
+    label_map = np.where((read > 0) & (read < 60), 1, 0).astype(np.uint8)
+    results = tmp_path / "results"
+    results.mkdir()
+    provenance = Provenance("abc12345", "Trains", tmp_path / "best.ckpt", "ab" * 32)
+    write_results(results, series, label_map, dict.fromkeys(series.plane_index, 0.9), LABELS, provenance)
+    prediction = json.loads((results / "prediction.json").read_text(encoding="utf-8"))
+    for entry, header in zip(prediction["slices"], series.slices, strict=True):
+        entry["frame"] = header.frame
+    (results / "prediction.json").write_text(json.dumps(prediction), encoding="utf-8")
+    path = write_corrections(tmp_path / "c.json", series, label_map)
+    apply_corrections(results, path)
+    corrected = read_label_map(results / "label_map.nii.gz")
+    for header, plane in zip(series.slices, series.plane_index, strict=True):
+        expected = label_map[:, :, plane].copy()
+        if plane == 1:
+            expected[0, :4] = 2
+        found = corrected.on_slice(series.plane_affine_lps(plane), header.shape, header.path)
+        assert np.array_equal(found, expected)
+    if kind == "NIfTI image":
+        again = write_corrections(tmp_path / "c2.json", series, _corrected(label_map))
+        with pytest.raises(InputError, match="training reads DICOM"):
+            apply_corrections(results, again, add_to=tmp_path / "data")
+
+
+def _corrected(label_map: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    changed = label_map.copy()
+    changed[0, :4, 1] = 2
+    return changed
 
 
 class TooLateError(Exception):

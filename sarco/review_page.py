@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
+from sarco.dicom_header import open_dataset, text_of
 from sarco.errors import GeometryError
 from sarco.geometry import display_flips, spacing_mm, voxel_volume_mm3
 from sarco.labels import LabelTable
 from sarco.measurements import pixel_area_cm2
+from sarco.nifti import is_nifti
 from sarco.overlay import draw_tile
 from sarco.review_pixels import (
     PictureEncoder,
@@ -69,7 +71,7 @@ class ReviewWriter:
         Args:
             series: what is shown.
             labels: names and colours of the ids.
-            identity: who the patient is, as text by heading; None (the default) shows nothing of it.
+            identity: who the patient is, as text by heading (see `read_identity`); None (the default) shows nothing.
         """
         self.series = series
         self.labels = labels
@@ -201,6 +203,17 @@ class ReviewWriter:
         tile = draw_tile(hu, label_map, self.series.plane_affine_lps(plane), self.labels, "")
         small = cv2.resize(cv2.cvtColor(tile, cv2.COLOR_RGB2BGR), (160, 160), interpolation=cv2.INTER_AREA)
         return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+
+
+def read_identity(series: Series) -> dict[str, str]:
+    """Who the patient is by the first slice's tags: for pages that were asked to show it, and for nothing else."""
+    first = series.slices[0]
+    if is_nifti(first.path):
+        return {}
+    dataset = open_dataset(first.path, stop_before_pixels=True)
+    tags = {"Patient": "PatientName", "Patient ID": "PatientID", "Born": "PatientBirthDate"}
+    found = {heading: text_of(first.path, dataset, tag) for heading, tag in tags.items()}
+    return {heading: text for heading, text in found.items() if text}
 
 
 def edge_letters(affine_lps: NDArray[np.float64], turn: tuple[bool, bool, bool]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from browser import Browser
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from sarco.errors import GeometryError
 from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.phantom import Phantom
-from sarco.review_page import ReviewWriter, edge_letters, json_for_html, provenance_of
+from sarco.review_page import ReviewWriter, edge_letters, json_for_html, provenance_of, read_identity
 from sarco.review_pixels import hu_of_levels, hu_to_levels
 from sarco.series import Series
 
@@ -141,6 +142,16 @@ def test_patients_are_never_named_unasked(series: Series, tmp_path: Path) -> Non
     assert '"height_m":1.6' in text
     named = write_page(tmp_path / "with", series, label_map, summary, identity={"Patient": "Doe^Jane"})
     assert "Doe^Jane" in named.read_text(encoding="utf-8")
+
+
+def test_identity_is_read_when_it_is_asked_for(slice_file: Callable[..., Path]) -> None:
+    """Catches tags mixed up, or empty ones shown."""
+
+    def name(dataset: pydicom.Dataset) -> None:
+        dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate = "Doe^Jane", "P7", ""
+
+    found = find_series(slice_file(name)).series[0]
+    assert read_identity(found) == {"Patient": "Doe^Jane", "Patient ID": "P7"}
 
 
 def test_wheel_slider_keys_and_profile_move_through_the_slices(

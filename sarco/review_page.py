@@ -45,6 +45,7 @@ _SUMMARY_KEYS = (
     "labels",
     "muscle_labels",
     "at_level",
+    "not_checked",
     "smi",
     "cutoffs",
     "flags",

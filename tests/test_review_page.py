@@ -112,7 +112,11 @@ def test_text_from_outside_stays_text(
             {"text": HOSTILE, "verdict": "not applicable"},
         ],
         "acquisition": {"kernel": HOSTILE},
-        "intervals": [{"measure": HOSTILE}],
+        "intervals": [
+            {"what": HOSTILE, "why_not": HOSTILE},
+            {"what": "area", "value": 150.04, "low": 140, "high": 160, "coverage": 0.9, "n_patients": 40},
+        ],
+        "not_checked": [HOSTILE],
         "hu_ranges": {HOSTILE: [-29, 150]},
     }
     writer = ReviewWriter(named, LABELS)
@@ -123,7 +127,8 @@ def test_text_from_outside_stays_text(
     assert browser.log("browser") == []
     assert browser.run("return document.querySelectorAll('img, body b').length") == 1  # the flag's own heading
     text = browser.run("return document.body.innerText")
-    assert text.count(HOSTILE) >= 8
+    assert text.count(HOSTILE) >= 10
+    assert "area 150.0: 90 % interval 140.0 to 160.0, from 40 validation patients" in text
     assert row_of(browser, "slice", 7)[0] == LABELS.names[7]
     assert browser.run("return document.title") == f"sarco review: {HOSTILE}"
     assert browser.run("return view.place") == 2  # that of the SMI

@@ -145,12 +145,20 @@ function makeFlags() {
     }
     panel.append(box);
   }
+  for (const line of page.summary.not_checked || []) panel.append(element("p", `Not checked: ${line}`, "note"));
 }
 
 function cutoffBox(one) {
   const box = element("div", String(one.text || one.verdict || one.set), "verdict");
   box.append(element("div", [one.text ? one.population : one.why, one.doi].filter(Boolean).join("; "), "note"));
   return box;
+}
+
+function intervalText(interval) {
+  const what = `${interval.what} ${number(interval.value, 1)}`;
+  if (typeof interval.low !== "number") return `${what}: no interval, because ${interval.why_not}`;
+  return `${what}: ${Math.round(interval.coverage * 100)} % interval ${number(interval.low, 1)} to ${number(interval.high, 1)}, `
+    + `from ${interval.n_patients} validation patients`;
 }
 
 function makeSmi() {
@@ -163,7 +171,7 @@ function makeSmi() {
       + `in range, ${number(muscle.mean_hu_in_range, 1)} HU`, "verdict"));
   }
   if (level?.note) panel.append(element("p", level.note, "note"));
-  for (const interval of intervals || []) panel.append(element("p", plainText(interval), "note"));
+  for (const interval of intervals || []) panel.append(element("p", intervalText(interval), "note"));
   const applies = (one) => one.verdict !== "not applicable";
   cutoffs.filter(applies).forEach((one) => panel.append(cutoffBox(one)));
   const others = cutoffs.filter((one) => !applies(one));

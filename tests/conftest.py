@@ -4,12 +4,13 @@ import dataclasses
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from browser import Browser, missing_program
 from hypothesis import settings
 from numpy.typing import NDArray
 
@@ -114,3 +115,13 @@ def dice() -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]:
         return float(2 * both.sum() / ((one > 0).sum() + (two > 0).sum()))
 
     return measure
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One headless Chromium for all tests."""
+    if reason := missing_program():
+        pytest.skip(f"no browser: {reason}")
+    window = Browser(tmp_path_factory.mktemp("browser"))
+    yield window
+    window.close()

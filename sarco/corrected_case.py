@@ -1,0 +1,99 @@
+"""Makes a training case of a corrected prediction: the scan beside a label map that a person stands for."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.errors import InputError
+from sarco.labels import IGNORE_ID, LabelTable, read_label_names
+from sarco.nifti import is_nifti, read_label_map, write_label_map
+from sarco.runs import write_json
+from sarco.series import Series
+
+
+def case_name(series_uid: str) -> str:
+    """The name of the case of a series: the same each time, and free of names."""
+    return f"corrected_{hashlib.blake2b(series_uid.encode(), digest_size=6).hexdigest()}"
+
+
+def add_case(
+    data_dir: Path, series: Series, label_map: NDArray[np.uint8], seen: Iterable[int], labels: LabelTable
+) -> Path:
+    """Writes ``CASE/`` with the slices and ``CASE.nii.gz`` into a data folder.
+
+    Slices that nobody corrected or checked get the id 255, "nobody looked", so that a network never learns its own
+    faults as truth. Where the case is there already, slices that were seen then and not now keep their labels.
+
+    Args:
+        data_dir: what ``--data_dir`` of the training is; made if it is not there.
+        series: the scan. Its files are linked where the disk allows it, else copied.
+        label_map: (row, column, plane) label ids.
+        seen: planes that a person stands for.
+        labels: names of the ids.
+
+    Returns:
+        The path of the label map.
+
+    Raises:
+        InputError: nobody looked at any slice, the image is no DICOM, the folder names ids differently, or it cannot be
+            written.
+    """
+    planes = sorted(set(seen))
+    if not planes:
+        raise InputError("no slice was corrected or checked, so there is nothing to learn from; check slices first")
+    if any(is_nifti(header.path) for header in series.slices):
+        raise InputError(f"{series.slices[0].path}: training reads DICOM slices alone; leave --add_to out")
+    _check_names(data_dir, labels)
+    target = data_dir / f"{case_name(series.uid)}.nii.gz"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        truth = _earlier_labels(target, label_map.shape)
+        truth[:, :, planes] = label_map[:, :, planes]
+        _put_slices(data_dir / case_name(series.uid), series)
+        if not (data_dir / "labels.json").exists():
+            write_json(data_dir / "labels.json", labels.to_builtins())
+        beside = target.with_name(f".{target.name}")  # hidden, so that no training takes it for a case
+        write_label_map(beside, truth, series.affine_lps)
+        os.replace(beside, target)
+    except OSError as error:
+        raise InputError(f"{data_dir}: cannot be written ({error.strerror}); choose another --add_to") from None
+    return target
+
+
+def _check_names(data_dir: Path, labels: LabelTable) -> None:
+    known = read_label_names(data_dir / "labels.json")
+    for label_id, name in labels.names.items():
+        if known.get(label_id, name) != name:
+            raise InputError(
+                f"{data_dir / 'labels.json'}: label id {label_id} is {known[label_id]!r} there and {name!r} here; "
+                "choose another --add_to"
+            )
+
+
+def _earlier_labels(target: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if target.exists():
+        earlier = read_label_map(target).ids
+        if earlier.shape != shape:
+            raise InputError(f"{target}: is there already with another shape; move it away")
+        return earlier.copy()
+    return np.full(shape, IGNORE_ID, dtype=np.uint8)
+
+
+def _put_slices(folder: Path, series: Series) -> None:
+    folder.mkdir(exist_ok=True)
+    files = dict.fromkeys(header.path for header in series.slices)  # one may hold many slices
+    for number, path in enumerate(files):
+        place = folder / f"{number:04d}.dcm"  # the scan's own file names may hold a patient's
+        if place.exists():
+            continue
+        try:
+            os.link(path.resolve(), place)
+        except OSError:  # another disk, or one without links
+            half = place.with_name(f".{place.name}")
+            shutil.copyfile(path, half)
+            os.replace(half, place)

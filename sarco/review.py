@@ -1,0 +1,293 @@
+"""Takes corrections of a review page back, and lists reviews: ``python -m sarco.review apply | index``.
+
+Corrections become the label map of the results folder, everything beside it is made anew, and all of that appears at
+once: whatever goes wrong leaves the folder as it was.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+import sarco
+from sarco.command import run_command, say
+from sarco.corrected_case import add_case
+from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
+from sarco.dicom import files_below
+from sarco.errors import InputError, SarcoError
+from sarco.geometry import voxel_volume_mm3
+from sarco.images import find_images, read_headers, read_hu
+from sarco.labels import LabelTable
+from sarco.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
+from sarco.overlay import contact_sheet, draw_tile, show_slices, write_png
+from sarco.remeasure import ReportMeasurer
+from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once, hash_file
+from sarco.review_index import write_index
+from sarco.review_page import REVIEW, ReviewWriter, provenance_of
+from sarco.runs import write_json
+from sarco.series import Series, SliceHeader, make_series
+
+PROGRAM = "python -m sarco.review"
+PREDICTED = "_predicted"  # appended to what still holds the network's own label map
+SLICES_SHOWN = 20  # on the contact sheet
+
+
+class Measurer(Protocol):
+    """Measures a series again, slice by slice, and writes what it found."""
+
+    def add(self, slice_index: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8]) -> None:
+        """Takes one slice: its plane, (row, column) HU and (row, column) label ids."""
+
+    def finish(self, folder: Path) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+        """Writes ``measurements.csv`` and ``summary.json``; gives the summary and the rows."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What `apply_corrections` did.
+
+    Attributes:
+        review: the new page.
+        slices: planes that changed.
+        case: the label map of the training case, if one was asked for.
+    """
+
+    review: Path
+    slices: tuple[int, ...]
+    case: Path | None
+
+
+MakeMeasurer = Callable[[Path, Series, LabelTable], Measurer]
+
+
+def apply_corrections(
+    results: Path,
+    path: Path,
+    make_measurer: MakeMeasurer = ReportMeasurer,
+    add_to: Path | None = None,
+    all_slices: bool = False,
+    scan: Path | None = None,
+) -> Applied:
+    """Makes corrections the label map of a results folder and everything beside it anew.
+
+    The network's own label map stays as ``label_map_predicted.nii.gz``. ``prediction.json`` notes who corrected what.
+
+    Args:
+        results: the folder of one series.
+        path: ``corrections.json``.
+        make_measurer: measures again, from results folder, series and labels.
+        add_to: data folder that gets a training case.
+        all_slices: whether somebody looked at every slice, so that all are to be learnt from.
+        scan: where the slices are looked for, if they are no longer where they were.
+
+    Raises:
+        InputError: the folder or the file cannot be used, or they do not belong together; nothing was changed.
+    """
+    results = results.resolve()
+    corrections = read_corrections(path)
+    prediction = read_prediction(results)
+    labels = labels_of(prediction, results)
+    if corrections.series_uid != prediction["series_uid"]:
+        raise InputError(f"{path}: belongs to series {corrections.series_uid}, not to the one in {results}")
+    series = find_source(prediction, results, scan)
+    before = _on_grid(results, series)
+    after = correct_label_map(before, series.plane_index, labels, corrections, path)
+    if not corrections.seen_slices:
+        raise InputError(f"{path}: holds no change and no checked slice; correct something first")
+    note = describe_changes(before, after, labels, corrections)
+    seen = series.plane_index if all_slices else corrections.seen_slices
+    case = None
+    with all_at_once(results) as folder:
+        shutil.copytree(results, folder, dirs_exist_ok=True)
+        _keep_predicted(folder)
+        write_label_map(folder / LABEL_MAP, after, series.affine_lps, series.file_axes)
+        prediction = _noted(prediction, note, after, series)
+        write_json(folder / PREDICTION, prediction)
+        _measure_and_show(folder, series, after, labels, make_measurer(results, series, labels), prediction)
+        if add_to is not None:
+            case = add_case(add_to, series, after, seen, labels)
+    return Applied(results / REVIEW, tuple(one.slice_index for one in corrections.slices), case)
+
+
+def _on_grid(results: Path, series: Series) -> NDArray[np.uint8]:
+    """The label map of the results as (row, column, plane) of the series; 0 where it has gaps."""
+    stored = read_label_map(results / LABEL_MAP)
+    label_map = np.zeros(series.shape, dtype=np.uint8)
+    for header, plane in zip(series.slices, series.plane_index, strict=True):
+        label_map[:, :, plane] = stored.on_slice(series.plane_affine_lps(plane), header.shape, header.path)
+    return label_map
+
+
+def _measure_and_show(
+    folder: Path,
+    series: Series,
+    label_map: NDArray[np.uint8],
+    labels: LabelTable,
+    measurer: Measurer,
+    prediction: Mapping[str, Any],
+) -> None:
+    """One pass over the slices for figures and page, then the contact sheet."""
+    writer = ReviewWriter(series, labels)
+    for header, plane in zip(series.slices, series.plane_index, strict=True):
+        hu = read_hu(header)
+        measurer.add(plane, hu, label_map[:, :, plane])
+        writer.add(plane, hu, label_map[:, :, plane])
+    summary, rows = measurer.finish(folder)
+    writer.finish(folder, summary, provenance_of(prediction), rows)
+    shown = show_slices(series, label_map, SLICES_SHOWN)
+    tiles = [draw_tile(one.hu, one.label_map, one.affine_lps, labels, one.caption) for one in shown]
+    title = f"corrected, {len(series.slices)} slices, series {series.uid}"
+    write_png(folder / OVERLAY, contact_sheet(tiles, labels, title))
+
+
+def _keep_predicted(folder: Path) -> None:
+    """Renames what holds the network's label map, so that nobody takes it for the corrected one."""
+    for name in (LABEL_MAP, *(file.name for file in folder.glob("*.dcm") if not file.stem.endswith(PREDICTED))):
+        stem = nifti_stem(Path(name)) if name == LABEL_MAP else Path(name).stem
+        kept = folder / f"{stem}{PREDICTED}{name[len(stem) :]}"
+        if not kept.exists():  # else an earlier correction kept it
+            (folder / name).rename(kept)
+
+
+def _noted(
+    prediction: Mapping[str, Any],
+    note: dict[str, Any],
+    label_map: NDArray[np.uint8],
+    series: Series,
+) -> dict[str, Any]:
+    """``prediction.json`` with the volumes of the corrected label map and a note of this correction."""
+    note = note | {
+        "applied_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sarco_version": sarco.__version__,
+        "label_map_sha256": hash_of_label_map(label_map, series.plane_index),
+    }
+    counts = np.bincount(label_map.ravel(), minlength=256)
+    voxel_ml = voxel_volume_mm3(series.affine_lps) / 1000
+    labels = [
+        entry | {"volume_ml": round(int(counts[int(entry["id"])]) * voxel_ml, 4)} for entry in prediction["labels"]
+    ]
+    return dict(prediction) | {"labels": labels, "corrections": [*prediction.get("corrections", []), note]}
+
+
+def read_prediction(results: Path) -> dict[str, Any]:
+    """The content of ``prediction.json``.
+
+    Raises:
+        InputError: the folder holds none that can be used.
+    """
+    path = results / PREDICTION
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        str(content["series_uid"])
+        for entry in content["slices"]:
+            int(entry["slice_index"]), str(entry["file"]), str(entry["sop_uid"]), str(entry["blake2b"])
+        if not content["slices"]:
+            raise ValueError("no slices")
+    except FileNotFoundError:
+        raise InputError(f"{results}: holds no {PREDICTION}; give the results folder of one series") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be used ({type(error).__name__}: {error}); predict again") from None
+    return dict(content)
+
+
+def labels_of(prediction: Mapping[str, Any], results: Path) -> LabelTable:
+    """The label table that ``prediction.json`` holds."""
+    try:
+        return LabelTable({int(entry["id"]): str(entry["name"]) for entry in prediction["labels"]})
+    except (KeyError, TypeError, ValueError, SarcoError) as error:
+        raise InputError(f"{results / PREDICTION}: names no labels ({error}); predict again") from None
+
+
+def find_source(prediction: Mapping[str, Any], results: Path, scan: Path | None) -> Series:
+    """The scan that was predicted, each file just as it was then.
+
+    Args:
+        prediction: the content of ``prediction.json``.
+        results: its folder, for messages.
+        scan: where slices are looked for by SOPInstanceUID; None for where they were.
+
+    Raises:
+        InputError: a slice is gone or was changed; names it.
+    """
+    moved: dict[str, Path] = {} if scan is None else _files_by_uid(scan)
+    files: dict[Path, tuple[SliceHeader, ...]] = {}  # a file may hold many slices
+    headers: list[SliceHeader] = []
+    for entry in prediction["slices"]:
+        path = Path(entry["file"]) if scan is None else moved.get(entry["sop_uid"])
+        if path is None or not path.is_file():
+            raise InputError(
+                f"{results}: the slice {entry['file']} (SOPInstanceUID {entry['sop_uid']}) is not there; say where "
+                "the scan lies with --scan=FOLDER"
+            )
+        if path not in files:
+            if hash_file(path, hashlib.blake2b) != entry["blake2b"]:
+                raise InputError(f"{results}: the slice {path} was changed since it was predicted; predict again")
+            files[path] = read_headers(path)
+        frame = int(entry.get("frame", 0))
+        if frame >= len(files[path]):
+            raise InputError(f"{results}: {path} holds no frame {frame}; predict again")
+        headers.append(files[path][frame])
+    series = find_images(headers[0].path).series[0] if is_nifti(headers[0].path) else make_series(headers)
+    if series.plane_index != tuple(int(entry["slice_index"]) for entry in prediction["slices"]):
+        raise InputError(f"{results}: {PREDICTION} does not name the slices of the scan in order; predict again")
+    return series
+
+
+def _files_by_uid(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; give the one with the scan as --scan")
+    found: dict[str, Path] = {}
+    for file in files_below(folder):
+        with contextlib.suppress(SarcoError, OSError):
+            for header in read_headers(file):
+                found.setdefault(header.sop_uid, file)
+    return found
+
+
+def main(argv: Sequence[str]) -> None:
+    """Applies corrections, or writes the list of reviews."""
+    typed = _parser().parse_args(list(argv))
+    if typed.command == "index":
+        count, page = write_index(typed.folder)
+        say(f"{count} results: {page}")
+        return
+    applied = apply_corrections(
+        typed.results, typed.corrections, add_to=typed.add_to, all_slices=typed.all_slices == "yes", scan=typed.scan
+    )
+    say(f"{len(applied.slices)} slices corrected: {applied.review}")
+    if applied.case:
+        say(f"training case: {applied.case}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Takes corrections back, lists reviews.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="apply | index")
+    apply = commands.add_parser("apply", help="make corrections the label map and measure again", allow_abbrev=False)
+    apply.add_argument("results", metavar="RESULTS", type=Path, help="results folder of one series")
+    apply.add_argument("corrections", metavar="CORRECTIONS", type=Path, help="the file that the review page saved")
+    apply.add_argument("--add_to", metavar="DATA_DIR", type=Path, help="make a training case of it in this data folder")
+    apply.add_argument(
+        "--all_slices",
+        choices=("yes", "no"),
+        default="no",
+        help="yes: learn from every slice, not only from those corrected or marked as checked",
+    )
+    apply.add_argument("--scan", metavar="FOLDER", type=Path, help="where the scan lies now, if it was moved")
+    index = commands.add_parser("index", help="list the results below a folder", allow_abbrev=False)
+    index.add_argument("folder", metavar="FOLDER", type=Path, help="folder with results folders; gets index.html")
+    for command in (apply, index):
+        command.add_argument("--debug", action="store_true", help="show tracebacks of errors too")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main, PROGRAM)

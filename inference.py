@@ -11,7 +11,6 @@ from sarco.flags import build, parse
 
 PROGRAM = "inference.py"
 CONSUMERS = (InferenceOptions, MeasurementOptions)
-SLICES_SHOWN = 20  # on the contact sheet
 
 
 def main(argv: Sequence[str]) -> None:
@@ -111,51 +110,27 @@ class Predictor:
             folder: exists and is empty.
             name: of the results, for W&B.
         """
-        from sarco.dicom_results import check_source, write_dicom_results
-        from sarco.dicom_source import Origin
-        from sarco.report import describe, write_report
-        from sarco.results import write_results
+        from sarco.outputs import SeriesOutputs
+        from sarco.report import describe
         from sarco_infdatamodule import SarcoInfDataModule, predict_series
 
         rows, columns, planes = series.shape
         print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")
         if planes > len(series.slices):
             print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
-        description = self.model.description
-        source = check_source(series, self.wanted)
-        evaluation = self.plans.evaluate(series)
-        datamodule = SarcoInfDataModule(series, description.data, description.labels, self.options.batch_size)
-        predicted = predict_series(self.model, datamodule, self.device, evaluation.add)
-        label_map = predicted.volume.finish()
-        write_results(folder, series, label_map, predicted.confidence, description.labels, self.provenance)
-        summary = evaluation.summary()
-        write_report(folder, evaluation.rows, summary)
-        for line in describe(summary):
+        data, labels = self.model.description.data, self.model.description.labels
+        outputs = SeriesOutputs(
+            series, labels, self.plans.evaluate(series), self.provenance, self.wanted, self.options.show_identity
+        )
+        datamodule = SarcoInfDataModule(series, data, labels, self.options.batch_size)
+        predicted = predict_series(self.model, datamodule, self.device, outputs.take)
+        written = outputs.write(folder, predicted.volume.finish(), predicted.confidence)
+        for line in describe(written.summary):
             print(f"  {line}")
-        sheet = self._draw(series, label_map, folder, name)
-        if source:
-            write_dicom_results(
-                folder, source, self.wanted, label_map, description.labels,
-                Origin(self.provenance.run_id, self.provenance.sha256), per_slice=evaluation.rows,
-                whole=summary["labels"], picture=sheet, report_slices=summary["level"]["slices"] or None,
-            )  # fmt: skip
-
-    def _draw(self, series: Any, label_map: Any, folder: Any, name: str) -> Any:
-        """Writes the contact sheet, and logs its slices to W&B."""
-        from sarco.overlay import contact_sheet, draw_tile, show_slices, write_png
-        from sarco.results import OVERLAY
-
-        labels = self.model.description.labels
-        shown = list(show_slices(series, label_map, SLICES_SHOWN))
-        title = f"run {self.provenance.run_id}, {len(series.slices)} slices, series {series.uid}"
-        tiles = [draw_tile(s.hu, s.label_map, s.affine_lps, labels, s.caption) for s in shown]
-        sheet = contact_sheet(tiles, labels, title)
-        write_png(folder / OVERLAY, sheet)
         if self.logger:
             import tracking
 
-            tracking.log_predictions(self.logger, name, shown, labels)
-        return sheet
+            tracking.log_predictions(self.logger, name, written.shown, labels)
 
     def finish(self) -> None:
         """Ends the W&B run."""

@@ -269,6 +269,7 @@ class InferenceOptions:
     )
     overwrite: bool = flag(False, INFERENCE, "replace results that are there already")
     batch_size: int = flag(8, INFERENCE, "slices a forward pass")
+    show_identity: bool = flag(False, INFERENCE, "name, PatientID and birth date in review.html")
     dicom_seg: bool = flag(False, INFERENCE, "write the label map as DICOM segmentation too (needs highdicom)")
     dicom_sr: bool = flag(False, INFERENCE, "write a DICOM measurement report; needs --dicom_seg=yes")
     dicom_sc: bool = flag(False, INFERENCE, "write the contact sheet as DICOM secondary capture (needs highdicom)")

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,11 @@ def write_results(
     confidence: dict[int, float],
     labels: LabelTable,
     provenance: Provenance,
-) -> None:
+) -> dict[str, Any]:
     """Writes ``label_map.nii.gz`` and ``prediction.json``, and proves that the label map lies on the scan.
+
+    Returns:
+        What ``prediction.json`` holds.
 
     Raises:
         GeometryError: what was written does not lie where the slices say; see `sarco.proof`.
@@ -146,6 +150,7 @@ def write_results(
     counts = np.bincount(label_map.ravel(), minlength=256)
     content: dict[str, Any] = {
         "sarco_version": sarco.__version__,
+        "predicted_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         "run_id": provenance.run_id,
         "wandb_project": provenance.wandb_project,
         "checkpoint": str(provenance.checkpoint.resolve()),
@@ -180,6 +185,7 @@ def write_results(
         ],
     }
     write_json(folder / PREDICTION, content)
+    return content
 
 
 def _scan_name(infer_path: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sarco import doctor, measure_series, metrics, phantom
+from sarco import doctor, measure_series, metrics, phantom, review
 from sarco.flags import build, parse
 
 ROOT = Path(__file__).parents[1]
@@ -140,7 +140,7 @@ def test_no_document_names_a_flag_that_does_not_exist() -> None:
     known = {name for script in CONSUMERS for name in flags(script)} | {"debug"}
     known |= {
         name
-        for module in ("phantom", "doctor", "metrics", "measurements")
+        for module in ("phantom", "doctor", "metrics", "measurements", "review")
         for name in table(f"python -m sarco.{module}")
     }
     for name, text in TEXTS.items():
@@ -193,6 +193,9 @@ def test_every_command_of_a_module_parses(monkeypatch: pytest.MonkeyPatch) -> No
     assert commands("-m sarco.measurements")
     for words in commands("-m sarco.measurements"):
         measure_series._parser().parse_args(words)
+    assert commands("-m sarco.review")
+    for words in commands("-m sarco.review"):
+        review._parser().parse_args(words)
     seen: list[tuple[Path, Path]] = []
     monkeypatch.setattr(metrics, "compare_label_maps", lambda *paths: seen.append(paths) or {})
     for words in commands("-m sarco.metrics"):
@@ -211,6 +214,7 @@ def test_no_other_command_of_the_project_is_named() -> None:
                 "-m sarco.doctor",
                 "-m sarco.dicom",
                 "-m sarco.measurements",
+                "-m sarco.review",
                 "-m pytest",
             ]
             assert words in known, f"{name}: {line}"

@@ -23,14 +23,19 @@ import pytest
 import torch
 from PIL import Image
 
+from sarco import review
 from sarco.dicom import find_series, read_series
 from sarco.geometry import lps_to_ras, swap_rows_and_columns
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import PhantomOptions, write_dataset
+from sarco.review_pixels import label_map_digest, slice_digest
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--image_size=64", "--batch_size=4", "--learning_rate=1e-3", "--pretrained=no", "--gpu=-1"]
-RESULT_FILES = {"label_map.nii.gz", "overlay.png", "prediction.json", "measurements.csv", "summary.json"}
+RESULT_FILES = {
+    "label_map.nii.gz", "overlay.png", "prediction.json", "measurements.csv", "summary.json", "review.html",
+    "thumbnail.jpg",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -238,6 +243,49 @@ def test_a_place_that_no_slice_answers_to_costs_nothing(
     assert_one_line(ending)
     assert "77" in ending.err and "Predicting" not in ending.out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_names_nobody_unless_asked(
+    trained: Trained, predicted: tuple[Ending, Path], run_here: Callable[..., Ending], tmp_path: Path
+) -> None:
+    """Catches a name in a page that is passed on, and a flag that does nothing."""
+    name = str(pydicom.dcmread(next(trained.unseen.iterdir())).PatientName)
+    assert name not in (predicted[1] / "review.html").read_text(encoding="utf-8")
+    words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path}", "--gpu=-1"]
+    assert run_here("inference.py", f"--infer_path={trained.unseen}", "--show_identity=yes", *words).status == 0
+    (results,) = tmp_path.iterdir()
+    assert name in (results / "review.html").read_text(encoding="utf-8")
+
+
+def test_a_correction_becomes_the_label_map_and_its_figures(predicted: tuple[Ending, Path], tmp_path: Path) -> None:
+    """Catches results of inference.py that the review cannot take corrections to."""
+    results = tmp_path / "results"
+    shutil.copytree(predicted[1], results)
+    before = read_label_map(results / "label_map.nii.gz").ids
+    prediction = json.loads((results / "prediction.json").read_text(encoding="utf-8"))
+    digests = {plane: slice_digest(before[..., plane]) for plane in range(before.shape[2])}
+    corrected = before[..., 1].copy()
+    corrected[0, :4] = 1
+    corrections = {
+        "format": "sarco corrections",
+        "version": 1,
+        "series_uid": prediction["series_uid"],
+        "label_map_sha256": label_map_digest(before.shape, digests),
+        "shape": list(before.shape),
+        "corrected_by": "AB",
+        "corrected_at": "2026-01-02T03:04:05.000Z",
+        "checked_slices": [],
+        "slices": [{"slice_index": 1, "runs": [[0, 4, 1]], "n_pixels": {"1": int((corrected == 1).sum())}}],
+    }
+    (tmp_path / "corrections.json").write_text(json.dumps(corrections), encoding="utf-8")
+    review.main(["apply", str(results), str(tmp_path / "corrections.json")])
+    np.testing.assert_array_equal(read_label_map(results / "label_map.nii.gz").ids[..., 1], corrected)
+    with open(results / "measurements.csv", newline="", encoding="utf-8") as file:
+        rows = {int(row["slice_index"]): int(row["n_pixels"]) for row in csv.DictReader(file)}
+    assert rows[1] == np.count_nonzero(corrected == 1)
+    assert json.loads((results / "prediction.json").read_text(encoding="utf-8"))["corrections"][0]["slices"] == [1]
+    review.main(["index", str(tmp_path)])
+    assert (tmp_path / "index.html").is_file()
 
 
 def test_overlay_is_a_picture(predicted: tuple[Ending, Path]) -> None:

@@ -1,0 +1,111 @@
+"""Every file of a results folder: fed slice by slice while a series is predicted, written at once in the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.dicom_results import Wanted, check_source, write_dicom_results
+from sarco.dicom_source import Origin
+from sarco.evaluation import SeriesEvaluation
+from sarco.labels import LabelTable
+from sarco.overlay import ShownSlice, contact_sheet, draw_tile, show_slices, write_png
+from sarco.report import write_report
+from sarco.results import OVERLAY, Provenance, write_results
+from sarco.review_page import ReviewWriter, provenance_of, read_identity
+from sarco.series import Series
+
+SLICES_SHOWN = 20  # on the contact sheet
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written, for whoever tells of it.
+
+    Attributes:
+        summary: what ``summary.json`` holds.
+        shown: the slices on the contact sheet.
+    """
+
+    summary: Mapping[str, Any]
+    shown: Sequence[ShownSlice]
+
+
+class SeriesOutputs:
+    """The results of one series in the making."""
+
+    def __init__(
+        self,
+        series: Series,
+        labels: LabelTable,
+        evaluation: SeriesEvaluation,
+        provenance: Provenance,
+        wanted: Wanted,
+        show_identity: bool,
+    ) -> None:
+        """Starts empty.
+
+        Args:
+            series: the scan.
+            labels: what the ids mean.
+            evaluation: measures it; still empty.
+            provenance: which checkpoint predicts.
+            wanted: which DICOM results.
+            show_identity: whether the review page may say who the patient is.
+
+        Raises:
+            SarcoError: the DICOM results that are wanted cannot be written for this series.
+        """
+        self.series = series
+        self.labels = labels
+        self.evaluation = evaluation
+        self.provenance = provenance
+        self.wanted = wanted
+        self._source = check_source(series, wanted)
+        self._page = ReviewWriter(series, labels, read_identity(series) if show_identity else None)
+
+    def take(self, plane: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8], confidence: float) -> None:
+        """Takes one slice, in any order.
+
+        Args:
+            plane: its index in the series.
+            hu: (row, column) Hounsfield units.
+            label_map: (row, column) label ids.
+            confidence: mean probability of the winning label.
+        """
+        self.evaluation.add(plane, hu, label_map, confidence)
+        self._page.add(plane, hu, label_map)
+
+    def write(self, folder: Path, label_map: NDArray[np.uint8], confidence: dict[int, float]) -> Written:
+        """Writes everything, the label map first: nothing is written about one that is not proven.
+
+        Args:
+            folder: exists.
+            label_map: (row, column, plane) of all slices.
+            confidence: by plane.
+
+        Raises:
+            SarcoError: the label map does not lie on the scan, or a DICOM result cannot be written.
+        """
+        prediction = write_results(folder, self.series, label_map, confidence, self.labels, self.provenance)
+        summary, rows = self.evaluation.summary(), self.evaluation.rows
+        write_report(folder, rows, summary)
+        self._page.finish(folder, summary, provenance_of(prediction), [asdict(row) for row in rows])
+        shown = list(show_slices(self.series, label_map, SLICES_SHOWN))
+        sheet = self._draw(shown)
+        write_png(folder / OVERLAY, sheet)
+        if self._source:
+            origin = Origin(self.provenance.run_id, self.provenance.sha256)
+            write_dicom_results(
+                folder, self._source, self.wanted, label_map, self.labels, origin, per_slice=rows,
+                whole=summary["labels"], picture=sheet, report_slices=summary["level"]["slices"] or None,
+            )  # fmt: skip
+        return Written(summary, shown)
+
+    def _draw(self, shown: Sequence[ShownSlice]) -> NDArray[np.uint8]:
+        title = f"run {self.provenance.run_id}, {len(self.series.slices)} slices, series {self.series.uid}"
+        tiles = [draw_tile(s.hu, s.label_map, s.affine_lps, self.labels, s.caption) for s in shown]
+        return contact_sheet(tiles, self.labels, title)

@@ -100,6 +100,13 @@ def to_builtins(options: Any) -> dict[str, Any]:
     return {name: plain(value) for name, value in dataclasses.asdict(options).items()}
 
 
+def yes_no(text: str) -> bool:
+    """The value of a yes/no word, for parsers that are not made of dataclass fields."""
+    if text.lower() not in (*YES, *NO):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
+    return text.lower() in YES
+
+
 class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=110)

@@ -20,7 +20,7 @@ from sarco.command import run_command, say
 from sarco.dicom import find_series
 from sarco.dicom_header import flatten_frames, open_dataset
 from sarco.errors import GeometryError, InputError, OptionError
-from sarco.flags import NO, YES
+from sarco.flags import yes_no
 from sarco.images import find_images, read_hu
 from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.level import Level, PlacedSlice, check_request, choose_slice, find_vertebra, is_uid, unknown_level
@@ -295,15 +295,9 @@ def _parser() -> argparse.ArgumentParser:
         "--hu_ranges", metavar="RANGES", default="", help="such as muscle=-29:150,lama=-29:29,nama=30:150,imat=-190:-30"
     )
     add("--out", metavar="DIR", type=Path, help="folder of the results (default: measurements_of_<LABEL_MAP>)")
-    add("--overwrite", metavar="yes|no", type=_yes_no, default=False, help="replace measurements that are there")
+    add("--overwrite", metavar="yes|no", type=yes_no, default=False, help="replace measurements that are there")
     add("--debug", action="store_true", help="show tracebacks of errors too")
     return parser
-
-
-def _yes_no(text: str) -> bool:
-    if text.lower() not in (*YES, *NO):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
-    return text.lower() in YES
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_ui
 from sarco import phantom_anatomy as anatomy
 from sarco.command import run_command
 from sarco.errors import InputError, OptionError
-from sarco.flags import NO, YES
+from sarco.flags import yes_no
 from sarco.nifti import write_label_map
 from sarco.phantom_paint import add_scanner, body_from_world, paint_slice
 
@@ -323,12 +323,6 @@ def write_dataset(out: Path, patients: int, seed: int, options: PhantomOptions) 
     return folders
 
 
-def _yes_no(text: str) -> bool:
-    if text.lower() not in (*YES, *NO):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
-    return text.lower() in YES
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_PROGRAM,
@@ -342,8 +336,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--slices", metavar="N", type=int, default=12, help="slices of each series")
     add("--size", metavar="N", type=int, default=256, help="rows and columns of a slice")
     add("--seed", metavar="N", type=int, default=0, help="the same seed writes the same files")
-    add("--oblique", metavar="yes|no", type=_yes_no, default="no", help="tilt the slices against the patient's axes")
-    add("--groups", metavar="yes|no", type=_yes_no, default="no", help="label muscle groups instead of one muscle")
+    add("--oblique", metavar="yes|no", type=yes_no, default="no", help="tilt the slices against the patient's axes")
+    add("--groups", metavar="yes|no", type=yes_no, default="no", help="label muscle groups instead of one muscle")
     add("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors too")
     return parser
 

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,28 +71,30 @@ class Predictor:
         Raises:
             CheckpointError: there is no such run, or its checkpoint cannot be used.
         """
-        from sarco.device import choose_device
+        from engine import open_network
         from sarco.results import Provenance
         from sarco.runs import RunStore
 
         self.options = options
         store = RunStore(options.dirpath)
         checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
-        self.device = choose_device(options.gpu, options.precision)
-
-        import tracking  # from here on it takes seconds
-        from model import SarcoModel
-
+        provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
+        print(f"run {options.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
         quieten_libraries()
-        self.model = SarcoModel.from_checkpoint(checkpoint)
-        description = self.model.description
-        self.provenance = Provenance.of(description.run.run_id, description.run.wandb_project, checkpoint)
-        print(f"run {description.run.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
-        print(self.device.note)
-        mode = tracking.choose_mode(options.wandb)
-        self.logger = tracking.start_logger(
-            mode, options.wandb_project, f"predictions of {options.run_id}", options.dest_dir
+        opened = open_network(
+            checkpoint, provenance.sha256, options.engine, options.precision, options.gpu, options.batch_size
         )
+        self.network, self.description = opened.network, opened.description
+        run = self.description.run
+        self.provenance = replace(provenance, run_id=run.run_id, wandb_project=run.wandb_project)
+        self.logger = None if options.wandb == "no" else self._start_logger()
+
+    def _start_logger(self) -> Any:
+        import tracking  # takes seconds
+
+        mode = tracking.choose_mode(self.options.wandb)
+        name = f"predictions of {self.options.run_id}"
+        return tracking.start_logger(mode, self.options.wandb_project, name, self.options.dest_dir)
 
     def predict_series(self, series: Any, folder: Path, name: str) -> None:
         """Predicts one series and writes its results.
@@ -101,27 +104,33 @@ class Predictor:
             folder: exists and is empty.
             name: of the results, for W&B.
         """
+        from sarco.overlay import pick_evenly
+        from sarco.pipeline import PreparedSlice, RestoredSlice, predict_series
         from sarco.results import write_results
-        from sarco_infdatamodule import SarcoInfDataModule, predict_series
 
         rows, columns, planes = series.shape
         print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")
         if planes > len(series.slices):
             print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
-        description = self.model.description
-        datamodule = SarcoInfDataModule(series, description.data, description.labels, self.options.batch_size)
-        predicted = predict_series(self.model, datamodule, self.device)
-        label_map = predicted.volume.finish()
-        write_results(folder, series, label_map, predicted.confidence, description.labels, self.provenance)
-        self._draw(series, label_map, folder, name)
+        labels = self.description.labels
+        shown = {series.plane_index[place] for place in pick_evenly(range(len(series.slices)), SLICES_SHOWN)}
+        hu: dict[int, Any] = {}  # of the slices to be shown, by plane
 
-    def _draw(self, series: Any, label_map: Any, folder: Path, name: str) -> None:
+        def on_slice(prepared: PreparedSlice, restored: RestoredSlice) -> None:
+            if prepared.plane in shown:
+                hu[prepared.plane] = prepared.hu
+
+        predicted = predict_series(self.network, series, self.description.data, labels, on_slice)
+        write_results(folder, series, predicted.label_map, predicted.confidence, labels, self.provenance)
+        self._draw(series, predicted.label_map, hu, folder, name)
+
+    def _draw(self, series: Any, label_map: Any, hu: dict[int, Any], folder: Path, name: str) -> None:
         """Writes the contact sheet, and logs its slices to W&B."""
         from sarco.overlay import contact_sheet, draw_tile, show_slices, write_png
         from sarco.results import OVERLAY
 
-        labels = self.model.description.labels
-        shown = list(show_slices(series, label_map, SLICES_SHOWN))
+        labels = self.description.labels
+        shown = list(show_slices(series, label_map, hu))
         title = f"run {self.provenance.run_id}, {len(series.slices)} slices, series {series.uid}"
         tiles = [draw_tile(s.hu, s.label_map, s.affine_lps, labels, s.caption) for s in shown]
         write_png(folder / OVERLAY, contact_sheet(tiles, labels, title))

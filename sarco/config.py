@@ -248,6 +248,12 @@ class InferenceOptions:
         "yes", INFERENCE, "online, offline or no; yes = online where an API key is configured, else offline"
     )
     gpu: int = flag(0, INFERENCE, "which GPU; -1 asks for the CPU, which is also used where there is no GPU")
+    engine: str = flag(
+        "auto",
+        INFERENCE,
+        "what computes: auto = torch on a GPU; on a CPU OpenVINO where it is installed and its masks are the same",
+        choices=("auto", "torch", "openvino", "onnx"),
+    )
     precision: str = flag(
         "auto", INFERENCE, "auto: fastest that is safe on the device", choices=("auto", "32", "bf16", "16")
     )
@@ -265,4 +271,6 @@ class InferenceOptions:
         require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint predicts")
         _check_project("wandb_project", self.wandb_project)
         require(self.gpu >= -1, "gpu", self.gpu, "has to be the number of a GPU, or -1 for the CPU")
+        engines = ("auto", "torch", "openvino", "onnx")
+        require(self.engine in engines, "engine", self.engine, f"choose from {', '.join(engines)}")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "has to be 1 or more")

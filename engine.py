@@ -329,7 +329,7 @@ def export_onnx(model: "SarcoModel", images: Images) -> dict[str, bytes]:
         torch.onnx.export(  # the tracing exporter: the new one needs a further package and gives the same graph
             model.network.eval(),
             (torch.as_tensor(images),),
-            file,
+            file,  # type: ignore[arg-type]  # takes files too
             dynamo=False,
             opset_version=ONNX_OPSET,
             input_names=["image"],

@@ -274,3 +274,26 @@ class InferenceOptions:
         engines = ("auto", "torch", "openvino", "onnx")
         require(self.engine in engines, "engine", self.engine, f"choose from {', '.join(engines)}")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "has to be 1 or more")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Which run becomes an ONNX file, and what the file is checked on."""
+
+    run_id: str = flag("", INFERENCE, "the run whose checkpoint is exported; required")
+    onnx: Path = flag(
+        None, INFERENCE, "the file to write, FILE.onnx; FILE.json beside it tells how it was checked; required"
+    )
+    dirpath: Path = flag(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
+    ckpt_choice: str = flag("best", INFERENCE, "which checkpoint of the run", choices=("best", "last"))
+    ckpt_wandb_project: str = flag("", INFERENCE, "project the run was trained in, where its id is not unique")
+    infer_path: Path | None = flag(
+        None, INFERENCE, "a series to compare ONNX Runtime with torch on; without it an invented patient"
+    )
+    overwrite: bool = flag(False, INFERENCE, "replace a file that is there already")
+
+    def __post_init__(self) -> None:
+        """Checks the file's name."""
+        require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint is exported")
+        require(self.onnx is not None, "onnx", "", "is needed: the file to write")
+        require(self.onnx.suffix.lower() == ".onnx", "onnx", self.onnx, "has to end in .onnx")

@@ -56,7 +56,7 @@ class Shelf:
             record = json.loads(files.pop(RECORD))
             if record["key"] != self.key:
                 return None, f"{self.path} belongs to another checkpoint or version"
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None, ""
         except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, NotImplementedError) as error:
             return None, f"{self.path} cannot be read ({type(error).__name__})"

@@ -1,9 +1,9 @@
 """Writes the network of a run as an ONNX file that describes itself, after comparing it with torch."""
 
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ def _describe(content: bytes, model: "SarcoModel", sha256: str) -> bytes:
         "the smallest square in mm around the body (sarco/body.py, 5 mm margin), seen as radiologists see it "
         "(patient's right at the left edge, anterior at the top), resized to image_size pixels a side, linearly"
     )
-    metadata: dict[str, Any] = {
+    told: dict[str, Any] = {
         "sarco_version": sarco.__version__,
         "run_id": description.run.run_id,
         "checkpoint_sha256": sha256,
@@ -95,7 +95,7 @@ def _describe(content: bytes, model: "SarcoModel", sha256: str) -> bytes:
     }
     proto = onnx.load_model_from_string(content)
     onnx.helper.set_model_props(
-        proto, {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+        proto, {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
     )
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
@@ -114,7 +114,7 @@ def _compare(model: "SarcoModel", content: bytes, infer_path: Path | None) -> di
         "compared_on": "an invented patient" if infer_path is None else f"series {series.uid}",
         "dice": min(one["dice"] for one in slices),
         "area_difference": max(one["area_difference"] for one in slices),
-        "versions": _versions(),
+        "versions": {name: metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
         "slices": slices,
     }
     from sarco.engines import LARGEST_AREA_DIFFERENCE, LOWEST_DICE
@@ -166,14 +166,6 @@ def _compare_slices(model: "SarcoModel", content: bytes, series: "Series") -> li
             }
         )
     return slices
-
-
-def _versions() -> dict[str, str]:
-    from importlib import metadata
-
-    return {name: metadata.version(name) for name in ("torch", "onnx", "onnxruntime")} | {
-        "python": sys.version.split()[0]
-    }
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,14 @@ class Predictor:
         self.network, self.description = opened.network, opened.description
         run = self.description.run
         self.provenance = replace(provenance, run_id=run.run_id, wandb_project=run.wandb_project)
-        self.logger = None if options.wandb == "no" else self._start_logger()
+        if options.wandb == "online":
+            self.logger  # noqa: B018 - a key that is missing is told before anything is predicted
 
-    def _start_logger(self) -> Any:
+    @cached_property
+    def logger(self) -> Any:
+        """The W&B run, started when the first series is done; None where none was asked for."""
+        if self.options.wandb == "no":
+            return None
         import tracking  # takes seconds
 
         mode = tracking.choose_mode(self.options.wandb)
@@ -140,8 +146,8 @@ class Predictor:
             tracking.log_predictions(self.logger, name, shown, labels)
 
     def finish(self) -> None:
-        """Ends the W&B run."""
-        if self.logger:
+        """Ends the W&B run, if one was started."""
+        if self.__dict__.get("logger"):
             import tracking
 
             tracking.finish()

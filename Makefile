@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT ?= 0
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements.txt requirements-dev.txt requirements-dicom.txt
+$(VENV)/.ready: requirements.txt requirements-dev.txt requirements-dicom.txt requirements-fast.txt
 	$(PYTHON) -c 'import sys; sys.exit("sarco needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

@@ -3,6 +3,8 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from sarco.command import quieten_libraries, run_command, tune_allocator
@@ -73,7 +75,7 @@ class Predictor:
         Raises:
             SarcoError: the checkpoint cannot be used, or flags, patients or series do not fit together.
         """
-        from sarco.device import choose_device
+        from engine import open_network
         from sarco.dicom_results import Wanted
         from sarco.evaluation import Evidence, Plans
         from sarco.results import Provenance
@@ -82,25 +84,34 @@ class Predictor:
         self.options = options
         store = RunStore(options.dirpath)
         checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
-        self.device = choose_device(options.gpu, options.precision)
         self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
         self.wanted.require_packages()
-
-        import tracking  # from here on it takes seconds
-        from model import SarcoModel
-
+        provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
+        print(f"run {options.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
         quieten_libraries()
-        self.model = SarcoModel.from_checkpoint(checkpoint)
-        description = self.model.description
-        evidence = Evidence(description.labels.names, description.area_errors, description.training_statistics)
-        self.plans = Plans(series, measuring, evidence)
-        self.provenance = Provenance.of(description.run.run_id, description.run.wandb_project, checkpoint)
-        print(f"run {description.run.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
-        print(self.device.note)
-        mode = tracking.choose_mode(options.wandb)
-        self.logger = tracking.start_logger(
-            mode, options.wandb_project, f"predictions of {options.run_id}", options.dest_dir
+        opened = open_network(
+            checkpoint, provenance.sha256, options.engine, options.precision, options.gpu, options.batch_size
         )
+        self.network, self.description = opened.network, opened.description
+        run = self.description.run
+        evidence = Evidence(
+            self.description.labels.names, self.description.area_errors, self.description.training_statistics
+        )
+        self.plans = Plans(series, measuring, evidence)
+        self.provenance = replace(provenance, run_id=run.run_id, wandb_project=run.wandb_project)
+        if options.wandb == "online":
+            self.logger  # noqa: B018 - a key that is missing is told before anything is predicted
+
+    @cached_property
+    def logger(self) -> Any:
+        """The W&B run, started when the first series is done; None where none was asked for."""
+        if self.options.wandb == "no":
+            return None
+        import tracking  # takes seconds
+
+        mode = tracking.choose_mode(self.options.wandb)
+        name = f"predictions of {self.options.run_id}"
+        return tracking.start_logger(mode, self.options.wandb_project, name, self.options.dest_dir)
 
     def predict_series(self, series: Any, folder: Any, name: str) -> None:
         """Predicts one series and writes its results.
@@ -111,20 +122,19 @@ class Predictor:
             name: of the results, for W&B.
         """
         from sarco.outputs import SeriesOutputs
+        from sarco.pipeline import predict_series
         from sarco.report import describe
-        from sarco_infdatamodule import SarcoInfDataModule, predict_series
 
         rows, columns, planes = series.shape
         print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")
         if planes > len(series.slices):
             print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
-        data, labels = self.model.description.data, self.model.description.labels
+        labels = self.description.labels
         outputs = SeriesOutputs(
             series, labels, self.plans.evaluate(series), self.provenance, self.wanted, self.options.show_identity
         )
-        datamodule = SarcoInfDataModule(series, data, labels, self.options.batch_size)
-        predicted = predict_series(self.model, datamodule, self.device, outputs.take)
-        written = outputs.write(folder, predicted.volume.finish(), predicted.confidence)
+        predicted = predict_series(self.network, series, self.description.data, labels, outputs.take)
+        written = outputs.write(folder, predicted.label_map, predicted.confidence)
         for line in describe(written.summary):
             print(f"  {line}")
         if self.logger:
@@ -133,8 +143,8 @@ class Predictor:
             tracking.log_predictions(self.logger, name, written.shown, labels)
 
     def finish(self) -> None:
-        """Ends the W&B run."""
-        if self.logger:
+        """Ends the W&B run, if one was started."""
+        if self.__dict__.get("logger"):
             import tracking
 
             tracking.finish()

@@ -14,10 +14,8 @@ from monai.transforms import Compose, InvertibleTransform, MapTransform
 from monai.utils import ensure_tuple_rep
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import Box, find_body_box
 from sarco.config import DataOptions
-from sarco.crop import CropGrid, View
-from sarco.geometry import spacing_mm
+from sarco.crop import CropGrid, Placement, View
 
 LINEAR = "bilinear"
 NEAREST = "nearest-exact"
@@ -61,14 +59,11 @@ class Cropd(MapTransform, InvertibleTransform):
         """Crops; ``data[box_key]`` has to be in HU with an affine in mm."""
         d = dict(data)
         source = d[self.box_key]
-        view = View.of(source.affine.numpy())
-        row_mm, column_mm, _ = spacing_mm(source.affine.numpy())
-        if view.transpose:
-            row_mm, column_mm = column_mm, row_mm
-        box = self._find_box(view.turn(_as_numpy(source)), (row_mm, column_mm))
-        grid = CropGrid.around(box, (row_mm, column_mm), self.image_size)
+        if len(source) != self.n_slices:
+            raise ValueError(f"{type(self).__name__} takes images of {self.n_slices} channels, got {len(source)}")
+        placement = Placement.around_body(_as_numpy(source), source.affine.numpy(), self.image_size)
         for key, mode in self.key_iterator(d, self.mode):
-            d[key] = self._crop(d[key], view, grid, mode)
+            d[key] = self._crop(d[key], placement, mode)
         return d
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -78,25 +73,14 @@ class Cropd(MapTransform, InvertibleTransform):
             d[key] = self._restore(d[key])
         return d
 
-    def _find_box(self, channels: NDArray[Any], spacing: tuple[float, float]) -> Box:
-        boxes = [find_body_box(channel, spacing) for channel in channels]
-        if len(boxes) != self.n_slices:
-            raise ValueError(f"{type(self).__name__} takes images of {self.n_slices} channels, got {len(boxes)}")
-        box = boxes[0]
-        for other in boxes[1:]:
-            box = box.union(other)
-        return box
-
-    def _crop(self, tensor: MetaTensor, view: View, grid: CropGrid, mode: str) -> MetaTensor:
-        channels = view.turn(_as_numpy(tensor))
-        if mode.startswith("nearest"):
-            cropped = np.stack([grid.crop_label_map(channel) for channel in channels])
-        else:
-            cropped = np.stack([grid.crop_image(channel.astype(np.float32, copy=False)) for channel in channels])
-        result = MetaTensor(torch.from_numpy(cropped), meta=tensor.meta, applied_operations=tensor.applied_operations)
+    def _crop(self, tensor: MetaTensor, placement: Placement, mode: str) -> MetaTensor:
+        view, grid = placement.view, placement.grid
+        warp = placement.crop_label_map if mode.startswith("nearest") else placement.crop_image
+        cropped = torch.from_numpy(warp(_as_numpy(tensor)))
+        result = MetaTensor(cropped, meta=tensor.meta, applied_operations=tensor.applied_operations)
         self.push_transform(
             result,
-            affine=torch.from_numpy(view.matrix((tensor.shape[1], tensor.shape[2])) @ grid.matrix),
+            affine=torch.from_numpy(placement.matrix),
             orig_size=tuple(tensor.shape[1:]),
             extra_info={
                 "start": torch.tensor(grid.start, dtype=torch.float64),
@@ -110,17 +94,28 @@ class Cropd(MapTransform, InvertibleTransform):
 
     def _restore(self, tensor: MetaTensor) -> MetaTensor:
         trace = self.pop_transform(tensor)
-        info = trace["extra_info"]
-        view = View(*(bool(turn) for turn in info["view"].tolist()))
-        rows, columns = (int(side) for side in trace["orig_size"])
-        turned = (columns, rows) if view.transpose else (rows, columns)
-        start, scale = info["start"].tolist(), info["scale"].tolist()
-        grid = CropGrid((start[0], start[1]), (scale[0], scale[1]), tensor.shape[-1])
-        warp = grid.restore_label_map if info["mode"].startswith("nearest") else grid.restore_probability
-        restored = view.turn_back(np.stack([warp(channel, turned) for channel in _as_numpy(tensor)]))
+        placement = placement_of(trace, tensor.shape[-1])
+        view, grid, shape = placement.view, placement.grid, placement.turned_shape
+        nearest = trace["extra_info"]["mode"].startswith("nearest")
+        warp = grid.restore_label_map if nearest else grid.restore_probability
+        restored = view.turn_back(np.stack([warp(channel, shape) for channel in _as_numpy(tensor)]))
         result = MetaTensor(torch.from_numpy(restored), meta=tensor.meta, applied_operations=tensor.applied_operations)
-        result.affine = info["affine"]
+        result.affine = trace["extra_info"]["affine"]
         return result
+
+
+def placement_of(trace: Mapping[str, Any], size: int) -> Placement:
+    """Where the crop lies that a trace of `Cropd` tells of.
+
+    Args:
+        trace: one entry of a tensor's ``applied_operations``.
+        size: pixels a side of the crop.
+    """
+    info = trace["extra_info"]
+    start, scale = info["start"].tolist(), info["scale"].tolist()
+    rows, columns = (int(side) for side in trace["orig_size"])
+    grid = CropGrid((start[0], start[1]), (scale[0], scale[1]), size)
+    return Placement(View(*(bool(turn) for turn in info["view"].tolist())), grid, (rows, columns))
 
 
 class Cropd_3D(Cropd):  # noqa: N801 - the name that users of the predecessor know

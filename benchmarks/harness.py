@@ -2,11 +2,14 @@
 
 import csv
 import datetime
+import math
+import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -22,6 +25,63 @@ def run(*words: str) -> float:
     if done.returncode != 0:
         sys.exit(f"{' '.join(words)}\n{done.stderr[-2000:]}")
     return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a command took.
+
+    Attributes:
+        seconds: from start to end.
+        cpu_seconds: of all its threads; hardly changes where other work runs beside it.
+        peak_mb: most memory at a time.
+        first_seconds: until it said the line that was waited for; NaN where it did not.
+        output: all that it printed.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    first_seconds: float
+    output: str
+
+
+def measure(*words: str, wait_for: str = "\0", **environment: str) -> Measured:
+    """Runs python with these words from the project's root and measures it.
+
+    Args:
+        words: of the command line.
+        wait_for: how the line starts whose moment counts.
+        environment: variables on top of this process's.
+    """
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+    start, first, lines = time.perf_counter(), math.nan, []
+    with subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith(wait_for) and math.isnan(first):
+                first = time.perf_counter() - start
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(words)}\n{''.join(lines)[-2000:]}")
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, first, "".join(lines))
+
+
+def train_small(work: Path, image_size: int, epochs: int) -> Path:
+    """A network trained on phantoms with the project's own script, made once; gives its checkpoint."""
+    runs, run_id = work / "checkpoints", f"small{image_size}"
+    checkpoint = runs / f"{run_id}_Trains" / "best.ckpt"
+    if not (checkpoint.parent / "curves.png").is_file():  # drawn at the end
+        data = make_phantoms(work / "phantoms", patients=12, slices=8, size=256, seed=1)
+        run("training.py", f"--data_dir={data}", f"--dirpath={runs}", f"--run_id={run_id}", "--wandb=no",
+            "--pretrained=no", f"--image_size={image_size}", "--batch_size=4", f"--max_epochs={epochs}",
+            "--learning_rate=2e-3", "--scheduler=step", "--gpu=-1")  # fmt: skip
+    return checkpoint
 
 
 def make_phantoms(folder: Path, patients: int, slices: int, size: int, seed: int) -> Path:
@@ -44,9 +104,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def report(title: str, command: str, text: str, append: bool) -> None:
-    """Prints a result under its head and, if asked for, appends it to RESULTS.md."""
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "monai", "pytorch-lightning"))
+def report(title: str, command: str, text: str, append: bool, more: Sequence[str] = ()) -> None:
+    """Prints a result under its head and, if asked for, appends it to RESULTS.md; ``more`` packages are named too."""
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "monai", "pytorch-lightning", *more))
     content = f"\n## {title}\n\n{datetime.date.today()}, {cpu_name()}, {versions}; `{command}`\n\n{text}\n"
     print(content)
     if append:
@@ -56,8 +116,6 @@ def report(title: str, command: str, text: str, append: bool) -> None:
 
 def cpu_name() -> str:
     """The processor, with its number of cores and whether it computes bf16."""
-    import os
-
     name, flags = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")
     if info.is_file():

@@ -260,6 +260,12 @@ class InferenceOptions:
         "yes", INFERENCE, "online, offline or no; yes = online where an API key is configured, else offline"
     )
     gpu: int = flag(0, INFERENCE, "which GPU; -1 asks for the CPU, which is also used where there is no GPU")
+    engine: str = flag(
+        "auto",
+        INFERENCE,
+        "what computes: auto = torch on a GPU; on a CPU OpenVINO where it is installed and its masks are the same",
+        choices=("auto", "torch", "openvino", "onnx"),
+    )
     precision: str = flag(
         "auto", INFERENCE, "auto: fastest that is safe on the device", choices=("auto", "32", "bf16", "16")
     )
@@ -284,6 +290,8 @@ class InferenceOptions:
         require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint predicts")
         _check_project("wandb_project", self.wandb_project)
         require(self.gpu >= -1, "gpu", self.gpu, "has to be the number of a GPU, or -1 for the CPU")
+        engines = ("auto", "torch", "openvino", "onnx")
+        require(self.engine in engines, "engine", self.engine, f"choose from {', '.join(engines)}")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "has to be 1 or more")
 
 
@@ -307,3 +315,26 @@ class MeasurementOptions:
     hu_ranges: str = flag(
         "", MEASURING, "HU ranges other than the published ones, such as muscle=-29:150,imat=-190:-30"
     )
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Which run becomes an ONNX file, and what the file is checked on."""
+
+    run_id: str = flag("", INFERENCE, "the run whose checkpoint is exported; required")
+    onnx: Path = flag(
+        None, INFERENCE, "the file to write, FILE.onnx; FILE.json beside it tells how it was checked; required"
+    )
+    dirpath: Path = flag(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
+    ckpt_choice: str = flag("best", INFERENCE, "which checkpoint of the run", choices=("best", "last"))
+    ckpt_wandb_project: str = flag("", INFERENCE, "project the run was trained in, where its id is not unique")
+    infer_path: Path | None = flag(
+        None, INFERENCE, "a series to compare ONNX Runtime with torch on; without it an invented patient"
+    )
+    overwrite: bool = flag(False, INFERENCE, "replace a file that is there already")
+
+    def __post_init__(self) -> None:
+        """Checks the file's name."""
+        require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint is exported")
+        require(self.onnx is not None, "onnx", "", "is needed: the file to write")
+        require(self.onnx.suffix.lower() == ".onnx", "onnx", self.onnx, "has to end in .onnx")

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import Box
-from sarco.geometry import Affine, display_flips
+from sarco.body import Box, find_body_box
+from sarco.geometry import Affine, display_flips, spacing_mm
 
 AIR_HU = -1024.0
 
@@ -159,3 +159,79 @@ class CropGrid:
         taken[~inside[0]] = 0
         taken[:, ~inside[1]] = 0
         return taken
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a crop lies on its slice.
+
+    Attributes:
+        view: how the slice is turned before it is cropped.
+        grid: the crop, on the turned slice.
+        shape: (rows, columns) of the slice as it is stored.
+    """
+
+    view: View
+    grid: CropGrid
+    shape: tuple[int, int]
+
+    @classmethod
+    def around_body(cls, hu: NDArray[Any], affine_lps: ArrayLike, size: int) -> "Placement":
+        """The crop around the body, for neighbouring slices around all their bodies.
+
+        Args:
+            hu: (C, row, column) Hounsfield units.
+            affine_lps: 4x4 of the slice, (row, column, slice, 1) to LPS mm.
+            size: pixels a side of the crop.
+        """
+        view = View.of(affine_lps)
+        row_mm, column_mm, _ = spacing_mm(affine_lps)
+        if view.transpose:
+            row_mm, column_mm = column_mm, row_mm
+        box, *others = (find_body_box(channel, (row_mm, column_mm)) for channel in view.turn(hu))
+        for other in others:
+            box = box.union(other)
+        grid = CropGrid.around(box, (row_mm, column_mm), size)
+        return cls(view, grid, (hu.shape[1], hu.shape[2]))
+
+    @property
+    def matrix(self) -> Affine:
+        """4x4, (row, column, slice, 1) of the crop to (row, column, slice, 1) of the slice."""
+        return self.view.matrix(self.shape) @ self.grid.matrix
+
+    @property
+    def turned_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the slice as it is seen."""
+        rows, columns = self.shape
+        return (columns, rows) if self.view.transpose else (rows, columns)
+
+    def crop_image(self, channels: NDArray[Any]) -> NDArray[np.float32]:
+        """(C, row, column) of the slice to (C, S, S), linearly."""
+        turned = self.view.turn(channels)
+        return np.stack([self.grid.crop_image(channel.astype(np.float32, copy=False)) for channel in turned])
+
+    def crop_label_map(self, channels: NDArray[Any]) -> NDArray[Any]:
+        """(C, row, column) of the slice to (C, S, S), the nearest id for each pixel."""
+        return np.stack([self.grid.crop_label_map(channel) for channel in self.view.turn(channels)])
+
+    def restore_channels(self, probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The likeliest channel of each pixel of the slice: probabilities are warped linearly, then compared.
+
+        Never more than two maps are held, and background wins ties, as well as everything outside the crop.
+
+        Args:
+            probability: (K, S, S) on the crop, background first; K is at most 255.
+
+        Returns:
+            (row, column) uint8 channel numbers.
+        """
+        shape = self.turned_shape
+        best = self.grid.restore_probability(probability[0], shape)
+        channels = np.zeros(shape, dtype=np.uint8)
+        for number in range(1, len(probability)):
+            other = self.grid.restore_probability(probability[number], shape)
+            wins = np.asarray(cv2.compare(other, best, cv2.CMP_GT))  # 255 or 0
+            cv2.max(best, other, dst=best)
+            # Numbers ascend, so where this one wins it is larger than whatever won before: 10 times faster than argmax.
+            cv2.max(channels, wins & np.uint8(number), dst=channels)
+        return self.view.turn_back(channels[None])[0]

@@ -1,11 +1,15 @@
-"""Which device works, and at which precision."""
+"""Which device works, and at which precision; torch is imported only where it is needed."""
 
+import ctypes
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
-
 from sarco.errors import OptionError
+
+NVIDIA_DRIVER = "libcuda.so.1"
+AMD_DRIVER = Path("/dev/kfd")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ def choose_device(gpu: int, precision: str, processes: int = 1) -> Device:
     Raises:
         OptionError: there are GPUs but not this one, or the device cannot compute at this precision.
     """
+    import torch
+
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu >= 0 and count:
         if gpu + processes > count:
@@ -57,3 +63,14 @@ def choose_device(gpu: int, precision: str, processes: int = 1) -> Device:
         chosen_cpu,
         f"device: CPU ({reason}), {torch.get_num_threads()} threads, precision {chosen_cpu}",
     )
+
+
+def may_have_gpu() -> bool:
+    """False where there surely is no GPU that torch could use; takes no time, where asking torch takes seconds."""
+    if platform.system() != "Linux":
+        return True
+    try:
+        ctypes.CDLL(NVIDIA_DRIVER)
+    except OSError:
+        return AMD_DRIVER.exists()
+    return True

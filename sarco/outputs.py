@@ -12,7 +12,8 @@ from sarco.dicom_results import Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
 from sarco.evaluation import SeriesEvaluation
 from sarco.labels import LabelTable
-from sarco.overlay import ShownSlice, contact_sheet, draw_tile, show_slices, write_png
+from sarco.overlay import ShownSlice, contact_sheet, draw_tile, planes_to_show, show_slices, write_png
+from sarco.pipeline import PreparedSlice, RestoredSlice
 from sarco.report import write_report
 from sarco.results import OVERLAY, Provenance, write_results
 from sarco.review_page import ReviewWriter, provenance_of, read_identity
@@ -66,18 +67,16 @@ class SeriesOutputs:
         self.wanted = wanted
         self._source = check_source(series, wanted)
         self._page = ReviewWriter(series, labels, read_identity(series) if show_identity else None)
+        self._shown = planes_to_show(series, SLICES_SHOWN)
+        self._hu: dict[int, NDArray[np.float32]] = {}  # of the slices on the contact sheet, by plane
 
-    def take(self, plane: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8], confidence: float) -> None:
-        """Takes one slice, in any order.
-
-        Args:
-            plane: its index in the series.
-            hu: (row, column) Hounsfield units.
-            label_map: (row, column) label ids.
-            confidence: mean probability of the winning label.
-        """
-        self.evaluation.add(plane, hu, label_map, confidence)
+    def take(self, prepared: PreparedSlice, restored: RestoredSlice) -> None:
+        """Takes one slice, in any order, while its pixels are at hand."""
+        plane, hu, label_map = prepared.plane, prepared.hu, restored.label_map
+        self.evaluation.add(plane, hu, label_map, restored.confidence)
         self._page.add(plane, hu, label_map)
+        if plane in self._shown:
+            self._hu[plane] = hu
 
     def write(self, folder: Path, label_map: NDArray[np.uint8], confidence: dict[int, float]) -> Written:
         """Writes everything, the label map first: nothing is written about one that is not proven.
@@ -94,7 +93,7 @@ class SeriesOutputs:
         summary, rows = self.evaluation.summary(), self.evaluation.rows
         write_report(folder, rows, summary)
         self._page.finish(folder, summary, provenance_of(prediction), [asdict(row) for row in rows])
-        shown = list(show_slices(self.series, label_map, SLICES_SHOWN))
+        shown = list(show_slices(self.series, label_map, self._hu))
         sheet = self._draw(shown)
         write_png(folder / OVERLAY, sheet)
         if self._source:

@@ -1,6 +1,6 @@
 """Pictures to check a prediction with: slices in radiological view with the contours of the labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sarco.geometry import Affine, display_flips, spacing_mm
-from sarco.images import read_hu
 from sarco.labels import LabelTable
 from sarco.series import Series
 
@@ -54,19 +53,24 @@ class ShownSlice:
     caption: str
 
 
-def show_slices(series: Series, label_map: NDArray[np.uint8], count: int) -> Iterator[ShownSlice]:
-    """Up to ``count`` slices of a series, evenly spread, with their part of a label map.
+def planes_to_show(series: Series, count: int) -> frozenset[int]:
+    """Up to ``count`` planes of a series that hold slices, evenly spread."""
+    return frozenset(series.plane_index[place] for place in pick_evenly(range(len(series.slices)), count))
+
+
+def show_slices(
+    series: Series, label_map: NDArray[np.uint8], hu: Mapping[int, NDArray[np.float32]]
+) -> Iterator[ShownSlice]:
+    """Slices of a series with their part of a label map, in order of position.
 
     Args:
-        series: where the slices are read from.
+        series: where they lie.
         label_map: (row, column, plane) on its grid.
-        count: at most so many.
+        hu: (row, column) Hounsfield units of the slices to show, by plane.
     """
-    for place in pick_evenly(range(len(series.slices)), count):
-        plane = series.plane_index[place]
+    for plane in sorted(hu):
         affine = series.plane_affine_lps(plane)
-        hu = read_hu(series.slices[place])
-        yield ShownSlice(hu, label_map[:, :, plane], affine, f"slice {plane}  z {affine[2, 3]:.1f} mm")
+        yield ShownSlice(hu[plane], label_map[:, :, plane], affine, f"slice {plane}  z {affine[2, 3]:.1f} mm")
 
 
 def draw_tile(
@@ -167,5 +171,5 @@ def _write(picture: Picture, text: str, place: tuple[int, int], size: float, col
 
 
 def write_png(path: Path, picture: Picture) -> None:
-    """Writes an RGB picture."""
-    Image.fromarray(picture).save(path, optimize=True)
+    """Writes an RGB picture; compressed less than it could be, because that takes a tenth of the time."""
+    Image.fromarray(picture).save(path, compress_level=4)

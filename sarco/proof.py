@@ -8,6 +8,7 @@ ImageOrientationPatient and PixelSpacing (DICOM PS3.3 C.7.6.2.1.1), not from the
 import gzip
 import struct
 import zlib
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -131,20 +132,21 @@ def _corner_error_mm(series: Series, affine_lps: NDArray[np.float64]) -> float:
 
 def _label_errors(series: Series, ids: NDArray[np.uint8], affine_lps: NDArray[np.float64]) -> tuple[float, float]:
     """Largest distance of a label's centroid, and largest relative difference of its volume, to the scan's."""
-    names = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
-    sums = {int(i): np.zeros(3) for i in names if i}
-    counts = dict.fromkeys(sums, 0)
-    world = {i: np.zeros(3) for i in sums}
+    sums: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+    world: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+    counts: Counter[int] = Counter()
     for header, plane in zip(series.slices, series.plane_index, strict=True):
-        slice_ids = ids[:, :, plane]
+        slice_ids = np.ascontiguousarray(ids[:, :, plane])
         along_row, along_column = np.array(header.orientation[:3]), np.array(header.orientation[3:])
-        for i in np.unique(slice_ids[slice_ids > 0]):
-            rows, columns = np.nonzero(slice_ids == i)
-            n, row_sum, column_sum = len(rows), rows.sum(), columns.sum()
-            counts[int(i)] += n
-            sums[int(i)] += (row_sum, column_sum, plane * n)
-            world[int(i)] += n * np.array(header.position) + along_column * row_sum * header.spacing_mm[0]
-            world[int(i)] += along_row * column_sum * header.spacing_mm[1]
+        for i in (np.flatnonzero(np.bincount(slice_ids.ravel(), minlength=256)[1:]) + 1).tolist():
+            mask = slice_ids == i
+            per_row, per_column = np.count_nonzero(mask, axis=1), np.count_nonzero(mask, axis=0)
+            n = int(per_row.sum())
+            row_sum, column_sum = (int(np.arange(len(pixels)) @ pixels) for pixels in (per_row, per_column))
+            counts[i] += n
+            sums[i] += (row_sum, column_sum, plane * n)
+            world[i] += n * np.array(header.position) + along_column * row_sum * header.spacing_mm[0]
+            world[i] += along_row * column_sum * header.spacing_mm[1]
     centroid_mm = 0.0
     for i, total in sums.items():
         found = (affine_lps @ (*(total / counts[i]), 1))[:3]

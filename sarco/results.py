@@ -147,7 +147,10 @@ def write_results(
     proof = prove_export(folder / LABEL_MAP, series, label_map)
     fingerprints = {path: hash_file(path, hashlib.blake2b) for path in {header.path for header in series.slices}}
     voxel_ml = voxel_volume_mm3(series.affine_lps) / 1000
-    counts = np.bincount(label_map.ravel(), minlength=256)
+    # Slice by slice: numpy counts on 8 bytes a pixel, which would be the most memory of all.
+    counts = np.zeros(256, dtype=np.int64)
+    for plane in series.plane_index:
+        counts += np.bincount(label_map[:, :, plane].ravel(), minlength=256)
     content: dict[str, Any] = {
         "sarco_version": sarco.__version__,
         "predicted_at": datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -28,7 +28,7 @@ from sarco.geometry import voxel_volume_mm3
 from sarco.images import find_images, read_headers, read_hu
 from sarco.labels import LabelTable
 from sarco.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
-from sarco.overlay import contact_sheet, draw_tile, show_slices, write_png
+from sarco.overlay import contact_sheet, draw_tile, planes_to_show, show_slices, write_png
 from sarco.remeasure import ReportMeasurer
 from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once, hash_file
 from sarco.review_index import write_index
@@ -137,13 +137,17 @@ def _measure_and_show(
 ) -> None:
     """One pass over the slices for figures and page, then the contact sheet."""
     writer = ReviewWriter(series, labels)
+    shown_planes = planes_to_show(series, SLICES_SHOWN)
+    on_sheet: dict[int, NDArray[np.float32]] = {}
     for header, plane in zip(series.slices, series.plane_index, strict=True):
         hu = read_hu(header)
         measurer.add(plane, hu, label_map[:, :, plane])
         writer.add(plane, hu, label_map[:, :, plane])
+        if plane in shown_planes:
+            on_sheet[plane] = hu
     summary, rows = measurer.finish(folder)
     writer.finish(folder, summary, provenance_of(prediction), rows)
-    shown = show_slices(series, label_map, SLICES_SHOWN)
+    shown = show_slices(series, label_map, on_sheet)
     tiles = [draw_tile(one.hu, one.label_map, one.affine_lps, labels, one.caption) for one in shown]
     title = f"corrected, {len(series.slices)} slices, series {series.uid}"
     write_png(folder / OVERLAY, contact_sheet(tiles, labels, title))

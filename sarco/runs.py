@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 import sarco
 from sarco.config import (
     AugmentOptions,
@@ -271,6 +269,8 @@ def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, truncated, holds pickled code, or is no checkpoint of sarco.
     """
+    import torch  # takes seconds, and an exported network does without
+
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """The house has two floors: what ARCHITECTURE.md says of imports and sizes, read from the source itself."""
 
 import ast
+import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -11,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 GROUND_FLOOR = sorted(path for path in (ROOT / "sarco").glob("*.py") if path.stem != "__init__")
 TOP_FLOOR = sorted(ROOT.glob("*.py"))
 MODULES = [*GROUND_FLOOR, *TOP_FLOOR]
-SCRIPTS = ("training", "inference")
+SCRIPTS = ("training", "inference", "export")
 LARGEST_MODULE = 420  # lines; "about 400", because a reader can hold that much
 LARGEST_SCRIPT = 175
 UPSTAIRS_ONLY = {"monai", "pytorch_lightning", "lightning", "wandb"}
@@ -108,6 +109,16 @@ def test_transforms_and_mixup_stand_on_sarco_alone() -> None:
     for name in top & {"sarco_datamodule", "sarco_datamodule_3d", "sarco_infdatamodule"}:
         assert "model" not in IMPORTS[name], name
     assert not {imported for imported in IMPORTS["model"] if "datamodule" in imported}
+
+
+def test_a_prediction_needs_no_torch() -> None:
+    """Catches seconds of start-up that come back: running an exported network imports nothing heavy."""
+    code = (
+        "import sys; import inference, engine, sarco.pipeline, sarco.results, sarco.overlay, sarco.runs; "
+        "print(sorted({'torch', 'monai', 'pytorch_lightning', 'wandb', 'matplotlib', 'openvino'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_imports_run_one_way() -> None:

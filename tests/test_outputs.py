@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sarco.config import MeasurementOptions
+from sarco.crop import Placement
 from sarco.dicom import find_series
 from sarco.dicom_results import Wanted
 from sarco.errors import GeometryError
@@ -18,6 +19,7 @@ from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.outputs import SeriesOutputs
 from sarco.phantom import Phantom
+from sarco.pipeline import PreparedSlice, RestoredSlice
 from sarco.results import Provenance
 
 
@@ -36,7 +38,10 @@ def feed(outputs: SeriesOutputs, phantom: Phantom, planes: list[int]) -> None:
     """Gives some slices, backwards."""
     for plane in reversed(planes):
         header = outputs.series.slices[outputs.series.plane_index.index(plane)]
-        outputs.take(plane, read_hu(header), phantom.label_map[..., plane], 0.95)
+        hu = read_hu(header)
+        placement = Placement.around_body(hu[None], outputs.series.plane_affine_lps(plane), 64)
+        prepared = PreparedSlice(plane, hu, placement.crop_image(hu[None]), placement)
+        outputs.take(prepared, RestoredSlice(plane, phantom.label_map[..., plane], 0.95))
 
 
 def test_all_files_tell_the_same(outputs: SeriesOutputs, phantoms: dict[str, Phantom], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ README = TEXTS["README.md"]
 CONSUMERS: dict[str, tuple[type, ...]] = {
     "training.py": importlib.import_module("training").CONSUMERS,
     "inference.py": importlib.import_module("inference").CONSUMERS,
+    "export.py": (importlib.import_module("export").ExportOptions,),
 }
 NO_DEFAULT = {"run_id": {"training.py": "fresh 8 characters"}}  # said in words; `none` elsewhere
 SHELL = {"&&", "&", "|", ">", "<", ";", "<<"}
@@ -274,7 +275,8 @@ def test_the_layout_is_the_tree() -> None:
 
 def test_every_dependency_has_its_reason() -> None:
     """Catches a package that came or went without a word."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    files = ("requirements.txt", "requirements-fast.txt")
+    lines = [line for name in files for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
     needed = {re.split(r"[=<>]", line)[0] for line in lines if line and not line.startswith("#")}
     part = README.split("## Dependencies, and why each")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)) == needed

@@ -93,7 +93,7 @@ def test_slices_find_their_planes_in_any_order(
     phantom = phantoms["oblique"]
     module = make_datamodule(loaded(series_folder(phantom)), phantom)
     loader = DataLoader(
-        SeriesDataset(module.series, module.options, module.crop, module.hu_in_work),
+        SeriesDataset(module.series, module.options, module.crop),
         batch_size=3,
         shuffle=True,
         collate_fn=list_data_collate,
@@ -175,7 +175,7 @@ def test_rule_6_a_plain_tensor_is_an_error(module: SarcoInfDataModule) -> None:
 def test_rule_6_another_pipelines_trace_is_an_error(module: SarcoInfDataModule) -> None:
     """Catches a crop that ran forward in another object than the one that inverts."""
     other = make_crop(module.options, ("image",))
-    dataset = SeriesDataset(module.series, module.options, other, {})
+    dataset = SeriesDataset(module.series, module.options, other)
     batch = list_data_collate([dataset[0], dataset[1]])
     with pytest.raises(GeometryError, match="did not come back onto its grid"):
         module.restore(batch, torch.zeros(2, 8, SIZE, SIZE))
@@ -224,22 +224,3 @@ def test_real_slices_come_back_onto_their_grid(shared_data: Path) -> None:
     restored = module.restore(batch, torch.zeros(3, 2, SIZE, SIZE))
     assert [r.slice_index for r in restored] == [0, 1, 2]
     assert {r.label_map.shape for r in restored} == {(512, 512)}
-
-
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_each_slice_comes_with_its_own_pixels_and_none_is_kept(
-    phantoms: dict[str, Phantom], series_folder: Callable[..., Path], batch_size: int
-) -> None:
-    """Catches figures measured on a neighbour's pixels, and memory that grows with the series."""
-    phantom = phantoms["anisotropic"]
-    module = make_datamodule(loaded(series_folder(phantom)), phantom, batch_size=batch_size)
-    seen: dict[int, Any] = {}
-    collector = SliceCollector(module, lambda plane, hu, ids, confidence: seen.update({plane: (hu, ids, confidence)}))
-    for batch in module.predict_dataloader():
-        logits = torch.randn(len(batch["slice_index"]), module._id_of_channel.size, *batch["image"].shape[-2:])
-        collector.write_on_batch_end(None, None, logits, None, batch, 0, 0)
-    assert sorted(seen) == list(range(5))
-    for plane, (hu, ids, _) in seen.items():
-        np.testing.assert_array_equal(hu, phantom.hu[..., plane])
-        np.testing.assert_array_equal(ids, collector.volume.finish()[..., plane])
-    assert module.hu_in_work == {}

@@ -1,0 +1,364 @@
+"""Opens a trained network on the engine that suits the machine: torch, OpenVINO or ONNX Runtime.
+
+Every fall-back is told in one line. sarco/engines.py runs what is exported here; sarco/kept_network.py keeps it.
+"""
+
+import io
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import sarco
+from sarco.device import Device, choose_device, may_have_gpu
+from sarco.engines import (
+    FEWEST_PIXELS,
+    INSTALL,
+    PACKAGES,
+    Agreement,
+    Engine,
+    Images,
+    Logits,
+    Network,
+    OnnxEngine,
+    OpenVinoEngine,
+    check_packages,
+    compare_masks,
+    import_openvino,
+    missing_packages,
+    openvino_computes_bf16,
+)
+from sarco.errors import OptionError
+from sarco.kept_network import KeptNetwork, Shelf
+from sarco.runs import RunDescription
+
+if TYPE_CHECKING:  # seconds to import, and not needed where an exported network is at hand
+    from model import SarcoModel
+
+TITLES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
+ONNX_OPSET = 17
+Tell = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A trained network, ready to predict.
+
+    Attributes:
+        description: what its checkpoint says of the run.
+        network: picks the engine for each series.
+    """
+
+    description: RunDescription
+    network: Network
+
+
+def open_network(
+    checkpoint: Path,
+    sha256: str,
+    engine: str = "auto",
+    precision: str = "auto",
+    gpu: int = 0,
+    batch_size: int = 8,
+    tell: Tell = print,
+) -> Opened:
+    """The network of a checkpoint on an engine.
+
+    Args:
+        checkpoint: its file.
+        sha256: of that file.
+        engine: ``auto``, ``torch``, ``openvino`` or ``onnx``. auto: torch on a GPU; on the CPU OpenVINO where it is
+            installed and agrees with torch.
+        precision: ``auto``, ``32``, ``bf16`` or ``16``.
+        gpu: number of the GPU, -1 for the CPU.
+        batch_size: slices a forward pass of torch.
+        tell: takes each line for the user: device, engine, fall-backs.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        OptionError: a package is missing for the engine that was asked for, or it cannot compute at this precision.
+    """
+    if engine == "auto":
+        engine = _best_engine(gpu, precision, tell)
+    if engine == "torch":
+        return _open_torch(checkpoint, choose_device(gpu, precision), batch_size, tell)
+    check_packages(engine)
+    return _open_exported(checkpoint, sha256, engine, _check_precision(engine, precision), batch_size, tell)
+
+
+def _best_engine(gpu: int, precision: str, tell: Tell) -> str:
+    if gpu >= 0 and may_have_gpu() and choose_device(gpu, "auto").accelerator == "gpu":
+        return "torch"
+    if precision == "16":
+        return "torch"  # which says that this needs a GPU
+    if missing_packages("openvino"):
+        tell(f"engine: torch, because openvino is not installed; {INSTALL} makes it several times faster")
+        return "torch"
+    if precision == "bf16" and not openvino_computes_bf16():
+        tell("engine: torch, because OpenVINO finds no bf16 on this CPU; --precision=auto is faster")
+        return "torch"
+    return "openvino"
+
+
+def _check_precision(engine: str, precision: str) -> tuple[str, ...]:
+    """The precisions to try, the fastest first."""
+    if precision == "16":
+        raise OptionError("--precision=16: half precision needs a GPU; give auto, 32 or bf16")
+    if precision == "32" or (precision == "auto" and engine == "onnx"):
+        return ("f32",)
+    if engine == "onnx":
+        raise OptionError("--precision=bf16: ONNX Runtime computes at 32 bits; give auto or 32, or another --engine")
+    if openvino_computes_bf16():
+        return ("bf16", "f32")
+    if precision == "bf16":
+        raise OptionError("--precision=bf16: this CPU has no bf16; give auto or 32")
+    return ("f32",)
+
+
+class TorchEngine:
+    """torch, on a GPU or a CPU: channels last, mixed precision where the device says so."""
+
+    n_parallel = 1
+
+    def __init__(self, model: "SarcoModel", device: Device, batch_size: int = 8) -> None:
+        """Moves the network to its device.
+
+        Args:
+            model: with its weights.
+            device: where to compute and at which precision.
+            batch_size: images a call that suit it.
+        """
+        import torch
+
+        self._torch = torch
+        place = "cpu" if device.accelerator == "cpu" else f"cuda:{device.devices[0]}"  # type: ignore[index]
+        self._device = torch.device(place)
+        self._mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(device.precision)
+        self._model = model.eval().to(self._device)
+        self.batch_size = batch_size
+        self.name = f"torch, {device.precision}"
+
+    def __call__(self, images: Images) -> Logits:
+        """(B, C, S, S) in [0, 1] to logits (B, K, S, S)."""
+        torch = self._torch
+        image = torch.as_tensor(images).to(self._device, non_blocking=True)
+        with torch.inference_mode(), torch.autocast(self._device.type, self._mixed, enabled=self._mixed is not None):
+            logits = self._model(image)
+        return np.asarray(logits.float().cpu().contiguous().numpy())
+
+
+class TorchNetwork:
+    """A network whose engine is torch, whatever it sees."""
+
+    def __init__(self, engine: TorchEngine) -> None:
+        """Takes the engine."""
+        self._engine = engine
+
+    def engine_for(self, images: Images) -> tuple[Engine, Logits]:
+        """torch, and its logits of the images."""
+        return self._engine, self._engine(images)
+
+
+def _open_torch(checkpoint: Path, device: Device, batch_size: int, tell: Tell) -> Opened:
+    from model import SarcoModel
+
+    model = SarcoModel.from_checkpoint(checkpoint)
+    tell(device.note)
+    return Opened(model.description, TorchNetwork(TorchEngine(model, device, batch_size)))
+
+
+def _open_exported(
+    checkpoint: Path, sha256: str, engine: str, precisions: tuple[str, ...], batch_size: int, tell: Tell
+) -> Opened:
+    """The exported network that is kept beside the checkpoint, or a new export of it."""
+    versions = {name: metadata.version(name) for name in PACKAGES[engine]}
+    shelf = Shelf(checkpoint, engine, {"checkpoint": sha256, "sarco": sarco.__version__, **versions})
+    network = ExportedNetwork(checkpoint, engine, precisions, shelf, batch_size, tell)
+    return Opened(network.description, network)
+
+
+class ExportedNetwork:
+    """A network that torch is not needed for any more, once it was seen to agree with torch."""
+
+    def __init__(
+        self, checkpoint: Path, engine: str, precisions: tuple[str, ...], shelf: Shelf, batch_size: int, tell: Tell
+    ) -> None:
+        """Finds the kept export, else opens the checkpoint; exporting waits for the first images.
+
+        Args:
+            checkpoint: what the network is made from.
+            engine: ``openvino`` or ``onnx``.
+            precisions: to try, the fastest first; ``f32`` is the last.
+            shelf: where the export is kept.
+            batch_size: for torch, should it have to stand in.
+            tell: takes each line for the user.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be used.
+        """
+        self._checkpoint, self._engine, self._precisions = checkpoint, engine, precisions
+        self._shelf, self._batch_size, self._tell = shelf, batch_size, tell
+        self._compiled: dict[str, Engine] = {}
+        self._model: Any = None  # a SarcoModel, where there is need of one
+        self._torch: TorchEngine | None = None
+        self._unfit = ""  # why it cannot stand for torch, at 32 bits
+        self._told = ""
+        self._kept, damage = shelf.find()
+        if self._kept:
+            try:
+                self.description = RunDescription.from_builtins(self._kept.record["description"])
+                self._compile("f32")
+                self._unfit = str(self._kept.record["unfit"])
+            except Exception as error:  # OpenVINO raises nearly anything where a file is not what it should be
+                self._kept, damage = None, f"{shelf.path} cannot be used ({reason_of(error)})"
+        if damage:
+            tell(f"engine: {damage}, so the network is exported anew")
+        if not self._kept:
+            from model import SarcoModel
+
+            self._model = SarcoModel.from_checkpoint(checkpoint)
+            self.description = self._model.description
+
+    def engine_for(self, images: Images) -> tuple[Engine, Logits]:
+        """The fastest engine whose masks of these images are those of the slower one; torch is the last.
+
+        Args:
+            images: (B, C, S, S) in [0, 1], some slices of the series.
+        """
+        if not self._kept:
+            self._export(images)
+        if self._unfit:
+            self._say(f"engine: torch, because {TITLES[self._engine]} {self._unfit}")
+            torch_engine = self._torch_engine()
+            return torch_engine, torch_engine(images)
+        exact = self._compile("f32")
+        logits = exact(images)
+        if self._precisions[0] == "f32":
+            self._say(f"engine: {exact.name}")
+            return exact, logits
+        fast = self._compile(self._precisions[0])
+        fast_logits = fast(images)
+        agreement = compare_masks(logits, fast_logits)
+        if agreement.n_pixels < FEWEST_PIXELS:
+            self._say(f"engine: {exact.name}, because {len(images)} slices show too little to check {fast.name}")
+            return exact, logits
+        found = f"{agreement} on {len(images)} slices"
+        if not agreement.holds:
+            self._say(f"engine: {exact.name}, because the masks of {fast.name} differ ({found})")
+            return exact, logits
+        self._say(f"engine: {fast.name}, whose masks are those of fp32 ({found})")
+        return fast, fast_logits
+
+    def _export(self, images: Images) -> None:
+        """Exports the network, compares it with torch on these images, and keeps it with the verdict."""
+        torch_engine = self._torch_engine()
+        try:
+            files = EXPORTS[self._engine](self._model, images[:1])
+            self._kept = KeptNetwork(files, {})
+            agreement = compare_masks(torch_engine(images), self._compile("f32")(images))
+        except Exception as error:  # converters raise nearly anything
+            self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({reason_of(error)})"
+            return
+        if not agreement.holds:
+            self._unfit = f"gives other masks ({agreement} on {len(images)} slices)"
+        record = {"description": self.description.to_builtins(), "unfit": self._unfit, "agreement": asdict(agreement)}
+        self._kept = KeptNetwork(files, record)
+        if problem := self._shelf.keep(self._kept):
+            self._say(f"engine: the exported network is not kept, because {problem}; each start will export it anew")
+
+    def _torch_engine(self) -> TorchEngine:
+        if self._torch is None:
+            from model import SarcoModel
+
+            self._model = self._model or SarcoModel.from_checkpoint(self._checkpoint)
+            self._torch = TorchEngine(self._model, choose_device(-1, "32"), self._batch_size)
+        return self._torch
+
+    def _compile(self, precision: str) -> Engine:
+        if precision not in self._compiled:
+            assert self._kept
+            files = self._kept.files
+            openvino = self._engine == "openvino"
+            self._compiled[precision] = (
+                OpenVinoEngine(files, precision) if openvino else OnnxEngine(files["model.onnx"])
+            )
+        return self._compiled[precision]
+
+    def _say(self, line: str) -> None:
+        if line != self._told:  # once, not for each series
+            self._tell(line)
+            self._told = line
+
+
+def export_openvino(model: "SarcoModel", images: Images) -> dict[str, bytes]:
+    """The network as OpenVINO has it, for one image of this size.
+
+    Args:
+        model: with its weights.
+        images: (1, C, S, S).
+    """
+    import torch
+
+    openvino = import_openvino()
+    with _quietly(), torch.no_grad():
+        converted = openvino.convert_model(
+            model.network.eval(), example_input=torch.as_tensor(images), input=list(images.shape)
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        openvino.save_model(converted, Path(scratch) / "model.xml", compress_to_fp16=False)
+        return {name: (Path(scratch) / name).read_bytes() for name in ("model.xml", "model.bin")}
+
+
+def export_onnx(model: "SarcoModel", images: Images) -> dict[str, bytes]:
+    """The network as an ONNX file, for any number of images of this size.
+
+    Args:
+        model: with its weights.
+        images: (1, C, S, S).
+    """
+    import torch
+
+    file = io.BytesIO()
+    with _quietly(), torch.no_grad():
+        torch.onnx.export(  # the tracing exporter: the new one needs a further package and gives the same graph
+            model.network.eval(),
+            (torch.as_tensor(images),),
+            file,  # type: ignore[arg-type]  # takes files too
+            dynamo=False,
+            opset_version=ONNX_OPSET,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
+        )
+    return {"model.onnx": file.getvalue()}
+
+
+EXPORTS: Mapping[str, Callable[["SarcoModel", Images], dict[str, bytes]]] = {
+    "openvino": export_openvino,
+    "onnx": export_onnx,
+}
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Hides what torch says of its own exporters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error that says something, cut short."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    return lines[0][:120] if lines else type(error).__name__
+
+
+def compare_engines(reference: Engine, other: Engine, images: Images) -> Agreement:
+    """How far the masks of two engines agree on these images."""
+    return compare_masks(reference(images), other(images))

@@ -1,0 +1,172 @@
+"""Writes the network of a run as an ONNX file that describes itself, after comparing it with torch."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sarco.command import quieten_libraries, run_command, tune_allocator
+from sarco.config import ExportOptions
+from sarco.flags import build, parse
+
+if TYPE_CHECKING:  # seconds to import
+    from model import SarcoModel
+    from sarco.series import Series
+
+PROGRAM = "export.py"
+INVENTED_SLICES = 6
+
+
+def main(argv: Sequence[str]) -> None:
+    """Reads the flags, then exports; heavy imports wait until the flags are known to be right."""
+    export(build(ExportOptions, parse(argv, (ExportOptions,), PROGRAM, "Exports a trained run as an ONNX file.")))
+
+
+def export(options: ExportOptions) -> None:
+    """Writes ``FILE.onnx`` and, beside it, ``FILE.json`` with the comparison.
+
+    Raises:
+        SarcoError: the run cannot be exported, its file gives other masks than torch, or cannot be written.
+    """
+    from engine import export_onnx
+    from sarco.engines import check_packages
+    from sarco.errors import InputError
+    from sarco.results import Provenance
+    from sarco.runs import RunStore, atomic_file, write_json
+
+    if options.onnx.exists() and not options.overwrite:
+        raise InputError(f"{options.onnx}: exists already; choose another --onnx, or --overwrite=yes to replace it")
+    check_packages("onnx")
+    tune_allocator()
+    checkpoint = RunStore(options.dirpath).checkpoint(
+        options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice
+    )
+    provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
+
+    import numpy as np
+
+    from model import SarcoModel
+
+    quieten_libraries()
+    model = SarcoModel.from_checkpoint(checkpoint)
+    data = model.description.data
+    shape = (1, 3 if data.channel_3d else 1, data.image_size, data.image_size)
+    content = _describe(export_onnx(model, np.zeros(shape, dtype=np.float32))["model.onnx"], model, provenance.sha256)
+    report = _compare(model, content, options.infer_path)
+    try:
+        with atomic_file(options.onnx) as file:
+            file.write(content)
+        write_json(options.onnx.with_suffix(".json"), report)
+    except OSError as error:
+        raise InputError(f"{options.onnx}: cannot be written ({error.strerror}); choose another --onnx") from None
+    print(f"{options.onnx}: {len(content) / 1e6:.1f} MB, run {options.run_id} ({options.ckpt_choice} checkpoint)")
+    print(
+        f"compared with torch on {len(report['slices'])} slices of {report['compared_on']}: lowest Dice "
+        f"{report['dice']:.5f}, largest difference of area {100 * report['area_difference']:.2f} %"
+    )
+
+
+def _describe(content: bytes, model: "SarcoModel", sha256: str) -> bytes:
+    """The ONNX file with all that one needs to use it, as text in its ``metadata_props``."""
+    import onnx
+
+    import sarco
+
+    description = model.description
+    names = {0: "background", **description.labels.names}
+    channels = [{"channel": k, "id": i, "name": name} for k, (i, name) in enumerate(names.items())]
+    crop = (
+        "the smallest square in mm around the body (sarco/body.py, 5 mm margin), seen as radiologists see it "
+        "(patient's right at the left edge, anterior at the top), resized to image_size pixels a side, linearly"
+    )
+    told: dict[str, Any] = {
+        "sarco_version": sarco.__version__,
+        "run_id": description.run.run_id,
+        "checkpoint_sha256": sha256,
+        "labels": channels,
+        "window_hu": [description.data.hu_min, description.data.hu_max],
+        "image_size": description.data.image_size,
+        "slices": 3 if description.data.channel_3d else 1,
+        "crop": crop,
+        "input": "image: (batch, slices, row, column) float32; HU clipped to window_hu and scaled to 0..1",
+        "output": "logits: (batch, channel, row, column); softmax gives probabilities",
+    }
+    proto = onnx.load_model_from_string(content)
+    onnx.helper.set_model_props(
+        proto, {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
+    )
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()
+
+
+def _compare(model: "SarcoModel", content: bytes, infer_path: Path | None) -> dict[str, Any]:
+    """What the file gives beside torch, slice by slice.
+
+    Raises:
+        SarcoError: their masks differ.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        series = _series(infer_path, Path(scratch))
+        slices = _compare_slices(model, content, series)
+    report = {
+        "compared_on": "an invented patient" if infer_path is None else f"series {series.uid}",
+        "dice": min(one["dice"] for one in slices),
+        "area_difference": max(one["area_difference"] for one in slices),
+        "versions": {name: metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
+        "slices": slices,
+    }
+    from sarco.engines import LARGEST_AREA_DIFFERENCE, LOWEST_DICE
+    from sarco.errors import SarcoError
+
+    if report["dice"] < LOWEST_DICE or report["area_difference"] > LARGEST_AREA_DIFFERENCE:
+        raise SarcoError(
+            f"the exported network gives other masks than torch (Dice {report['dice']:.5f}, area "
+            f"{100 * report['area_difference']:.2f} % apart), so it is not written; please report this"
+        )
+    return report
+
+
+def _series(infer_path: Path | None, scratch: Path) -> "Series":
+    from sarco.images import find_images
+
+    if infer_path is None:
+        from sarco.phantom import PhantomOptions, make_phantom, write_series
+
+        write_series(make_phantom(1, PhantomOptions(n_slices=INVENTED_SLICES)), scratch, patient_id="P", seed=1)
+    found = find_images(infer_path or scratch)
+    if not found.series:
+        raise found.refused[-1]
+    return found.series[0]
+
+
+def _compare_slices(model: "SarcoModel", content: bytes, series: "Series") -> list[dict[str, Any]]:
+    import numpy as np
+
+    from engine import TorchEngine
+    from sarco.device import choose_device
+    from sarco.engines import OnnxEngine, compare_masks
+    from sarco_infdatamodule import SarcoInfDataModule
+
+    exact, exported = TorchEngine(model, choose_device(-1, "32")), OnnxEngine(content)
+    datamodule = SarcoInfDataModule(series, model.description.data, model.description.labels, batch_size=1)
+    slices = []
+    for batch in datamodule.predict_dataloader():
+        image = batch["image"].as_tensor().numpy()
+        expected, found = exact(image), exported(image)
+        agreement = compare_masks(expected, found)
+        slices.append(
+            {
+                "slice_index": int(batch["slice_index"][0]),
+                "dice": agreement.dice,
+                "area_difference": agreement.area_difference,
+                "labelled_pixels": agreement.n_pixels,
+                "largest_difference_of_logits": float(np.abs(expected - found).max()),
+            }
+        )
+    return slices
+
+
+if __name__ == "__main__":
+    run_command(main, PROGRAM)

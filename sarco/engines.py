@@ -1,0 +1,177 @@
+"""Engines that run a trained network without torch, and how far two of them agree. Numpy arrays in and out."""
+
+import importlib.util
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.errors import OptionError
+
+Images = NDArray[np.float32]  # (B, C, S, S) in [0, 1]
+Logits = NDArray[np.float32]  # (B, K, S, S)
+
+PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime")}
+INSTALL = "pip install -r requirements-fast.txt"
+LOWEST_DICE = 0.999
+LARGEST_AREA_DIFFERENCE = 0.003
+FEWEST_PIXELS = 100  # of labels; below that a Dice says nothing
+PIXELS_OF_A_LABEL = 1000  # from here on a label is judged by itself: one pixel at its edge is less than 0.1 %
+MOST_STREAMS = 8
+
+
+class Engine(Protocol):
+    """Something that turns images into logits.
+
+    Attributes:
+        name: for the user.
+        batch_size: images a call that suit it best.
+        n_parallel: calls that may run at the same time, and together make the most of the machine.
+    """
+
+    name: str
+    batch_size: int
+    n_parallel: int
+
+    def __call__(self, images: Images) -> Logits:
+        """(B, C, S, S) in [0, 1] to logits (B, K, S, S)."""
+
+
+class Network(Protocol):
+    """A trained network that picks its engine by what it is going to see."""
+
+    def engine_for(self, images: Images) -> tuple[Engine, Logits]:
+        """The engine for a series like these images, and what it makes of them."""
+
+
+def missing_packages(engine: str) -> list[str]:
+    """Packages that an engine needs and that are not installed."""
+    return [name for name in PACKAGES.get(engine, ()) if name not in sys.modules and not importlib.util.find_spec(name)]
+
+
+def check_packages(engine: str) -> None:
+    """Raises an `OptionError` where packages of an engine are missing."""
+    if missing := missing_packages(engine):
+        raise OptionError(
+            f"--engine={engine}: needs {' and '.join(missing)}; {INSTALL}, or give --engine=torch or auto"
+        )
+
+
+def import_openvino() -> Any:
+    """The module openvino, which may not report to its makers: it would send usage data when it is imported."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: an import fails, openvino copes
+    import openvino
+
+    return openvino
+
+
+class OpenVinoEngine:
+    """OpenVINO on the CPU: one image a call, as many calls at once as it has streams."""
+
+    batch_size = 1
+
+    def __init__(self, files: Mapping[str, bytes], precision: str) -> None:
+        """Compiles the network for this CPU.
+
+        Args:
+            files: ``model.xml`` and ``model.bin``.
+            precision: ``f32`` or ``bf16``; said outright, because OpenVINO would take bf16 wherever it is fast.
+        """
+        core = import_openvino().Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "THROUGHPUT",  # a stream for each core or so: less waiting for each other
+            "PERFORMANCE_HINT_NUM_REQUESTS": MOST_STREAMS,
+        }
+        model = core.read_model(files["model.xml"], files["model.bin"])
+        self._compiled = core.compile_model(model, "CPU", settings)
+        self._requests = threading.local()
+        self.n_parallel = max(1, int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))
+        self.name = f"OpenVINO, {'bf16' if precision == 'bf16' else 'fp32'}"
+
+    def __call__(self, images: Images) -> Logits:
+        """(B, C, S, S) in [0, 1] to logits (B, K, S, S); each thread has its own request."""
+        request = getattr(self._requests, "one", None)
+        if request is None:
+            request = self._requests.one = self._compiled.create_infer_request()
+        return np.concatenate([request.infer([image[None]])[0] for image in np.ascontiguousarray(images)])
+
+
+def openvino_computes_bf16() -> bool:
+    """Whether this CPU has instructions for bf16."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class OnnxEngine:
+    """ONNX Runtime on the CPU, at 32 bits."""
+
+    batch_size = 1  # eight at once are no faster and take more memory
+    n_parallel = 1
+    name = "ONNX Runtime, fp32"
+
+    def __init__(self, model: bytes) -> None:
+        """Prepares the network.
+
+        Args:
+            model: an ONNX file with the input ``image`` and the output ``logits``.
+        """
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
+        onnxruntime.set_default_logger_severity(3)
+        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: Images) -> Logits:
+        """(B, C, S, S) in [0, 1] to logits (B, K, S, S)."""
+        return np.concatenate([self._session.run(["logits"], {"image": image[None]})[0] for image in images])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the masks of two engines agree.
+
+    Attributes:
+        dice: over all labels together, or of the label where it is lowest.
+        area_difference: likewise the largest, relative.
+        n_pixels: of labels in the reference.
+    """
+
+    dice: float
+    area_difference: float
+    n_pixels: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether one can stand for the other."""
+        return self.dice >= LOWEST_DICE and self.area_difference <= LARGEST_AREA_DIFFERENCE
+
+    def __str__(self) -> str:
+        """For the user."""
+        return f"Dice {self.dice:.5f}, area {100 * self.area_difference:.2f} % apart"
+
+
+def compare_masks(reference: Logits, other: Logits) -> Agreement:
+    """Compares the likeliest channel of each pixel, id by id.
+
+    Labels are judged together and, from `PIXELS_OF_A_LABEL` on, each by itself; the worst counts.
+
+    Args:
+        reference: (B, K, S, S) logits.
+        other: logits of the same images.
+    """
+    n_channels = reference.shape[1]
+    one, two = reference.argmax(axis=1), other.argmax(axis=1)
+    n_one, n_two = (np.bincount(ids.ravel(), minlength=n_channels)[1:] for ids in (one, two))
+    n_both = np.bincount(one[one == two], minlength=n_channels)[1:]
+    judged = [slice(None)] + [slice(k, k + 1) for k in np.flatnonzero(n_one >= PIXELS_OF_A_LABEL)]
+    dice, area_difference = 1.0, 0.0
+    for labels in judged:
+        first, second, both = (int(n[labels].sum()) for n in (n_one, n_two, n_both))
+        if first + second:
+            dice = min(dice, 2 * both / (first + second))
+            area_difference = max(area_difference, abs(first - second) / max(first, 1))
+    return Agreement(dice, area_difference, int(n_one.sum()))

@@ -1,0 +1,93 @@
+"""Exported networks, kept beside the checkpoint that they were made from, and found again by a hash."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = ".engines"  # in the folder of the run
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class KeptNetwork:
+    """An exported network.
+
+    Attributes:
+        files: name to content.
+        record: what is said about it, as JSON can hold it.
+    """
+
+    files: Mapping[str, bytes]
+    record: Mapping[str, Any]
+
+
+class Shelf:
+    """The place of one exported network beside its checkpoint.
+
+    Whatever the export depends on is part of the key: a network of another checkpoint or version is never found. The
+    file is a zip archive, whose checksums tell whether it is whole.
+    """
+
+    def __init__(self, checkpoint: Path, engine: str, depends_on: Mapping[str, str]) -> None:
+        """Looks at nothing yet.
+
+        Args:
+            checkpoint: the file that the network is made from.
+            engine: which kind of export.
+            depends_on: the checkpoint's hash, versions of sarco and of the packages that export.
+        """
+        self.key = hashlib.sha256(json.dumps([engine, *sorted(depends_on.items())]).encode()).hexdigest()
+        self._prefix = f"{checkpoint.stem}-{engine}-"
+        self.path = checkpoint.parent / FOLDER / f"{self._prefix}{self.key[:16]}.zip"
+
+    def find(self) -> tuple[KeptNetwork | None, str]:
+        """The network, or None and why not; no reason where simply none was kept."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                files = {name: archive.read(name) for name in archive.namelist()}
+            record = json.loads(files.pop(RECORD))
+            if record["key"] != self.key:
+                return None, f"{self.path} belongs to another checkpoint or version"
+        except (FileNotFoundError, NotADirectoryError):
+            return None, ""
+        except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, NotImplementedError) as error:
+            return None, f"{self.path} cannot be read ({type(error).__name__})"
+        return KeptNetwork(files, record), ""
+
+    def keep(self, network: KeptNetwork) -> str:
+        """Puts a network into its place at once, and removes what other versions left there for the same checkpoint.
+
+        Returns:
+            Why it could not be kept, empty where it was: a folder that cannot be written is no reason to stop.
+        """
+        partial = None
+        try:
+            self.path.parent.mkdir(exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".partial-", delete=False) as file:
+                partial = Path(file.name)
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                    for name, content in network.files.items():
+                        archive.writestr(name, content)
+                    archive.writestr(RECORD, json.dumps({**network.record, "key": self.key}))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.chmod(0o644)
+            os.replace(partial, self.path)
+        except OSError as error:
+            if partial:
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
+            return f"{self.path.parent} cannot be written ({error.strerror})"
+        for old in self.path.parent.glob(f"{self._prefix}*.zip"):
+            if old != self.path:
+                with contextlib.suppress(OSError):
+                    old.unlink()
+        return ""

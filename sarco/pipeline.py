@@ -1,0 +1,224 @@
+"""A series through a network: slices are read ahead, and brought back behind it, while it works."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.cases import find_neighbours
+from sarco.config import DataOptions
+from sarco.crop import Placement
+from sarco.engines import Engine, Images, Logits, Network
+from sarco.images import read_hu
+from sarco.label_volume import LabelVolume
+from sarco.labels import LabelTable
+from sarco.series import Series
+
+SLICES_CHECKED = 4  # shown to the network first, evenly spread, so that it can choose its engine
+BATCHES_BESIDE = 2  # in the making, besides those that the network works on: one before it, one behind
+
+
+@dataclass(frozen=True)
+class PreparedSlice:
+    """A slice on its way to the network.
+
+    Attributes:
+        plane: its place in the series.
+        hu: (row, column) Hounsfield units.
+        image: (C, S, S) in [0, 1], what the network sees.
+        placement: where that lies on the slice.
+    """
+
+    plane: int
+    hu: NDArray[np.float32]
+    image: Images
+    placement: Placement
+
+
+@dataclass(frozen=True)
+class RestoredSlice:
+    """A prediction on the grid of its slice.
+
+    Attributes:
+        slice_index: its plane in the series.
+        label_map: (row, column) uint8 label ids.
+        confidence: mean probability of the winning label over the body, 0..1; 0 where there is no body.
+    """
+
+    slice_index: int
+    label_map: NDArray[np.uint8]
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A series that was predicted.
+
+    Attributes:
+        label_map: (row, column, plane) uint8 label ids on the grid of the series.
+        confidence: by plane, as of `RestoredSlice`.
+        engine: the name of what predicted it.
+    """
+
+    label_map: NDArray[np.uint8]
+    confidence: dict[int, float]
+    engine: str
+
+
+OnSlice = Callable[[PreparedSlice, RestoredSlice], object]
+
+
+class SlicePreparer:
+    """Reads, crops and windows slices: the same numbers that `SarcoInfDataModule` gives, without MONAI."""
+
+    def __init__(self, series: Series, options: DataOptions) -> None:
+        """Reads nothing yet.
+
+        Args:
+            series: the slices.
+            options: crop, window and 2D/3-slice as in training: those of the checkpoint.
+        """
+        self.series = series
+        self.options = options
+        self._neighbours = dict(find_neighbours(series.slices)) if options.channel_3d else {}
+        self._read = lru_cache(maxsize=4)(read_hu)  # neighbours are decoded once
+
+    def __call__(self, place: int) -> PreparedSlice:
+        """The slice at this place among the slices of the series.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        header = self.series.slices[place]
+        plane = self.series.plane_index[place]
+        below, above = self._neighbours.get(header, (header, header))
+        headers = [below, header, above] if self.options.channel_3d else [header]
+        hu = np.stack([self._read(h) for h in headers])
+        placement = Placement.around_body(hu, self.series.plane_affine_lps(plane), self.options.image_size)
+        image = placement.crop_image(hu)
+        low, high = np.float32(self.options.hu_min), np.float32(self.options.hu_max)
+        np.clip(image, low, high, out=image)
+        image -= low
+        image /= np.float32(self.options.hu_max - self.options.hu_min)
+        return PreparedSlice(plane, hu[len(hu) // 2], image, placement)
+
+
+class SliceRestorer:
+    """Brings logits back onto the grid of their slice: softmax, warp, the likeliest label of each pixel."""
+
+    def __init__(self, labels: LabelTable) -> None:
+        """Remembers what each channel of the network means."""
+        self._id_of_channel = np.array([0, *labels.ids], dtype=np.uint8)
+
+    def __call__(self, prepared: PreparedSlice, logits: Logits) -> RestoredSlice:
+        """The label map of one slice, from logits (K, S, S)."""
+        probability, winning = softmax(logits)
+        channels = prepared.placement.restore_channels(probability)
+        in_body = (prepared.image[len(prepared.image) // 2] > 0).astype(np.uint8)
+        confidence = float(cv2.mean(winning, mask=in_body)[0])
+        return RestoredSlice(prepared.plane, self._id_of_channel[channels], confidence)
+
+
+def softmax(logits: Logits) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities (K, S, S) of logits (K, S, S), and the largest of them for each pixel (S, S)."""
+    probability = np.array(logits, dtype=np.float32, order="C")
+    largest = probability[0].copy()
+    for channel in probability[1:]:
+        cv2.max(largest, channel, dst=largest)
+    probability -= largest
+    total = np.zeros_like(largest)
+    for channel in probability:
+        cv2.exp(channel, dst=channel)
+        cv2.add(total, channel, dst=total)
+    for channel in probability:
+        cv2.divide(channel, total, dst=channel)
+    return probability, 1 / total
+
+
+def predict_series(
+    network: Network, series: Series, options: DataOptions, labels: LabelTable, on_slice: OnSlice | None = None
+) -> Prediction:
+    """Predicts all slices of a series.
+
+    A few slices from all over it come first: by them the network chooses its engine. From then on one thread reads
+    and crops, as many as the engine likes compute, and one brings label maps back. Only a few batches are in the making
+    at a time, so memory does not grow with the series, but for the label map.
+
+    Args:
+        network: a trained one.
+        series: what to predict.
+        options: crop, window and 2D/3-slice: those of the checkpoint.
+        labels: what each channel of the network means.
+        on_slice: called for each slice when it is done, one at a time, in no certain order. For whoever needs pixels
+            and label map of the same slice: they are at hand here and need not be read again.
+
+    Raises:
+        SarcoError: a slice could not be read or brought back; nothing is half done then.
+    """
+    prepare, restore = SlicePreparer(series, options), SliceRestorer(labels)
+    places = range(len(series.slices))
+    checked = list(places) if len(places) <= SLICES_CHECKED else _spread(len(places), SLICES_CHECKED)
+    first = [prepare(place) for place in checked]
+    engine, logits = network.engine_for(np.stack([one.image for one in first]))
+    volume = LabelVolume(series.shape, series.plane_index)
+    confidence: dict[int, float] = {}
+
+    def restore_all(prepared: Sequence[PreparedSlice], logits: Logits) -> list[RestoredSlice]:
+        restored = [restore(one, its) for one, its in zip(prepared, logits, strict=True)]
+        for one, done in zip(prepared, restored, strict=True):
+            if on_slice:
+                on_slice(one, done)
+        return restored
+
+    def collect(restored: Sequence[RestoredSlice]) -> None:
+        for one in restored:
+            volume.put(one.slice_index, one.label_map)
+            confidence[one.slice_index] = one.confidence
+
+    collect(restore_all(first, logits))
+    todo = sorted(set(places) - set(checked))
+    batches = [todo[start : start + engine.batch_size] for start in range(0, len(todo), engine.batch_size)]
+    _run_batches(batches, lambda batch: [prepare(place) for place in batch], engine, restore_all, collect)
+    return Prediction(volume.finish(), confidence, engine.name)
+
+
+def _run_batches(
+    batches: Sequence[Sequence[int]],
+    prepare: Callable[[Sequence[int]], list[PreparedSlice]],
+    engine: Engine,
+    restore: Callable[[Sequence[PreparedSlice], Logits], list[RestoredSlice]],
+    collect: Callable[[Sequence[RestoredSlice]], None],
+) -> None:
+    """Runs batches through the three stages; the first error of any thread is raised here, and the rest is dropped."""
+    pools = [ThreadPoolExecutor(n_threads) for n_threads in (1, engine.n_parallel, 1)]
+    reading, computing, restoring = pools
+
+    def compute(prepared: Future[list[PreparedSlice]]) -> Future[list[RestoredSlice]]:
+        batch = prepared.result()
+        return restoring.submit(restore, batch, engine(np.stack([one.image for one in batch])))
+
+    waiting: deque[Future[Future[list[RestoredSlice]]]] = deque()
+    try:
+        for batch in batches:
+            waiting.append(computing.submit(compute, reading.submit(prepare, batch)))
+            if len(waiting) >= engine.n_parallel + BATCHES_BESIDE:
+                collect(waiting.popleft().result().result())
+        while waiting:
+            collect(waiting.popleft().result().result())
+    finally:
+        for pool in pools:  # from the first to the last, so that nothing new comes
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Places evenly spread over a series, the ends left out.
+
+    >>> _spread(100, 4)
+    [12, 37, 62, 87]
+    """
+    return [int((k + 0.5) * count / wanted) for k in range(wanted)]

@@ -1,0 +1,93 @@
+"""Engines without torch: when masks count as the same, what a missing package says, and that nothing is reported."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sarco.engines import FEWEST_PIXELS, check_packages, compare_masks, missing_packages
+from sarco.errors import OptionError
+
+ROOT = Path(__file__).parents[1]
+
+
+def logits_of(ids: Any, n_channels: int) -> Any:
+    """(B, K, R, C) logits whose likeliest channel is `ids`."""
+    return (np.arange(n_channels)[None, :, None, None] == np.asarray(ids)[:, None]).astype(np.float32) * 5
+
+
+def test_agreement_is_what_counting_pixel_by_pixel_gives() -> None:
+    """Catches a Dice over the background, over one slice only, or of areas without place."""
+    rng = np.random.default_rng(1)
+    one, two = rng.integers(0, 3, (2, 3, 20, 24))
+    agreement = compare_masks(logits_of(one, 3), logits_of(two, 3))
+    pairs = list(zip(one.ravel().tolist(), two.ravel().tolist(), strict=True))
+    both = sum(a == b != 0 for a, b in pairs)
+    n_one, n_two = sum(a > 0 for a, _ in pairs), sum(b > 0 for _, b in pairs)
+    assert agreement.dice == pytest.approx(2 * both / (n_one + n_two))
+    assert agreement.area_difference == pytest.approx(abs(n_one - n_two) / n_one)
+    assert agreement.n_pixels == n_one
+    assert not agreement.holds
+
+
+def test_a_small_label_is_judged_by_itself() -> None:
+    """Catches a label that is lost altogether and hides behind a large one that agrees."""
+    ids = np.zeros((1, 1200, 1000), dtype=np.int64)
+    ids[:, :1000] = 1
+    ids[:, -2:] = 2
+    lost = np.where(ids == 2, 0, ids)
+    agreement = compare_masks(logits_of(ids, 3), logits_of(lost, 3))
+    assert (agreement.dice, agreement.area_difference) == (0, 1)
+    assert not agreement.holds
+
+
+@pytest.mark.parametrize(("moved", "holds"), [(1, True), (4, False)])
+def test_the_limits(moved: int, holds: bool) -> None:
+    """Catches a limit on the wrong side: one pixel in a thousand is 0.1 %, four are 0.4 %."""
+    ids = np.zeros((1, 10, 1000), dtype=np.int64)
+    ids[0, 0] = 1
+    other = ids.copy()
+    other[0, 0, :moved] = 0
+    agreement = compare_masks(logits_of(ids, 2), logits_of(other, 2))
+    assert agreement.area_difference == pytest.approx(moved / 1000)
+    assert agreement.holds is holds
+
+
+def test_empty_masks_agree_but_say_so() -> None:
+    """Catches a division by no pixels, and slices without muscle that count as a proof."""
+    agreement = compare_masks(logits_of(np.zeros((2, 8, 8)), 2), logits_of(np.zeros((2, 8, 8)), 2))
+    assert agreement.holds and agreement.n_pixels < FEWEST_PIXELS
+
+
+def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an ImportError, and a message that leaves one alone."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name in ("openvino", "onnx", "onnxruntime"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert missing_packages("torch") == []
+    with pytest.raises(OptionError, match=r"--engine=openvino: needs openvino; pip install -r requirements-fast.txt"):
+        check_packages("openvino")
+    with pytest.raises(OptionError, match=r"needs onnx and onnxruntime; .* --engine=torch"):
+        check_packages("onnx")
+
+
+def test_the_way_to_get_it_exists() -> None:
+    """Catches a message that sends one to a file without the package."""
+    text = (ROOT / "requirements-fast.txt").read_text(encoding="utf-8")
+    assert all(f"\n{name}" in text for name in ("openvino", "onnx", "onnxruntime"))
+
+
+def test_openvino_reports_to_nobody() -> None:
+    """Catches a mere prediction that sends usage data out of the building, as importing openvino does by itself."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    code = (
+        "import sys, sarco.engines as e; e.import_openvino(); "
+        "from openvino.tools.ovc import telemetry_utils; "
+        "print(telemetry_utils.tm.__name__, sys.modules['openvino_telemetry'], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None", "False"]

@@ -14,6 +14,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from sarco.errors import GeometryError, InputError
 from sarco.geometry import slice_normal
+from sarco.messages import printable, reason_of
 from sarco.series import SliceHeader
 
 HEADER_TAGS = [
@@ -135,12 +136,6 @@ def open_dataset(path: Path, **options: Any) -> pydicom.FileDataset:
         raise InputError(f"{path}: there is no such file") from None
     except Exception as error:  # a damaged file makes pydicom raise nearly anything
         raise InputError(f"{path}: cannot be read as DICOM ({reason_of(error)}); export the slice again") from None
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of what an exception says, short and printable."""
-    text = str(error).strip().splitlines()
-    return printable(text[0])[:200] if text else type(error).__name__
 
 
 def transfer_syntax(dataset: pydicom.FileDataset) -> str:
@@ -286,11 +281,6 @@ def _quiet_text(dataset: pydicom.Dataset, tag: str) -> str:
         return ""
 
 
-def printable(text: str) -> str:
-    """The text without line breaks and other control characters: it ends up in messages of one line."""
-    return "".join(character for character in text if character.isprintable())
-
-
 def number_of(path: Path, dataset: pydicom.Dataset, tag: str) -> float | None:
     """The value of a tag as a finite number; None where it is absent or empty.
 
@@ -316,7 +306,7 @@ def _numbers(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tupl
 def _finite(path: Path, tag: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise InputError(f"{path}: {tag} is {str(value)[:40]!r}, which is no number; correct the tag")

@@ -207,15 +207,15 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
     sides = [number_of(path, dataset, tag) for tag in ("Rows", "Columns")]
     if not all(side and 1 <= side <= _LARGEST_SIDE for side in sides):
         raise InputError(f"{path}: Rows x Columns is {sides[0]} x {sides[1]}, which is no image; export it again")
-    spacing = _numbers(path, dataset, "PixelSpacing", 2)
+    spacing = numbers_of(path, dataset, "PixelSpacing", 2)
     if min(spacing) <= 0:
         raise InputError(f"{path}: PixelSpacing is {list(spacing)}, but has to be positive; correct the tag")
-    orientation = _numbers(path, dataset, "ImageOrientationPatient", 6)
+    orientation = numbers_of(path, dataset, "ImageOrientationPatient", 6)
     try:
         slice_normal(orientation)
     except GeometryError as error:
         raise InputError(f"{path}: {error}; correct ImageOrientationPatient") from None
-    position = _numbers(path, dataset, "ImagePositionPatient", 3)
+    position = numbers_of(path, dataset, "ImagePositionPatient", 3)
     for tag, lengths in (("PixelSpacing", spacing), ("ImagePositionPatient", position)):
         if max(map(abs, lengths)) > _LARGEST_LENGTH_MM or 0 < min(spacing) < 1e-4:
             raise InputError(f"{path}: {tag} is {list(lengths)}, which no scanner writes; correct the tag")
@@ -293,7 +293,12 @@ def number_of(path: Path, dataset: pydicom.Dataset, tag: str) -> float | None:
     return _finite(path, tag, value)
 
 
-def _numbers(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...]:
+def numbers_of(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...]:
+    """The value of a tag as that many finite numbers.
+
+    Raises:
+        InputError: it is absent, holds more or fewer, or no numbers.
+    """
     value = value_of(path, dataset, tag)
     if value is None or value == "":
         raise InputError(f"{path}: {tag} is missing, so nobody can say where the pixels lie; export it with this tag")

@@ -14,13 +14,14 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from sarco.dicom_header import flatten_frames, number_of, open_dataset, text_of, value_of
+from sarco.dicom_header import flatten_frames, number_of, numbers_of, open_dataset, text_of, value_of
 from sarco.errors import InputError
 from sarco.messages import reason_of
 from sarco.series import SliceHeader
 
 AIR_HU = -1024.0
 _LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e3, 1e5  # HU reach from -1024 to about 30000, even in metal
+_SMALLEST_SLOPE = 1e-7  # even 32 bits reach over no more than 430 HU then
 _CLEARLY_HU = (-3100, -900)  # where the smallest value of a CT slice lies if it is in HU: air, or padding below it
 _SPARE_BYTES = 8  # some programs fill up pixels to a round length; more means that Rows or Columns are wrong
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, and JPEG-LS's SOF55
@@ -40,6 +41,7 @@ def read_dicom_hu(header: SliceHeader) -> NDArray[np.float32]:
     if header.frame >= len(frames):
         raise InputError(f"{path}: holds {len(frames)} frames now; it was changed while it was read")
     flat = frames[header.frame]
+    _check_place(path, flat, header)
     if "PixelData" not in dataset:
         raise InputError(f"{path}: holds no pixel data; export the slice with its pixels")
     stored = _stored_values(path, dataset, header, len(frames))
@@ -49,6 +51,20 @@ def read_dicom_hu(header: SliceHeader) -> NDArray[np.float32]:
         )
     hu = _rescale(path, flat, stored)
     return _air_for_padding(path, flat, stored, hu)
+
+
+def _check_place(path: Path, flat: pydicom.Dataset, header: SliceHeader) -> None:
+    """Headers are read up to the pixels alone: what follows them may be a second slice that takes the place of both."""
+    for tag, expected in (
+        ("ImagePositionPatient", header.position),
+        ("ImageOrientationPatient", header.orientation),
+        ("PixelSpacing", header.spacing_mm),
+    ):
+        if numbers_of(path, flat, tag, len(expected)) != expected:
+            raise InputError(
+                f"{path}: {tag} of the pixels is another than that of the header; the file holds two slices, or was "
+                "changed while it was read: export it again"
+            )
 
 
 def _open_alone(path: Path) -> tuple[pydicom.FileDataset, list[pydicom.Dataset]]:
@@ -170,8 +186,8 @@ def _rescale(path: Path, dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDAr
         if not _CLEARLY_HU[0] <= int(stored.min()) <= _CLEARLY_HU[1]:  # signed values that reach down to air
             raise InputError(f"{path}: RescaleSlope or RescaleIntercept is missing, so values are not HU; correct it")
         slope, intercept = 1.0, 0.0
-    if slope == 0:
-        raise InputError(f"{path}: RescaleSlope is 0, which makes every pixel the same; correct the tag")
+    if abs(slope) < _SMALLEST_SLOPE:
+        raise InputError(f"{path}: RescaleSlope is {slope:g}, which makes every pixel the same; correct the tag")
     if abs(slope) > _LARGEST_SLOPE or abs(intercept) > _LARGEST_INTERCEPT:
         raise InputError(
             f"{path}: RescaleSlope {slope:g} or RescaleIntercept {intercept:g} is no HU scale; correct the tag"

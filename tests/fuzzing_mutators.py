@@ -338,6 +338,8 @@ def damage_codestream(rng: random.Random, files: Files) -> str | None:
 def shuffle_files(rng: random.Random, files: Files) -> str | None:
     """Files are swapped (between series too), doubled, lost, emptied, renamed or joined."""
     names = sorted(files)
+    if len(names) < 2:
+        return None
     one, two = rng.choice(names), rng.choice(names)
     how = rng.choice(("swap", "swap", "copy", "lose", "empty", "rename", "join", "overwrite"))
     if how == "swap":

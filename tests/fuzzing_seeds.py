@@ -105,7 +105,8 @@ def expected_of(path: Path, frame: int) -> tuple[NDArray[np.float64], pydicom.Da
         if "TransferSyntaxUID" not in dataset.file_meta:
             implicit = dataset.original_encoding[0]
             dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID("1.2.840.10008.1.2" + ("" if implicit else ".1"))
-        dataset.PhotometricInterpretation, dataset.SamplesPerPixel = "MONOCHROME2", 1  # display only; never colours
+        dataset.add_new("PhotometricInterpretation", "CS", "MONOCHROME2")  # about display only
+        dataset.add_new("SamplesPerPixel", "US", 1)  # colours are refused
         stored = dataset.pixel_array
         flat = pydicom.Dataset()
         flat.update(dataset)
@@ -117,6 +118,11 @@ def expected_of(path: Path, frame: int) -> tuple[NDArray[np.float64], pydicom.Da
                 for element in groups:
                     if element.VR == "SQ" and len(element.value):
                         flat.update(element.value[0])
+        for tag in {"RescaleSlope", "RescaleIntercept"} & set(flat.dir("Rescale")):
+            text = flat[tag].value
+            del flat[tag]
+            if text not in (None, ""):  # empty is absent
+                flat.add_new(tag, "DS", float(text))  # whatever its VR was
         hu = np.asarray(pydicom.pixels.apply_modality_lut(stored, flat), dtype=np.float64)
         if "RescaleSlope" not in flat and flat.get("ModalityLUTSequence"):
             hu = np.where(hu > 32767, hu - 65536, hu)  # a table in two's complement

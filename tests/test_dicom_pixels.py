@@ -18,6 +18,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 from sarco.dicom import read_slice
 from sarco.dicom_pixels import coded_shape
 from sarco.errors import InputError
+from sarco.phantom import Phantom, write_series
 
 SliceFile = Callable[..., Path]
 
@@ -203,3 +204,24 @@ def test_run_lengths_that_give_too_many_pixels_are_refused(slice_file: SliceFile
     path = slice_file(change)
     with pytest.raises(InputError, match="pixels cannot be decoded"):
         read_slice(path)
+
+
+def test_two_slices_joined_in_one_file_are_refused(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches the pixels of one slice in the place of another: files without a preamble run on into the next."""
+    joined = tmp_path / "joined.dcm"
+    for path in write_series(phantoms["anisotropic"], tmp_path / "series", patient_id="P", seed=1)[:2]:
+        dataset = pydicom.dcmread(path)
+        bare = Dataset()
+        bare.update(dataset)
+        bare.save_as(tmp_path / "one", implicit_vr=True, little_endian=True)
+        with open(joined, "ab") as file:
+            file.write((tmp_path / "one").read_bytes())
+    with pytest.raises(InputError, match="holds two slices") as caught:
+        read_slice(joined)
+    assert str(joined) in str(caught.value)
+
+
+def test_a_slope_that_flattens_everything_is_refused(slice_file: SliceFile) -> None:
+    """Catches a damaged exponent that makes every pixel the same, as a slope of 0 would."""
+    with pytest.raises(InputError, match="every pixel the same"):
+        read_slice(slice_file(lambda ds: setattr(ds, "RescaleSlope", "1e-30")))

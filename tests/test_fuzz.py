@@ -17,7 +17,7 @@ from sarco.labels import read_label_names
 from sarco.predictions import find_predictions
 from sarco.runs import read_run
 
-FEW, MANY = 300, 10_000
+FEW, MANY = 200, 10_000
 # JSON of any shape, and what json.loads takes besides: NaN, infinity, numbers without end, lone surrogates.
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=12),

@@ -85,8 +85,8 @@ def run_metrics(work: Path, series: Path) -> str:
     from sarco.comparison import compare_label_maps
 
     name = next((work / "auto").glob("preds_from_*")).name
-    dice = compare_label_maps(*(work / one / name / "label_map.nii.gz" for one in ("torch", "auto")))
-    return f"Dice of the two label maps: {min(dice.values()):.5f}."
+    compared = compare_label_maps(*(work / one / name / "label_map.nii.gz" for one in ("torch", "auto")))
+    return f"Dice of the two label maps: {min(one.dice for one in compared):.5f}."
 
 
 def row(name: str, runs: list[Measured], slices: int) -> list[str]:

@@ -122,10 +122,13 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         raise InputError(f"{path}: there is no such file or folder; check the path (quote it if it holds spaces)")
     groups: dict[str, list[DicomFile]] = {}
     unreadable: list[InputError] = []
+    files = list(files_below(path))
     not_dicom = 0
-    for file in files_below(path):
+    for file in files:
         if not is_dicom(file):
             not_dicom += 1
+            if file.suffix.lower() == ".dcm":  # a slice that was, perhaps
+                unreadable.append(InputError(f"{file}: is no DICOM file, though its name says so; export it again"))
             continue
         try:
             found = inspect_file(file)
@@ -136,11 +139,11 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
             unreadable.append(found.reason)
         else:
             groups.setdefault(found.series_uid, []).append(found)
-    listed = tuple(_list_series(files, allow_gaps) for files in groups.values())
-    if not any(file.headers for files in groups.values() for file in files):
+    listed = tuple(_list_series(group, allow_gaps) for group in groups.values())
+    if not any(file.headers for group in groups.values() for file in group):
         reasons = [*unreadable, *(one.reason for one in listed if one.reason)]
         first = f"; {reasons[0]}" if reasons else ""
-        n_refused = len(unreadable) + sum(one.n_files for one in listed)
+        n_refused = len(files) - not_dicom
         raise InputError(
             f"{path}: no CT slice in this folder ({not_dicom} files are no DICOM, {n_refused} refused{first})"
         )

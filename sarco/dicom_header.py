@@ -16,6 +16,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from sarco.errors import GeometryError, InputError
 from sarco.geometry import slice_normal
+from sarco.messages import printable, reason_of
 from sarco.series import SliceHeader
 
 HEADER_TAGS = [
@@ -146,12 +147,6 @@ def open_dataset(path: Path, **options: Any) -> pydicom.FileDataset:
         raise InputError(f"{path}: cannot be read as DICOM ({reason_of(error)}); export the slice again") from None
 
 
-def reason_of(error: Exception) -> str:
-    """The first line of what an exception says, short and printable."""
-    text = str(error).strip().splitlines()
-    return printable(text[0])[:200] if text else type(error).__name__
-
-
 def transfer_syntax(dataset: pydicom.FileDataset) -> str:
     """The name of the transfer syntax; empty where the file does not say."""
     uid = pydicom.uid.UID(_quiet_text(dataset.file_meta, "TransferSyntaxUID"), pydicom.config.IGNORE)
@@ -219,15 +214,15 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
     sides = [number_of(path, dataset, tag) for tag in ("Rows", "Columns")]
     if not all(side and 1 <= side <= _LARGEST_SIDE for side in sides):
         raise InputError(f"{path}: Rows x Columns is {sides[0]} x {sides[1]}, which is no image; export it again")
-    spacing = _numbers(path, dataset, "PixelSpacing", 2)
+    spacing = numbers_of(path, dataset, "PixelSpacing", 2)
     if min(spacing) <= 0:
         raise InputError(f"{path}: PixelSpacing is {list(spacing)}, but has to be positive; correct the tag")
-    orientation = _numbers(path, dataset, "ImageOrientationPatient", 6)
+    orientation = numbers_of(path, dataset, "ImageOrientationPatient", 6)
     try:
         slice_normal(orientation)
     except GeometryError as error:
         raise InputError(f"{path}: {error}; correct ImageOrientationPatient") from None
-    position = _numbers(path, dataset, "ImagePositionPatient", 3)
+    position = numbers_of(path, dataset, "ImagePositionPatient", 3)
     for tag, lengths in (("PixelSpacing", spacing), ("ImagePositionPatient", position)):
         if max(map(abs, lengths)) > _LARGEST_LENGTH_MM or 0 < min(spacing) < 1e-4:
             raise InputError(f"{path}: {tag} is {list(lengths)}, which no scanner writes; correct the tag")
@@ -291,11 +286,6 @@ def _quiet_text(dataset: pydicom.Dataset, tag: str) -> str:
         return ""
 
 
-def printable(text: str) -> str:
-    """The text without line breaks and other control characters: it ends up in messages of one line."""
-    return text if text.isprintable() else "".join(character for character in text if character.isprintable())
-
-
 def number_of(path: Path, dataset: pydicom.Dataset, tag: str) -> float | None:
     """The value of a tag as a finite number; None where it is absent or empty.
 
@@ -308,7 +298,12 @@ def number_of(path: Path, dataset: pydicom.Dataset, tag: str) -> float | None:
     return _finite(path, tag, value)
 
 
-def _numbers(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...]:
+def numbers_of(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...]:
+    """The value of a tag as that many finite numbers.
+
+    Raises:
+        InputError: it is absent, holds more or fewer, or no numbers.
+    """
     value = value_of(path, dataset, tag)
     if value is None or value == "":
         raise InputError(f"{path}: {tag} is missing, so nobody can say where the pixels lie; export it with this tag")
@@ -321,7 +316,7 @@ def _numbers(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tupl
 def _finite(path: Path, tag: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise InputError(f"{path}: {tag} is {str(value)[:40]!r}, which is no number; correct the tag")

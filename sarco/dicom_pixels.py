@@ -1,5 +1,7 @@
 """Pixels of a DICOM slice in Hounsfield units: decoding, rescale, look-up table, padding."""
 
+import struct
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -8,17 +10,21 @@ import cv2
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from sarco.dicom_header import flatten_frames, number_of, open_dataset, quiet_pydicom, reason_of, text_of, value_of
+from sarco.dicom_header import flatten_frames, number_of, numbers_of, open_dataset, quiet_pydicom, text_of, value_of
 from sarco.errors import InputError
+from sarco.messages import reason_of
 from sarco.series import SliceHeader
 
 AIR_HU = -1024.0
 _LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e3, 1e5  # HU reach from -1024 to about 30000, even in metal
+_SMALLEST_SLOPE = 1e-7  # even 32 bits reach over no more than 430 HU then
 _CLEARLY_HU = (-3100, -900)  # where the smallest value of a CT slice lies if it is in HU: air, or padding below it
 _SPARE_BYTES = 8  # some programs fill up pixels to a round length; more means that Rows or Columns are wrong
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, and JPEG-LS's SOF55
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
@@ -36,6 +42,7 @@ def read_dicom_hu(header: SliceHeader) -> NDArray[np.float32]:
     if header.frame >= len(frames):
         raise InputError(f"{path}: holds {len(frames)} frames now; it was changed while it was read")
     flat = frames[header.frame]
+    _check_place(path, flat, header)
     if "PixelData" not in dataset:
         raise InputError(f"{path}: holds no pixel data; export the slice with its pixels")
     stored = _stored_values(path, dataset, header, len(frames))
@@ -45,6 +52,20 @@ def read_dicom_hu(header: SliceHeader) -> NDArray[np.float32]:
         )
     hu = _rescale(path, flat, stored)
     return _air_for_padding(path, flat, stored, hu)
+
+
+def _check_place(path: Path, flat: pydicom.Dataset, header: SliceHeader) -> None:
+    """Headers are read up to the pixels alone: what follows them may be a second slice that takes the place of both."""
+    for tag, expected in (
+        ("ImagePositionPatient", header.position),
+        ("ImageOrientationPatient", header.orientation),
+        ("PixelSpacing", header.spacing_mm),
+    ):
+        if numbers_of(path, flat, tag, len(expected)) != expected:
+            raise InputError(
+                f"{path}: {tag} of the pixels is another than that of the header; the file holds two slices, or was "
+                "changed while it was read: export it again"
+            )
 
 
 def _open_alone(path: Path) -> tuple[pydicom.FileDataset, list[pydicom.Dataset]]:
@@ -76,8 +97,13 @@ def _stored_values(path: Path, dataset: pydicom.FileDataset, header: SliceHeader
     plain = _plain_values(path, dataset, header, n_frames)
     if plain is not None:
         return plain
+    _check_coded_shape(path, dataset, header, n_frames)
     try:
-        return pixel_array(dataset, index=header.frame if n_frames > 1 else None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*RLE segment contains non-conformant")  # more than the image has
+            syntax = dataset.file_meta.get("TransferSyntaxUID")
+            decoder = "pydicom" if syntax == RLELossless else ""  # the faster one ends the process on damaged pixels
+            return pixel_array(dataset, index=header.frame if n_frames > 1 else None, decoding_plugin=decoder)
     except NotImplementedError:
         syntax = pydicom.uid.UID(text_of(path, dataset.file_meta, "TransferSyntaxUID"), pydicom.config.IGNORE)
         raise InputError(
@@ -113,6 +139,40 @@ def _plain_values(path: Path, dataset: pydicom.FileDataset, header: SliceHeader,
     return values.reshape(header.shape)
 
 
+def _check_coded_shape(path: Path, dataset: pydicom.FileDataset, header: SliceHeader, n_frames: int) -> None:
+    """Refuses compressed pixels that claim another size than the header, before a decoder takes memory for them."""
+    try:
+        code = get_frame(dataset.PixelData, header.frame, number_of_frames=n_frames)
+        shape = coded_shape(code)
+    except Exception:  # not compressed, or so damaged that the decoder says what is wrong
+        return
+    if shape not in (None, header.shape):
+        raise InputError(
+            f"{path}: pixels are coded as {shape[0]} x {shape[1]}, but Rows x Columns is {header.shape[0]} x "
+            f"{header.shape[1]}; export the slice again"
+        )
+
+
+def coded_shape(code: bytes) -> tuple[int, int] | None:
+    """Rows and columns that a compressed frame of one component says it holds; None where it does not say.
+
+    Source: the SIZ marker of JPEG 2000 (ISO/IEC 15444-1, A.5.1), the frame header of JPEG (ISO/IEC 10918-1, B.2.2) and
+    JPEG-LS (ISO/IEC 14495-1, C.2.2).
+    """
+    start = code.find(b"\xff\x4f\xff\x51", 0, 4096)  # in a JP2 file it stands after some boxes
+    if start >= 0:
+        right, lower, left, upper = struct.unpack_from(">4I", code, start + 8)
+        (components,) = struct.unpack_from(">H", code, start + 40)
+        return (lower - upper) * components, right - left
+    at = 2 if code[:2] == b"\xff\xd8" else len(code)
+    while at + 9 < len(code) and code[at] == 0xFF:
+        marker, length, rows, columns = struct.unpack_from(">xBHxHH", code, at)
+        if marker in _FRAME_MARKERS:
+            return rows, columns
+        at += 1 if marker == 0xFF else 2 + length  # 0xFF may be repeated
+    return None
+
+
 def _rescale(path: Path, dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
     """Stored values x RescaleSlope + RescaleIntercept (PS3.3 C.11.1.1.2), or through the Modality LUT."""
     slope, intercept = (number_of(path, dataset, tag) for tag in ("RescaleSlope", "RescaleIntercept"))
@@ -126,8 +186,8 @@ def _rescale(path: Path, dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDAr
         if not _CLEARLY_HU[0] <= int(stored.min()) <= _CLEARLY_HU[1]:  # signed values that reach down to air
             raise InputError(f"{path}: RescaleSlope or RescaleIntercept is missing, so values are not HU; correct it")
         slope, intercept = 1.0, 0.0
-    if slope == 0:
-        raise InputError(f"{path}: RescaleSlope is 0, which makes every pixel the same; correct the tag")
+    if abs(slope) < _SMALLEST_SLOPE:
+        raise InputError(f"{path}: RescaleSlope is {slope:g}, which makes every pixel the same; correct the tag")
     if abs(slope) > _LARGEST_SLOPE or abs(intercept) > _LARGEST_INTERCEPT:
         raise InputError(
             f"{path}: RescaleSlope {slope:g} or RescaleIntercept {intercept:g} is no HU scale; correct the tag"
@@ -150,7 +210,7 @@ def _look_up(path: Path, dataset: pydicom.Dataset, table: pydicom.Dataset, store
         raw = np.frombuffer(data, f"{order}u2") if isinstance(data, bytes) else np.asarray(list(data), dtype=np.int64)
         entries = (raw.astype(np.int64) & 0xFFFF).astype(np.uint16).view(np.int16)
         usable = kind == "HU" and bits == 16 and len(entries) >= (count or 65536) and entries.min() < 0
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: ModalityLUTSequence cannot be read ({reason_of(error)}); correct it") from None
     if not usable:
         raise InputError(
@@ -188,7 +248,7 @@ def _as_stored(path: Path, value: Any, dataset: pydicom.Dataset, kind: np.dtype[
         if dataset.BitsAllocated != 16:
             return number
         unused = max(0, 16 - int(dataset.BitsStored))
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         raise InputError(f"{path}: PixelPaddingValue is no number; correct the tag") from None
     bits = np.array(number & 0xFFFF, dtype=np.uint16) << np.uint16(unused)
     return int(bits.view(np.int16) >> unused) if kind.kind == "i" else int(bits >> unused)

@@ -17,6 +17,7 @@ Affine = NDArray[np.float64]
 
 GAP_TOLERANCE_MM = 0.05  # positions are often rounded to 0.01 mm
 GAP_TOLERANCE_SHARE = 0.01  # of the step
+LARGEST_GAP_STEPS = 1000  # a wider one would fill the memory with planes that nobody scanned
 GRID_TOLERANCE_VOXELS = 0.25  # how far two grids that are "the same" may lie apart anywhere (affines get rounded)
 
 
@@ -136,7 +137,7 @@ def stack_slices(positions: ArrayLike, normal: ArrayLike, single_step_mm: float 
     tolerance = max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * usual)
     step = float(singles[np.abs(singles - usual) <= tolerance].mean())
     multiples = np.maximum(np.rint(gaps / step), 1).astype(int)
-    wrong = np.flatnonzero(np.abs(gaps - multiples * step) > tolerance)
+    wrong = np.flatnonzero((np.abs(gaps - multiples * step) > tolerance) | (multiples > LARGEST_GAP_STEPS))
     if wrong.size:
         place = int(wrong[0])
         raise GeometryError(

@@ -1,11 +1,12 @@
 """Label ids, names and colours: one table, read from ``labels.json`` and carried in every checkpoint."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sarco.errors import InputError
+from sarco.json_file import read_json
+from sarco.messages import shown
 
 BACKGROUND_ID = 0
 IGNORE_ID = 255  # nobody looked at this pixel: left out of loss and scores, so that sparse labels can be used
@@ -89,17 +90,21 @@ def read_label_names(path: Path) -> dict[int, str]:
     Raises:
         InputError: the file is no JSON object of whole numbers to names, or two ids share a name.
     """
-    if not path.is_file():
+    if not path.exists():
         return {}
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        names = {int(label_id): name for label_id, name in stored.items()}
-    except (ValueError, AttributeError, UnicodeDecodeError) as error:
-        raise InputError(f'{path}: not a JSON object such as {{"1": "psoas_left"}} ({error}); correct it') from None
-    if outside := [i for i in names if not BACKGROUND_ID <= i <= 255]:
-        raise InputError(f"{path}: label id {outside[0]} is outside 0..255, which label maps can hold; renumber it")
-    if nameless := [i for i, name in names.items() if not (isinstance(name, str) and name.strip())]:
-        raise InputError(f"{path}: the name of label id {nameless[0]} is no text; write it in quotes")
+    stored = read_json(path)
+    if not isinstance(stored, dict):
+        raise InputError(f'{path}: not a JSON object such as {{"1": "psoas_left"}}; correct it')
+    names: dict[int, str] = {}
+    for key, name in stored.items():
+        label_id = int(key) if key.strip().isdecimal() and len(key) < 9 else -1
+        if not BACKGROUND_ID <= label_id <= 255:
+            raise InputError(f"{path}: label id {shown(key)} is no whole number in 0..255; renumber it")
+        if not (isinstance(name, str) and name.strip() and name.isprintable()):
+            raise InputError(f"{path}: the name of label id {label_id} is no text of one line; write it in quotes")
+        if label_id in names:
+            raise InputError(f"{path}: label id {label_id} stands there twice; keep one of them")
+        names[label_id] = name
     foreground = [name for label_id, name in names.items() if label_id != BACKGROUND_ID]
     if len(set(foreground)) != len(foreground):
         raise InputError(f"{path}: two label ids share a name; give each its own")

@@ -1,9 +1,14 @@
 """The only module that opens or writes NIfTI, and the only place where (column, row, slice) and RAS appear."""
 
 import gzip
+import logging
 import math
 import os
+import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.errors import GeometryError, InputError
@@ -24,13 +30,28 @@ from sarco.geometry import (
     swap_rows_and_columns,
     take_plane,
 )
+from sarco.messages import reason_of
 
 SUFFIXES = (".nii.gz", ".nii")
 AIR_HU = -1024.0
 _MOST_VOXELS = 2**31  # 4 GB of 16 bits: what a damaged header claims is refused before memory is taken
+_BEST_PACKING = 1100  # deflate makes at most 1032 bytes of one
+_HEADER_BYTES, _SECOND_VERSION = 348, 540  # sizeof_hdr, which tells NIfTI-2 from NIfTI-1
+_FORM_CODES = range(6)  # nifti1.h and nifti2.h: NIFTI_XFORM_*
+_SMALLEST_STEP_MM, _LARGEST_LENGTH_MM = 1e-4, 1e5  # beyond lies damage, not patients
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 # What nibabel raises on damaged files.
-_READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, MemoryError, zlib.error)
+_READ_ERRORS = (
+    ImageFileError,
+    HeaderDataError,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+    WrapStructError,
+)
 
 
 def is_nifti(path: Path) -> bool:
@@ -129,19 +150,16 @@ def read_label_map(path: Path) -> LabelMap:
         ids = values.astype(np.uint8)
     if not np.array_equal(ids, values):
         raise InputError(f"{path}: holds values that are no label ids (whole numbers 0..255); is it an image?")
-    return LabelMap(np.ascontiguousarray(ids.transpose(1, 0, 2)), _usable_affine_lps(image), path)
+    return LabelMap(np.ascontiguousarray(ids.transpose(1, 0, 2)), _usable_affine_lps(path, image), path)
 
 
 def _load(path: Path, what: str) -> tuple[nib.Nifti1Image, NDArray[Any]]:
     """A file with its values as an array of three dimensions, in the order of the file."""
     try:
-        image = nib.load(path, mmap=False)  # a mapped file that somebody cuts short ends the process without a word
-        if math.prod(image.shape) > _MOST_VOXELS:
-            raise InputError(f"{path}: claims to hold {' x '.join(map(str, image.shape))} voxels; export it again")
-        values = np.asanyarray(image.dataobj)
+        with _quiet_nibabel():
+            image, values = _read_whole(path)
     except _READ_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as NIfTI ({reason}); export the {what} again") from None
+        raise InputError(f"{path}: cannot be read as NIfTI ({reason_of(error)}); export the {what} again") from None
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
     if values.ndim == 2:
@@ -150,6 +168,51 @@ def _load(path: Path, what: str) -> tuple[nib.Nifti1Image, NDArray[Any]]:
         article = "an image" if what == "image" else f"a {what}"
         raise InputError(f"{path}: has shape {values.shape}, but {article} is one slice or one volume")
     return image, values
+
+
+def _read_whole(path: Path) -> tuple[nib.Nifti1Image, NDArray[Any]]:
+    """The file to its last byte, where the checksum of a packed one stands; nothing is mapped.
+
+    A mapped file that somebody cuts short ends the process without a word.
+    """
+    packed = path.name.lower().endswith(".gz")
+    with gzip.open(path, "rb") if packed else open(path, "rb") as file:
+        head = file.read(_HEADER_BYTES)
+        file.seek(0)
+        second = int.from_bytes(head[:4], "little") == _SECOND_VERSION or int.from_bytes(head[:4]) == _SECOND_VERSION
+        image = (nib.Nifti2Image if second else nib.Nifti1Image).from_stream(file)
+        n_bytes = math.prod(image.shape) * image.get_data_dtype().itemsize
+        most = path.stat().st_size * (_BEST_PACKING if packed else 1)
+        if math.prod(image.shape) > _MOST_VOXELS or n_bytes > most:
+            raise ValueError(f"it claims to hold {' x '.join(map(str, image.shape))} voxels, but does not")
+        values = np.asanyarray(image.dataobj)
+        while file.read(2**20):
+            pass
+    for code in _form_codes(head, second):
+        if code not in _FORM_CODES:  # nibabel would count it as 0, as if nobody had said how the file lies
+            raise ValueError(f"its sform_code or qform_code is {code}, which NIfTI does not know")
+    return image, values
+
+
+def _form_codes(head: bytes, second: bool) -> tuple[int, ...]:
+    """qform_code and sform_code as they stand in the header (nifti1.h, nifti2.h)."""
+    version = _SECOND_VERSION if second else _HEADER_BYTES
+    order = "<" if int.from_bytes(head[:4], "little") == version else ">"
+    start, form = (344, "2i") if second else (252, "2h")
+    return struct.unpack_from(f"{order}{form}", head, start)
+
+
+@contextmanager
+def _quiet_nibabel() -> Iterator[None]:
+    """Damage is told in one line or does no harm: without nibabel's remarks and numpy's warnings about it."""
+    logger = logging.getLogger("nibabel.global")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 @dataclass(frozen=True)
@@ -180,11 +243,11 @@ def read_volume(path: Path) -> ImageVolume:
     image, values = _load(path, "image")
     if values.dtype.kind not in "iuf":
         raise InputError(f"{path}: holds colours or complex numbers, not HU; give a CT volume in HU")
-    affine = _usable_affine_lps(image)
+    affine = _usable_affine_lps(path, image)
     if affine is None:
         raise InputError(
             f"{path}: does not say how it lies in the patient (sform_code and qform_code are 0, or the affine is "
-            "singular); convert the scan again with a tool that writes the affine, or give the DICOM series"
+            "empty); convert the scan again with a tool that writes the affine, or give the DICOM series"
         )
     _check_forms_agree(path, image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
@@ -197,7 +260,12 @@ def read_volume(path: Path) -> ImageVolume:
         )
     file_axes_affine = affine[:, [1, 0, 2, 3]] * _MM_PER_UNIT[_unit(image)]  # (i, j, k) of the file
     file_axes_affine[3, 3] = 1
-    directions = np.abs(file_axes_affine[:3, :3]) / np.linalg.norm(file_axes_affine[:3, :3], axis=0)
+    steps_mm = np.linalg.norm(file_axes_affine[:3, :3], axis=0)
+    if steps_mm.min() < _SMALLEST_STEP_MM or np.abs(file_axes_affine).max() > _LARGEST_LENGTH_MM:
+        raise InputError(
+            f"{path}: no patient has voxels of {steps_mm.tolist()} mm or lies so far away; export it again"
+        )
+    directions = np.abs(file_axes_affine[:3, :3]) / steps_mm
     plane = int(directions[2].argmax())
     column, row = (axis for axis in range(3) if axis != plane)
     order = (row, column, plane)
@@ -222,7 +290,8 @@ def _check_forms_agree(path: Path, image: nib.Nifti1Image) -> None:
     if header["sform_code"] == 0 or header["qform_code"] == 0:
         return
     try:
-        difference = np.linalg.inv(image.get_sform()) @ image.get_qform() - np.eye(4)
+        with _quiet_nibabel():
+            difference = np.linalg.inv(image.get_sform()) @ image.get_qform() - np.eye(4)
     except (np.linalg.LinAlgError, HeaderDataError, ValueError):
         raise InputError(f"{path}: its qform is damaged; convert the scan again") from None
     corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*image.shape[:3], 1)
@@ -234,13 +303,23 @@ def _check_forms_agree(path: Path, image: nib.Nifti1Image) -> None:
         )
 
 
-def _usable_affine_lps(image: nib.Nifti1Image) -> Affine | None:
+def _usable_affine_lps(path: Path, image: nib.Nifti1Image) -> Affine | None:
+    """The affine, in memory order and the file's own unit; None where the file says that it has none.
+
+    Raises:
+        InputError: it has one, but that is damaged: nobody can say how the file lies, and a guess may mirror it.
+    """
     header = image.header
-    if not isinstance(header, nib.Nifti1Header) or (header["sform_code"] == 0 and header["qform_code"] == 0):
+    if header["sform_code"] == 0 and header["qform_code"] == 0:
         return None
     affine_ras = np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine_ras).all() or abs(np.linalg.det(affine_ras[:3, :3])) < 1e-9:
+    if not affine_ras[:3, :3].any():  # zeros: declared, but never written
         return None
+    steps = np.linalg.norm(affine_ras[:3, :3], axis=0)
+    with np.errstate(all="ignore"):
+        share = abs(np.linalg.det(affine_ras[:3, :3] / steps))  # of the volume of a voxel with right angles
+    if not (np.abs(affine_ras).max() < 1e9 and steps.min() > 1e-9 and share > 1e-6):  # NaN is neither
+        raise InputError(f"{path}: its affine is damaged, so nobody can say how it lies; export it again")
     return swap_rows_and_columns(ras_to_lps(affine_ras))
 
 
@@ -310,8 +389,7 @@ def read_volumes(path: Path) -> tuple[list[NDArray[np.float32]], Affine]:
         image = nib.load(path, mmap=False)
         values = np.asanyarray(image.dataobj)
     except _READ_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as NIfTI ({reason}); write the image again") from None
+        raise InputError(f"{path}: cannot be read as NIfTI ({reason_of(error)}); write the image again") from None
     if values.dtype.kind not in "buif":
         return [], ras_to_lps(image.affine)
     values = values.reshape(*values.shape[:3], *[1] * (3 - values.ndim), -1)  # (column, row, slice, volume)

@@ -1,7 +1,6 @@
 """Predictions of an earlier run as further labels (self-distillation): which slices may be learnt from."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from sarco.dicom import files_below
 from sarco.dicom_header import is_dicom, read_headers
 from sarco.errors import InputError
 from sarco.images import read_headers as read_image_headers
+from sarco.json_file import read_json
+from sarco.messages import shown
 from sarco.results import LABEL_MAP, PREDICTION, hash_file
 from sarco.series import SliceHeader
 
@@ -53,7 +54,7 @@ def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[
             header = headers.setdefault((header.path, header.frame), header)
             if known & _marks(header):
                 labelled += 1
-            elif not float(entry["confidence"]) >= options.min_confidence:  # NaN is no confidence
+            elif not entry.confidence >= options.min_confidence:  # NaN is no confidence
                 unsure += 1
             else:
                 chosen.append(header)
@@ -104,18 +105,42 @@ def _result_folders(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
-def _read_slices(folder: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Entry:
+    """What ``prediction.json`` says of one slice."""
+
+    file: str
+    frame: int
+    sop_uid: str
+    blake2b: str
+    confidence: float
+
+
+def _read_slices(folder: Path) -> list[_Entry]:
     path = folder / PREDICTION
-    try:
-        slices = json.loads(path.read_text(encoding="utf-8"))["slices"]
-        for entry in slices:
-            float(entry["confidence"]), str(entry["file"]), str(entry["sop_uid"]), str(entry["blake2b"])
-            int(entry.get("frame", 0))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(f"{path}: cannot be used ({type(error).__name__}: {error}); predict again") from None
+    content = read_json(path)
+    slices = content.get("slices") if isinstance(content, dict) else None
+    if not isinstance(slices, list):
+        raise InputError(f"{path}: cannot be used (it holds no list of slices); predict again")
     if not (folder / LABEL_MAP).is_file():
         raise InputError(f"{folder}: holds no {LABEL_MAP}; predict again")
-    return list(slices)
+    return [_entry_of(path, number, stored) for number, stored in enumerate(slices)]
+
+
+def _entry_of(path: Path, number: int, stored: Any) -> _Entry:
+    """One slice, each of its values of the kind that `sarco.results.write_results` writes."""
+    if not isinstance(stored, dict):
+        raise InputError(f"{path}: cannot be used (slice {number} is no object); predict again")
+    values = {"frame": 0, **stored}  # results of older versions name no frame
+    for name, kind in (("file", str), ("frame", int), ("sop_uid", str), ("blake2b", str)):
+        if type(values.get(name)) is not kind:  # a bool is an int too
+            raise InputError(f"{path}: cannot be used (slice {number} has no {name}, or a wrong one); predict again")
+    confidence = values.get("confidence")
+    if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or confidence < 0 or confidence > 1:
+        raise InputError(
+            f"{path}: cannot be used (slice {number} has confidence {shown(confidence)}, not 0 to 1); predict again"
+        )
+    return _Entry(values["file"], values["frame"], values["sop_uid"], values["blake2b"], float(confidence))
 
 
 class _SourceSearch:
@@ -137,18 +162,22 @@ class _SourceSearch:
         return self._by_uid.get(sop_uid)
 
 
-def _find_source(entry: dict[str, Any], folder: Path, elsewhere: _SourceSearch) -> SliceHeader:
-    path: Path | None = Path(entry["file"])
-    if path is None or not path.is_file():
-        path = elsewhere.find(entry["sop_uid"]) if entry["sop_uid"] else None
+def _find_source(entry: _Entry, folder: Path, elsewhere: _SourceSearch) -> SliceHeader:
+    path: Path | None = Path(entry.file)
+    try:
+        is_there = path is not None and path.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        is_there = False
+    if not is_there:
+        path = elsewhere.find(entry.sop_uid) if entry.sop_uid else None
     if path is None:
         raise InputError(
-            f"{folder}: the source slice {entry['file']} (SOPInstanceUID {entry['sop_uid']}) is gone, and none with "
-            f"its UID lies below {elsewhere.root}; put it back or leave this prediction out"
+            f"{folder}: the source slice {shown(entry.file)} (SOPInstanceUID {shown(entry.sop_uid)}) is gone, and none "
+            f"with its UID lies below {elsewhere.root}; put it back or leave this prediction out"
         )
-    if hash_file(path, hashlib.blake2b) != entry["blake2b"]:
+    if hash_file(path, hashlib.blake2b) != entry.blake2b:
         raise InputError(f"{folder}: the source slice {path} was changed since it was predicted; predict again")
-    headers, frame = read_image_headers(path), int(entry.get("frame", 0))
-    if not 0 <= frame < len(headers):
-        raise InputError(f"{folder}: the source {path} holds no frame {frame}; predict again")
-    return headers[frame]
+    headers = read_image_headers(path)
+    if not 0 <= entry.frame < len(headers):
+        raise InputError(f"{folder}: the source {path} holds no frame {shown(entry.frame)}; predict again")
+    return headers[entry.frame]

@@ -1,5 +1,6 @@
 """Where runs keep their checkpoints, and how a checkpoint is opened; nothing else knows these names."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -21,8 +22,9 @@ from sarco.config import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.errors import CheckpointError, OptionError, SarcoError
+from sarco.errors import CheckpointError, InputError, OptionError, SarcoError
 from sarco.flags import build, to_builtins
+from sarco.json_file import read_json
 from sarco.labels import LabelTable
 
 CHOICES = ("best", "last")
@@ -242,11 +244,12 @@ class RunStore:
 
 def read_run(folder: Path) -> Run | None:
     """The run that a folder belongs to, by its record or else by its name; None where it is no run's folder."""
-    try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        return Run(folder, str(record["run_id"]), str(record["wandb_project"]), bool(record["channel_3d"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    with contextlib.suppress(InputError):
+        record = read_json(folder / _RECORD)
+        if isinstance(record, dict):
+            run_id, project, channel_3d = (record.get(key) for key in ("run_id", "wandb_project", "channel_3d"))
+            if isinstance(run_id, str) and isinstance(project, str) and isinstance(channel_3d, bool):
+                return Run(folder, run_id, project, channel_3d)
     if not any((folder / f"{choice}.ckpt").is_file() for choice in CHOICES):
         return None
     run_id, _, project = folder.name.partition("_")  # a folder that was copied without its record

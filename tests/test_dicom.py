@@ -627,3 +627,25 @@ def test_the_list_says_why(
         assert text in shown
     assert "4 series, 1 can be predicted" in shown
     assert "not readable" in shown or "broken.dcm" in shown
+
+
+@pytest.mark.parametrize("content", [b"", b"DICM", b"\0" * 127 + b"DICM and more"])
+def test_a_slice_file_that_is_no_dicom_any_more_is_named(
+    phantoms: dict[str, Phantom], series_folder: Callable[..., Path], content: bytes
+) -> None:
+    """Catches a damaged slice that vanishes without a word, at the end of a series even without a gap."""
+    folder = series_folder(phantoms["anisotropic"])
+    last = only_series(folder).slices[-1].path
+    last.write_bytes(content)
+    found = find_series(folder)
+    assert [len(series.slices) for series in found.series] == [4]
+    (line,) = found.refused
+    assert_one_line(line, last)
+
+
+def test_a_whole_number_of_400_digits_is_refused(slice_file: SliceFile) -> None:
+    """Catches an overflow where a decimal string is made a number."""
+    path = slice_file(put_raw("NumberOfFrames", "IS", b"1" * 400))
+    with pytest.raises(InputError, match="NumberOfFrames") as caught:
+        find_series(path)
+    assert_one_line(caught.value, path)

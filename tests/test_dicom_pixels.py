@@ -1,5 +1,6 @@
 """Pixels: stored values become HU by the standard, whatever the file does with its bits; else one line says why not."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.sequence import Sequence
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from sarco.dicom import read_slice
+from sarco.dicom_pixels import coded_shape
 from sarco.errors import InputError
+from sarco.phantom import Phantom, write_series
 
 SliceFile = Callable[..., Path]
 
@@ -142,3 +147,81 @@ def test_an_unspecified_rescale_that_reaches_air_is_hu(slice_file: SliceFile) ->
     """Catches a refusal of files whose RescaleType an anonymiser made unspecified."""
     path = slice_file(lambda ds: setattr(ds, "RescaleType", "US"))
     np.testing.assert_array_equal(read_slice(path)[0], plain(slice_file))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300])
+def test_padding_that_is_no_number_is_refused(slice_file: SliceFile, value: float) -> None:
+    """Catches an overflow where the padding's VR was changed to one with infinity."""
+    path = slice_file(lambda ds: ds.add_new("PixelPaddingValue", "FD", value))
+    try:
+        hu, _ = read_slice(path)
+    except InputError as error:
+        assert "PixelPaddingValue is no number" in str(error)
+    else:  # 1e300 is no stored value, so nothing is padding
+        np.testing.assert_array_equal(hu, plain(slice_file))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(60000, 60000), (97, 120), (96, 119)])
+def test_a_code_stream_of_another_size_is_refused_before_it_is_decoded(
+    slice_file: SliceFile, rows: int, columns: int
+) -> None:
+    """Catches 7 GB and half a minute that a decoder takes because 8 bytes of a small file say so."""
+    path = slice_file(lambda ds: ds.compress(JPEG2000Lossless, generate_instance_uid=False))
+    content = bytearray(path.read_bytes())
+    start = content.find(b"\xff\x4f\xff\x51")
+    struct.pack_into(">2I", content, start + 8, columns, rows)
+    struct.pack_into(">2I", content, start + 24, columns, rows)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"coded as {rows} x {columns}"):
+        read_slice(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "shape"),
+    [
+        (b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc3\x00\x0b\x10\x00\x60\x00\x78\x01\x11\x11\x00", (96, 120)),
+        (b"\xff\xd8\xff\xff\xf7\x00\x0b\x10\x00\x60\x00\x78\x01\x11\x11\x00", (96, 120)),  # with a fill byte
+        (b"\xff\xd8\xff\xc4\x00\x04ab\xff\xda\x00\x02", None),
+        (b"\xff\xd8", None),
+        (b"\x01\x00\x00\x00", None),
+    ],
+)
+def test_the_size_in_a_jpeg_is_found(code: bytes, shape: tuple[int, int] | None) -> None:
+    """Catches a table that is taken for the frame header, and a search that never ends."""
+    assert coded_shape(code) == shape
+
+
+def test_run_lengths_that_give_too_many_pixels_are_refused(slice_file: SliceFile) -> None:
+    """Catches the end of the process in a decoder, and pixels that are shifted by a damaged run."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        code = bytearray(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        (second,) = struct.unpack_from("<I", code, 8)
+        code[second : second + 2] = b"\x81\x05"  # 128 times the same byte, then what was a literal
+        dataset.PixelData = encapsulate([bytes(code)])
+
+    path = slice_file(change)
+    with pytest.raises(InputError, match="pixels cannot be decoded"):
+        read_slice(path)
+
+
+def test_two_slices_joined_in_one_file_are_refused(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches the pixels of one slice in the place of another: files without a preamble run on into the next."""
+    joined = tmp_path / "joined.dcm"
+    for path in write_series(phantoms["anisotropic"], tmp_path / "series", patient_id="P", seed=1)[:2]:
+        dataset = pydicom.dcmread(path)
+        bare = Dataset()
+        bare.update(dataset)
+        bare.save_as(tmp_path / "one", implicit_vr=True, little_endian=True)
+        with open(joined, "ab") as file:
+            file.write((tmp_path / "one").read_bytes())
+    with pytest.raises(InputError, match="holds two slices") as caught:
+        read_slice(joined)
+    assert str(joined) in str(caught.value)
+
+
+def test_a_slope_that_flattens_everything_is_refused(slice_file: SliceFile) -> None:
+    """Catches a damaged exponent that makes every pixel the same, as a slope of 0 would."""
+    with pytest.raises(InputError, match="every pixel the same"):
+        read_slice(slice_file(lambda ds: setattr(ds, "RescaleSlope", "1e-30")))

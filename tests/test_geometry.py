@@ -331,3 +331,10 @@ def test_display_shows_every_plane_as_radiologists_do(axes: tuple[int, int], sig
     }[frozenset(axes)]
     assert downwards @ expected[0] > 0.9
     assert rightwards @ expected[1] > 0.9
+
+
+def test_a_gap_that_would_fill_the_memory_is_refused() -> None:
+    """Catches ten million empty planes between slices that lie 0.01 mm and 90 m apart."""
+    positions = [(0, 0, z) for z in (0, 0.01, 0.02, 90000.0)]
+    with pytest.raises(GeometryError, match="one gap is 9e\\+04 mm"):
+        stack_slices(positions, (0, 0, 1))

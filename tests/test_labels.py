@@ -44,6 +44,12 @@ def test_no_file_gives_no_names(tmp_path: Path) -> None:
         '{"1": null}',
         '{"1": {"name": "psoas"}}',
         '{"1": ""}',
+        '{"1": "psoas", "1": "iliacus"}',
+        '{"1": "psoas", "01": "iliacus"}',
+        '{"²": "psoas"}',
+        '{"1": "pso\\nas"}',
+        '{"1": "\\ud800"}',
+        '{"1": ' + "[" * 100_000,
         b"\xff\xfe\x00",
     ],
 )

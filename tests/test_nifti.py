@@ -224,15 +224,72 @@ def test_a_slice_without_affine_is_refused_where_nobody_assumed_one(tmp_path: Pa
         label.on_slice(np.eye(4), (5, 4), IMAGE)
 
 
-@pytest.mark.parametrize("broken", ["singular", "nan"])
-def test_a_broken_affine_counts_as_none(broken: str, tmp_path: Path) -> None:
+def with_sform(path: Path, numbers: list[float]) -> Path:
+    """A label map whose sform says these twelve numbers."""
+    content = bytearray(save(path, np.ones((4, 5, 2), np.uint8)).read_bytes())
+    content[280:328] = struct.pack("<12f", *numbers)  # srow_x, srow_y, srow_z
+    path.write_bytes(content)
+    return path
+
+
+def test_an_affine_that_was_never_written_counts_as_none(tmp_path: Path) -> None:
     """Catches a division by a flat grid."""
+    assert read_label_map(with_sform(tmp_path / "label.nii", [0.0] * 12)).affine_lps is None
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 1e30, 0.0])
+def test_a_damaged_affine_is_refused(number: float, tmp_path: Path) -> None:
+    """Catches labels that are laid as RAS, perhaps mirrored, because one number of their affine is damaged."""
+    path = with_sform(tmp_path / "label.nii", [2, 0, 0, 5, 0, number, 0, 5, 0, 0, 4, 5])
+    with pytest.raises(InputError, match="affine is damaged") as caught:
+        read_label_map(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("offset", [252, 254])
+def test_a_form_code_that_nifti_does_not_know_is_refused(offset: int, tmp_path: Path) -> None:
+    """Catches labels that are laid as RAS because a damaged code was taken for none."""
     path = save(tmp_path / "label.nii", np.ones((4, 5, 2), np.uint8))
     content = bytearray(path.read_bytes())
-    number = struct.pack("<f", 0.0 if broken == "singular" else float("nan"))
-    content[280:328] = number * 12  # srow_x, srow_y, srow_z
+    content[offset : offset + 2] = struct.pack("<h", 2048)
     path.write_bytes(content)
-    assert read_label_map(path).affine_lps is None
+    with pytest.raises(InputError, match="code is 2048"):
+        read_label_map(path)
+
+
+def test_a_packed_file_is_read_to_its_checksum(tmp_path: Path) -> None:
+    """Catches other labels than were written, or half a file, although the file itself says that it is damaged."""
+    path = save(tmp_path / "label.nii.gz", np.ones((40, 50, 2), np.uint8))
+    whole = path.read_bytes()
+    inside = bytearray(gzip.decompress(whole))
+    inside[-7] ^= 2
+    other = gzip.compress(bytes(inside), mtime=0)
+    for damaged in (whole[:-1], whole[:-8], other[:-8] + whole[-8:], whole + b"more"):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="cannot be read as NIfTI"):
+            read_label_map(path)
+
+
+@pytest.mark.parametrize("name", ["label.nii", "label.nii.gz"])
+def test_voxels_that_a_file_cannot_hold_take_no_memory(name: str, tmp_path: Path) -> None:
+    """Catches gigabytes that are taken because a header of 348 bytes says so."""
+    image = nib.Nifti1Image(np.ones((4, 5, 2), np.float64), np.eye(4))
+    content = bytearray(image.to_bytes())
+    content[42:48] = struct.pack("<3h", 1200, 1200, 1200)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(InputError, match="claims to hold 1200 x 1200 x 1200 voxels"):
+        read_label_map(path)
+
+
+def test_nibabel_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Catches remarks about repairs in between our own lines; a negative pixdim does no harm beside an sform."""
+    path = save(tmp_path / "label.nii", np.ones((4, 5, 2), np.uint8))
+    content = bytearray(path.read_bytes())
+    content[80:84] = struct.pack("<f", -2)
+    path.write_bytes(content)
+    assert read_label_map(path).ids.all()
+    assert capfd.readouterr().err == ""
 
 
 def test_another_grid_is_refused_with_both_files(phantoms: dict[str, Phantom], tmp_path: Path) -> None:

@@ -171,13 +171,54 @@ def test_unsure_slices_are_neighbours_still(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("confidence", 1e30),
+        ("confidence", -0.1),
+        ("confidence", True),
+        ("confidence", "0.9"),
+        ("confidence", 10**400),
+        ("file", 5),
+        ("file", None),
+        ("frame", 0.5),
+        ("frame", True),
+        ("frame", 10**30),
+        ("sop_uid", ["1.2"]),
+        ("blake2b", None),
+    ],
+)
+def test_a_value_of_another_kind_is_named(root: Path, name: str, value: object) -> None:
+    """Catches a traceback, and a confidence of 1e30 that is always sure enough."""
+    out = predict(root / "new" / "P004", root / "out")
+    record = json.loads((out / "prediction.json").read_text())
+    record["slices"][1][name] = value
+    (out / "prediction.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=name) as caught:
+        find(root, out, min_confidence=0.0)
+    assert str(out) in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("file", ["x" * 5000, "a\0b", "two\nlines", ""])
+def test_a_name_that_no_file_can_have_is_gone(root: Path, file: str) -> None:
+    """Catches an error of the system, and a message of several lines."""
+    out = predict(root / "new" / "P004", root / "out")
+    record = json.loads((out / "prediction.json").read_text())
+    record["slices"][1] |= {"file": file, "sop_uid": ""}
+    (out / "prediction.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="is gone") as caught:
+        find(root, out, min_confidence=0.0)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"slices": [{}]}', '{"slices": [{"confidence": "high"}]}', "null"]
 )
 def test_damaged_record_is_named(root: Path, text: str) -> None:
     """Catches a traceback where a results folder was edited."""
     out = predict(root / "new" / "P004", root / "out")
     (out / "prediction.json").write_text(text)
-    with pytest.raises(InputError, match=r"prediction\.json: cannot be used"):
+    with pytest.raises(InputError, match=r"prediction\.json: cannot be (used|read)"):
         find(root, out)
 
 

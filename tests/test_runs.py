@@ -25,7 +25,7 @@ from sarco.config import (
 )
 from sarco.errors import CheckpointError, OptionError
 from sarco.labels import LabelTable
-from sarco.runs import Run, RunDescription, RunStore, load_checkpoint, new_run_id, write_json
+from sarco.runs import Run, RunDescription, RunStore, load_checkpoint, new_run_id, read_run, write_json
 
 
 def describe(weights_file: Path | None = None) -> RunDescription:
@@ -292,3 +292,25 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
     assert path.stat().st_mode & 0o777 == 0o644
     assert [file.name for file in tmp_path.iterdir()] == ["split.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"run_id": ["a"], "wandb_project": "P", "channel_3d": false}',
+        '{"run_id": "a", "wandb_project": null, "channel_3d": false}',
+        '{"run_id": "a", "wandb_project": "P", "channel_3d": "false"}',
+        '{"run_id": "a", "run_id": "b", "wandb_project": "P", "channel_3d": false}',
+        '["run_id"]',
+        "[" * 100_000,
+    ],
+)
+def test_a_record_of_another_kind_is_none(tmp_path: Path, text: str) -> None:
+    """Catches a run called "None" or "['a']", a 3D network because of the text "false", and a traceback."""
+    folder = tmp_path / "abc_Trains"
+    folder.mkdir()
+    (folder / "best.ckpt").write_bytes(b"")
+    (folder / "run.json").write_text(text)
+    run = read_run(folder)
+    assert run is not None
+    assert (run.run_id, run.wandb_project, run.channel_3d, run.recorded) == ("abc", "Trains", False, False)

@@ -1,0 +1,18 @@
+"""What a damaged file holds or a library says, made fit for an error of one line."""
+
+
+def printable(text: str) -> str:
+    """The text without line breaks and other control characters: it ends up in messages of one line."""
+    return text if text.isprintable() else "".join(character for character in text if character.isprintable())
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an exception says, short and printable; its name where it says nothing."""
+    text = str(error).strip().splitlines()
+    return printable(text[0])[:200] if text else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """What a file holds, for a message: short, on one line, without control characters."""
+    text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+    return text if len(text) <= 300 else f"{text[:297]}..."

@@ -261,7 +261,8 @@ class ExportedNetwork:
         try:
             files = EXPORTS[self._engine](self._model, images[:1])
             self._kept = KeptNetwork(files, {})
-            agreement = compare_masks(torch_engine(images), self._compile("f32")(images))
+            expected = np.concatenate([torch_engine(image[None]) for image in images])  # one by one takes less memory
+            agreement = compare_masks(expected, self._compile("f32")(images))
         except Exception as error:  # converters raise nearly anything
             self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({reason_of(error)})"
             return
@@ -269,6 +270,8 @@ class ExportedNetwork:
             self._unfit = f"gives other masks ({agreement} on {len(images)} slices)"
         record = {"description": self.description.to_builtins(), "unfit": self._unfit, "agreement": asdict(agreement)}
         self._kept = KeptNetwork(files, record)
+        if agreement.holds:
+            self._model = self._torch = None  # has done its part; its memory is free for what comes
         if problem := self._shelf.keep(self._kept):
             self._say(f"engine: the exported network is not kept, because {problem}; each start will export it anew")
 

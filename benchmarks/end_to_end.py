@@ -1,6 +1,6 @@
 """How long from DICOM files to a label map? inference.py with its fastest engine beside torch as it comes.
 
-python benchmarks/end_to_end.py --work=FOLDER [--slices=300] [--image_size=512] [--epochs=6] [--rounds=3] [--append]
+python benchmarks/end_to_end.py --work=FOLDER [--slices=300] [--image_size=512] [--epochs=10] [--rounds=3] [--append]
 
 Whole commands, in turns: A is `--engine=auto`, B is `--engine=torch --precision=32` on the default allocator. The first
 run of A exports the network and is told apart. The bare network is what the engine alone needs for as many slices.
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--image_size", type=int, default=512)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--append", action="store_true", help="append to RESULTS.md")
     typed = parser.parse_args()

@@ -1,6 +1,6 @@
 """How fast is the network alone on each engine, and are its masks the same? A trained network, a phantom series.
 
-python benchmarks/engines.py --work=FOLDER [--image_size=512] [--epochs=6] [--slices=24] [--rounds=3] [--append]
+python benchmarks/engines.py --work=FOLDER [--image_size=512] [--epochs=10] [--slices=24] [--rounds=3] [--append]
 
 Each engine runs in a process of its own, in turns, because the allocator is set once for a process. Masks are compared
 with those of torch at 32 bits.
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--image_size", type=int, default=512)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--slices", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--append", action="store_true", help="append to RESULTS.md")

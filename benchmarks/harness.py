@@ -77,7 +77,8 @@ def train_small(work: Path, image_size: int, epochs: int) -> Path:
     runs, run_id = work / "checkpoints", f"small{image_size}"
     checkpoint = runs / f"{run_id}_Trains" / "best.ckpt"
     if not (checkpoint.parent / "curves.png").is_file():  # drawn at the end
-        data = make_phantoms(work / "phantoms", patients=12, slices=8, size=256, seed=1)
+        size = 512 if image_size > 256 else 256
+        data = make_phantoms(work / f"phantoms{size}", patients=12, slices=8, size=size, seed=1)
         run("training.py", f"--data_dir={data}", f"--dirpath={runs}", f"--run_id={run_id}", "--wandb=no",
             "--pretrained=no", f"--image_size={image_size}", "--batch_size=4", f"--max_epochs={epochs}",
             "--learning_rate=2e-3", "--scheduler=step", "--gpu=-1")  # fmt: skip

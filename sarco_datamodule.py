@@ -301,7 +301,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         sample: dict[str, Any] = {"index": index, "weight": np.float32(self.weights[draw.place])}
         if self.augment and draw.epoch >= 0:
             hu, label, coordinates = self._vary(hu, label, draw)
-            if self.on_device:
+            if coordinates is not None:
                 sample["coordinates"] = torch.from_numpy(coordinates)
         if not draw.counts:
             label = np.full_like(label, IGNORED)
@@ -312,18 +312,23 @@ class SliceDataset(Dataset[dict[str, Any]]):
 
     def _vary(
         self, hu: NDArray[np.float32], label: NDArray[np.int16], draw: Draw
-    ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32]]:
-        """Augments a sample; what is drawn depends on seed, epoch and slice alone."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32] | None]:
+        """Augments a sample; what is drawn depends on seed, epoch and slice alone.
+
+        Returns:
+            Image, label, and the map that a device is to warp both by; None where it is done already.
+        """
         assert self.augment is not None
         rng = np.random.default_rng((SEED_OF_AUGMENTATION, self.options.seed, draw.epoch, self.indices[draw.place]))
         augmentation = draw_augmentation(rng, self.augment)
-        coordinates = coordinate_map(augmentation, hu.shape[-1])
         if augmentation.mirrors:
             label = self.mirrored_channel[label]
         hu = change_hu(hu, augmentation)  # before the warp, so that a device that warps later gets the same
-        if augmentation.moves and not self.on_device:
-            hu, label = warp_sample(hu, label, coordinates)
-        return hu, label, coordinates
+        if self.on_device:
+            return hu, label, coordinate_map(augmentation, hu.shape[-1])
+        if augmentation.moves:
+            hu, label = warp_sample(hu, label, coordinate_map(augmentation, hu.shape[-1]))
+        return hu, label, None
 
 
 def _name_in(path: Path, data_dir: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sarco import doctor, metrics, phantom
+from sarco import cache, doctor, metrics, phantom
 from sarco.flags import build, parse
 
 ROOT = Path(__file__).parents[1]
@@ -126,10 +126,22 @@ def test_flags_of_the_doctor() -> None:
     assert table("python -m sarco.doctor") == shown
 
 
+def test_flags_of_the_cache() -> None:
+    """Catches the same for the cache, whose parser is its own."""
+    actions = [action for action in cache._parser()._actions if action.option_strings]
+    shown = {
+        action.option_strings[-1].removeprefix("--"): as_shown(action.default)
+        for action in actions
+        if action.default is not argparse.SUPPRESS
+    }
+    assert table("python -m sarco.cache") == shown
+
+
 def test_no_document_names_a_flag_that_does_not_exist() -> None:
     """Catches a flag that was renamed or only planned."""
     known = {name for script in CONSUMERS for name in flags(script)} | {"debug"}
     known |= set(table("python -m sarco.phantom")) | set(table("python -m sarco.doctor"))
+    known |= set(table("python -m sarco.cache"))
     for name, text in TEXTS.items():
         named = set(re.findall(r"(?<![\w-])--([a-z]\w*)", re.sub(r"`--flag(=| )value`", "", text)))
         assert named <= known, f"{name}: {sorted(named - known)}"
@@ -175,6 +187,9 @@ def test_every_command_of_a_module_parses(monkeypatch: pytest.MonkeyPatch) -> No
         typed = doctor._parser().parse_args(words)
         assert set(typed.fault or []) <= doctor.FAULTS.keys()
         assert [doctor.Reader.from_flag(text) for text in typed.reader or []] or not typed.reader
+    assert commands("-m sarco.cache")
+    for words in commands("-m sarco.cache"):
+        cache._parser().parse_args(words)
     for words in commands("-m sarco.phantom"):
         phantom._parser().parse_args(words)
     seen: list[tuple[Path, Path]] = []
@@ -191,6 +206,7 @@ def test_no_other_command_of_the_project_is_named() -> None:
             known = [
                 *CONSUMERS,
                 "-m sarco.phantom",
+                "-m sarco.cache",
                 "-m sarco.metrics",
                 "-m sarco.doctor",
                 "-m sarco.dicom",

@@ -263,6 +263,8 @@ def test_two_processes_train_one_run(home: Path) -> None:
 SHOWN_BY = {
     "data_dir": "test_scripts::test_training_ends_well",
     "dirpath": "test_training::test_ctrl_c_says_how_to_go_on",
+    "cache": "test_cache::test_without_cache_slices_are_the_same_and_nothing_is_written",
+    "cache_dir": "test_cache::test_place_of_the_cache_is_the_one_asked_for",
     "wandb_project": "test_scripts::test_three_slices_and_the_other_decoder_train",
     "wandb": "test_tracking::test_mode_is_what_was_asked_for",
     "gpu": "test_scripts::test_training_ends_well",
@@ -299,6 +301,7 @@ SHOWN_BY = {
     "predicted_weight": "test_predictions::test_weight_reaches_the_batch",
     "num_workers": "test_sarco_datamodule::test_loader_processes_change_no_sample",
     "devices": "test_training::test_two_processes_train_one_run",
+    "accumulate_grad_batches": "test_callbacks::test_gradients_of_several_batches_make_one_step",
     "num_nodes": "test_callbacks::test_several_machines_train_together",
 }
 

@@ -166,7 +166,7 @@ class SarcoDataModule(pl.LightningDataModule):
         where = f"in {cache.folder}{' (found there)' if cache.reused else ''}" if cache.folder else "in memory"
         lines = [
             f"data: {len(split.train)} slices train, {len(split.val)} validate ({how}); labels: {names}",
-            f"prepared slices: {cache.size_mb:.0f} MB {where}",
+            f"prepared slices: {cache.size_mb:.1f} MB {where}",
             *self.notes,
         ]
         if options.batch_size & (options.batch_size - 1):

@@ -252,14 +252,16 @@ def remove_unused(root: Path, days: float) -> tuple[Entry, ...]:
 def main(argv: Sequence[str]) -> None:
     """Prints the entries of a cache folder."""
     typed = _parser().parse_args(argv)
-    removed: tuple[Entry, ...] = ()
     if typed.remove_unused is not None:
-        removed = remove_unused(typed.folder, typed.remove_unused)
-    for title, entries in (("removed", removed), ("kept", list_entries(typed.folder))):
-        for entry in entries:
-            what = "" if entry.whole else ", left behind by a run that was killed"
-            print(f"{title}: {entry.folder} {entry.size_mb:.0f} MB, last used {entry.unused_days:.1f} days ago{what}")
-        print(f"{title}: {len(entries)} entries, {sum(entry.size_mb for entry in entries):.0f} MB")
+        _tell("removed", remove_unused(typed.folder, typed.remove_unused))
+    _tell("kept", list_entries(typed.folder))
+
+
+def _tell(title: str, entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        what = "" if entry.whole else ", left behind by a run that was killed"
+        print(f"{title}: {entry.folder} {entry.size_mb:.1f} MB, last used {entry.unused_days:.1f} days ago{what}")
+    print(f"{title}: {len(entries)} entries, {sum(entry.size_mb for entry in entries):.1f} MB")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -257,7 +257,7 @@ def test_without_cache_slices_are_the_same_and_nothing_is_written(data: Path) ->
     assert np.array_equal(module.cache.images, kept.images) and not module.cache.reused
     assert np.array_equal(module.cache.label_maps, kept.label_maps)
     assert module.cache.occurs.tolist() == kept.occurs.tolist()
-    assert "prepared slices: 0 MB in memory" in module.describe()
+    assert "prepared slices: 0.0 MB in memory" in module.describe()
 
 
 def test_slices_beyond_memory_are_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

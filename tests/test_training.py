@@ -137,6 +137,22 @@ def test_killed_run_ends_as_if_it_had_never_been(home: Path, straight: Path) -> 
     assert {path.name for path in run.iterdir()} == {path.name for path in straight.iterdir()}
 
 
+@pytest.mark.slow
+def test_resume_is_exact_in_bf16_and_with_batches_that_add_up(home: Path) -> None:
+    """Catches a step in bf16 that chance enters, and gradients of half a step that get lost; also --cache=no."""
+    words = ["--precision=bf16", "--accumulate_grad_batches=2", "--mixup=manifold", "--cache=no"]
+    out = train(home, "--dirpath=bf16/a", "--run_id=same", "--max_epochs=2", *words)
+    assert "bf16-mixed, depthwise convolutions in 32" in out and "MB in memory" in out
+    train(home, "--dirpath=bf16/b", "--run_id=same", "--max_epochs=1", *words)
+    resume(home, home / "bf16" / "b" / "same_Trains", "--max_epochs=2")
+    one, two = (load(home / "bf16" / side / "same_Trains" / "last.ckpt") for side in "ab")
+    assert one["global_step"] == two["global_step"] == 2, "8 slices in batches of 4, two batches a step, two epochs"
+    assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
+    first, second = tensors_in(one["optimizer_states"]), tensors_in(two["optimizer_states"])
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert not list((home / "bf16").rglob(".cache"))
+
+
 def test_cosine_rate_is_recorded_epoch_by_epoch(straight: Path) -> None:
     """Catches --scheduler and --warmup_epochs without effect, and a rate that is noted an epoch too late."""
     rates = [float(row["learning_rate"]) for row in rows_of(straight)]

@@ -19,6 +19,7 @@ from sarco.runs import Run, RunDescription, atomic_file
 from tracking import ValidationReport
 
 MONITORED = "val_ap"
+STEPS_BETWEEN_READINGS = 20  # of the loss, on a GPU
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -170,7 +171,10 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
     """
     fit, options = description.fit, description.run
     # The record first: killed between the two, a run does an epoch again rather than go on without its line.
-    callbacks: list[pl.Callback] = [RunEvidence(), RunRecord(run), BestAndLast(run), TQDMProgressBar()]
+    # Whoever reads a figure makes a GPU wait for it, so there not every step is shown.
+    shown_steps = 1 if device.accelerator == "cpu" else STEPS_BETWEEN_READINGS
+    bar = TQDMProgressBar(refresh_rate=shown_steps)
+    callbacks: list[pl.Callback] = [RunEvidence(), RunRecord(run), BestAndLast(run), bar]
     if fit.early_stopping:
         callbacks.append(PatientEarlyStopping(fit.patience))
     if logger:
@@ -182,13 +186,14 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
         strategy="ddp" if options.devices * options.num_nodes > 1 else "auto",
         precision=device.precision,
         max_epochs=fit.max_epochs,
+        accumulate_grad_batches=fit.accumulate_grad_batches,
         logger=logger or False,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
         deterministic="warn",
         use_distributed_sampler=False,  # our samplers know about processes, and count no slice twice
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        log_every_n_steps=shown_steps,
         enable_model_summary=False,
     )
 

@@ -15,13 +15,13 @@ from monai.networks.blocks.segresnet_block import ResBlock, get_conv_layer, get_
 from monai.networks.nets.flexible_unet import SegmentationHead, UNetDecoder
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
-from torchmetrics import MeanMetric
 
 from mixup import Mix, draw_mix, mix_target
 from sarco.config import NetworkOptions
 from sarco.errors import CheckpointError, InputError
 from sarco.loss import SegmentationLoss
 from sarco.metrics import SegmentationScores, SumMetric
+from sarco.precision import DepthwiseConv
 from sarco.runs import RunDescription, load_checkpoint
 from sarco.sampling import SEED_OF_STEP
 from sarco.schedule import make_scheduler, rate_factor
@@ -52,6 +52,8 @@ class Encoder(nn.Module):
         for module in self.net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = BATCH_NORM_MOMENTUM
+        for block in self.net._blocks:
+            block._depthwise_conv = DepthwiseConv(block._depthwise_conv)
         self._level_ends = [i - 1 for i, block in enumerate(self.net._blocks) if i > 0 and _halves(block)] + [
             len(self.net._blocks) - 1
         ]
@@ -250,7 +252,7 @@ class SarcoModel(pl.LightningModule):
         self.loss = SegmentationLoss()
         # Sums over the epoch, brought together from all processes when it ends: logging with sync_dist would do so
         # whenever one process happens to look, and the others would wait for ever.
-        self.train_loss = MeanMetric()
+        self.train_loss = SumMetric(2)  # of losses, of slices; torchmetrics' MeanMetric waits for the GPU in each step
         self.train_scores = SegmentationScores(self.n_channels)
         self.val_scores = SegmentationScores(self.n_channels, keep_slices=True)
         self.val_loss_sums = SumMetric(2 * self.n_channels)
@@ -290,28 +292,31 @@ class SarcoModel(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes all chance of a step a function of seed, step and process, so that a run can go on exactly."""
-        torch.manual_seed(self._step_rng().integers(2**63))
+        torch.manual_seed(self._step_rng(batch_idx).integers(2**63))
 
-    def _step_rng(self) -> np.random.Generator:
-        return np.random.default_rng((SEED_OF_STEP, self.description.data.seed, self.global_step, self.global_rank))
+    def _step_rng(self, batch_idx: int) -> np.random.Generator:
+        part = batch_idx % self.description.fit.accumulate_grad_batches
+        seed = (SEED_OF_STEP, self.description.data.seed, self.global_step, self.global_rank, part)
+        return np.random.default_rng(seed)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """The loss of a batch, mixed where that was asked for."""
         target, weight = self.make_target(batch)
-        mix = draw_mix(self.description.mixup, len(target), self._step_rng())
+        mix = draw_mix(self.description.mixup, len(target), self._step_rng(batch_idx))
         logits = self(batch["image"], mix)
         if mix:
             target, weight = mix_target(target, weight, mix)
         loss: torch.Tensor = self.loss(logits, target, weight)
         self.log("loss", loss, prog_bar=True, batch_size=len(target))
-        self.train_loss.update(loss.detach(), len(target))
+        self.train_loss.update(torch.stack([loss.detach() * len(target), torch.full_like(loss, len(target))]))
         if not mix:  # a mixed slice has no one truth to be scored against
             self.train_scores.update(torch.softmax(logits.detach().float(), dim=1), batch["label"], batch["index"])
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Logs the scores of the training slices, as they were when each was learnt from."""
-        self.log("train_loss", self.train_loss.compute(), prog_bar=True)
+        total, n = self.train_loss.compute()
+        self.log("train_loss", (total / n).float(), prog_bar=True)
         self.train_loss.reset()
         if self.train_scores.update_called:
             self._log_scores("train", self.train_scores.compute())
@@ -377,7 +382,7 @@ class SarcoModel(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, with the scheduler that was asked for stepping once an epoch."""
         fit = self.description.fit
-        optimiser = torch.optim.AdamW(self.parameters(), lr=fit.learning_rate)
+        optimiser = torch.optim.AdamW(self.parameters(), lr=fit.learning_rate, fused=True)
         scheduler = make_scheduler(optimiser, fit)
         if scheduler is None:
             return optimiser

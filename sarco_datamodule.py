@@ -27,6 +27,7 @@ from sarco.series import SliceHeader
 from sarco.training_statistics import measure_training
 from transforms import as_meta_tensor, make_crop, scale_window
 
+VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
 CALIBRATION_SLICES = 64  # enough for means and variances of a network
 IGNORED = -1  # channel number of pixels that nobody looked at
 
@@ -49,7 +50,7 @@ class SarcoDataModule(pl.LightningDataModule):
     def __init__(
         self,
         options: DataOptions,
-        cache_root: Path,
+        cache_root: Path | None,
         augment: AugmentOptions | None = None,
         predicted: PredictedOptions | None = None,
     ) -> None:
@@ -57,7 +58,7 @@ class SarcoDataModule(pl.LightningDataModule):
 
         Args:
             options: what the data is and how it is prepared.
-            cache_root: folder for decoded and cropped slices.
+            cache_root: folder for decoded and cropped slices; None keeps them in memory.
             augment: how training slices are varied; not at all by default.
             predicted: predictions to learn from; none by default.
         """
@@ -134,11 +135,12 @@ class SarcoDataModule(pl.LightningDataModule):
         sampler = EpochSampler(repeat_factors(occurs), self.options.seed, rank, world_size)
         n, size = len(sampler), self.options.batch_size
         # Batch normalisation cannot learn from a batch of one.
-        return self._loader(self.split.train, sampler, self.augment, drop_last=n > size and n % size == 1)
+        return self._loader(self.split.train, sampler, size, self.augment, drop_last=n > size and n % size == 1)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of the validation slices, in a fixed order, each slice once over all processes."""
-        return self._loader(self.split.val, ShardSampler(len(self.split.val), *self._rank()), None)
+        size = VALIDATION_FACTOR * self.options.batch_size
+        return self._loader(self.split.val, ShardSampler(len(self.split.val), *self._rank()), size)
 
     def calibration_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of some training slices as they are, evenly spread over all of them, the same in each epoch."""
@@ -162,9 +164,10 @@ class SarcoDataModule(pl.LightningDataModule):
         split, cache, options = self.split, self.cache, self.options
         names = ", ".join(f"{label_id} {name}" for label_id, name in self.labels.names.items())
         how = "by patient" if split.by_patient else "of one patient, no independent test"
+        where = f"in {cache.folder}{' (found there)' if cache.reused else ''}" if cache.folder else "in memory"
         lines = [
             f"data: {len(split.train)} slices train, {len(split.val)} validate ({how}); labels: {names}",
-            f"prepared slices: {cache.size_mb:.0f} MB in {cache.folder}{' (found there)' if cache.reused else ''}",
+            f"prepared slices: {cache.size_mb:.1f} MB {where}",
             *self.notes,
         ]
         if options.batch_size & (options.batch_size - 1):
@@ -214,13 +217,18 @@ class SarcoDataModule(pl.LightningDataModule):
         return (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
 
     def _loader(
-        self, indices: Sequence[int], sampler: Sampler[Draw], augment: AugmentOptions | None, drop_last: bool = False
+        self,
+        indices: Sequence[int],
+        sampler: Sampler[Draw],
+        batch_size: int,
+        augment: AugmentOptions | None = None,
+        drop_last: bool = False,
     ) -> DataLoader[dict[str, Any]]:
         weights = [self.predicted.predicted_weight if self.slices[i].case.predicted else 1.0 for i in indices]
         on_device = bool(self.trainer and self.trainer.strategy.root_device.type == "cuda")
         return DataLoader(
             SliceDataset(self.cache, indices, weights, self.labels, self.options, augment, on_device),
-            batch_size=self.options.batch_size,
+            batch_size=batch_size,
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.options.num_workers,
@@ -307,7 +315,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         sample: dict[str, Any] = {"index": index, "weight": np.float32(self.weights[draw.place])}
         if self.augment and draw.epoch >= 0:
             hu, label, coordinates = self._vary(hu, label, draw)
-            if self.on_device:
+            if coordinates is not None:
                 sample["coordinates"] = torch.from_numpy(coordinates)
         if not draw.counts:
             label = np.full_like(label, IGNORED)
@@ -318,18 +326,23 @@ class SliceDataset(Dataset[dict[str, Any]]):
 
     def _vary(
         self, hu: NDArray[np.float32], label: NDArray[np.int16], draw: Draw
-    ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32]]:
-        """Augments a sample; what is drawn depends on seed, epoch and slice alone."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32] | None]:
+        """Augments a sample; what is drawn depends on seed, epoch and slice alone.
+
+        Returns:
+            Image, label, and the map that a device is to warp both by; None where it is done already.
+        """
         assert self.augment is not None
         rng = np.random.default_rng((SEED_OF_AUGMENTATION, self.options.seed, draw.epoch, self.indices[draw.place]))
         augmentation = draw_augmentation(rng, self.augment)
-        coordinates = coordinate_map(augmentation, hu.shape[-1])
         if augmentation.mirrors:
             label = self.mirrored_channel[label]
         hu = change_hu(hu, augmentation)  # before the warp, so that a device that warps later gets the same
-        if augmentation.moves and not self.on_device:
-            hu, label = warp_sample(hu, label, coordinates)
-        return hu, label, coordinates
+        if self.on_device:
+            return hu, label, coordinate_map(augmentation, hu.shape[-1])
+        if augmentation.moves:
+            hu, label = warp_sample(hu, label, coordinate_map(augmentation, hu.shape[-1]))
+        return hu, label, None
 
 
 def _name_in(path: Path, data_dir: Path) -> str:

@@ -113,7 +113,7 @@ def read_data(data: DataOptions, options: RunOptions, augment: AugmentOptions, p
     from sarco_datamodule_3d import SarcoDataModule_3D
 
     kind = SarcoDataModule_3D if data.channel_3d else SarcoDataModule
-    datamodule = kind(data, options.dirpath / ".cache", augment, predicted)
+    datamodule = kind(data, options.cache_root, augment, predicted)
     datamodule.setup()
     for line in datamodule.describe():
         say(line)
@@ -127,7 +127,8 @@ def fit(model: Any, datamodule: Any, run: Any, checkpoint: Any) -> None:
     from sarco.device import choose_device
 
     description = model.description
-    device = choose_device(description.run.gpu, description.fit.precision, description.run.devices)
+    options, side = description.run, description.data.image_size
+    device = choose_device(options.gpu, description.fit.precision, options.devices, train_side=side)
     say(device.note)
     network = description.network
     say(f"encoder: {network.backbone}, {description.weights} weights; decoder: {network.model_choice}")

@@ -194,6 +194,7 @@ class FitOptions:
     precision: str = flag(
         "auto", BASICS, "auto: fastest that is safe on the device", choices=("auto", "32", "bf16", "16")
     )
+    accumulate_grad_batches: int = flag(1, OPTIMISATION, "batches whose gradients make one step together")
     early_stopping: bool = flag(
         True, OPTIMISATION, "stop when the best validation average precision is no longer beaten"
     )
@@ -212,6 +213,8 @@ class FitOptions:
         )  # fmt: skip
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "has to be 0 or more")
         require(self.patience >= 1, "patience", self.patience, "has to be 1 or more")
+        n = self.accumulate_grad_batches
+        require(n >= 1, "accumulate_grad_batches", n, "has to be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,8 @@ class RunOptions:
     """Where a training runs and where it leaves its traces."""
 
     dirpath: Path = flag(Path("./checkpoints"), DATA, "folder for checkpoints: DIRPATH/<run_id>_<wandb_project>[_3d]/")
+    cache: bool = flag(True, DATA, "keep prepared slices on disk for later runs; no = in memory, nothing stays")
+    cache_dir: Path | None = flag(None, DATA, "folder for prepared slices, instead of DIRPATH/.cache")
     wandb_project: str = flag("Trains", DATA, "Weights & Biases project")
     wandb: str = flag("yes", DATA, "online, offline or no; yes = online where an API key is configured, else offline")
     gpu: int = flag(0, DATA, "which GPU; -1 asks for the CPU, which is also used where there is no GPU")
@@ -232,12 +237,20 @@ class RunOptions:
         _check_project("wandb_project", self.wandb_project)
         ok = not self.run_id or RUN_ID.fullmatch(self.run_id)
         require(bool(ok), "run_id", self.run_id, "may hold letters, digits, - and _ only")
+        require(
+            self.cache or self.cache_dir is None, "cache_dir", self.cache_dir, "does nothing with --cache=no; drop one"
+        )
         require(self.gpu >= -1, "gpu", self.gpu, "has to be the number of a GPU, or -1 for the CPU")
         require(self.devices >= 1, "devices", self.devices, "has to be 1 or more")
         require(self.num_nodes >= 1, "num_nodes", self.num_nodes, "has to be 1 or more")
         require(
             self.num_nodes == 1 or bool(self.run_id), "num_nodes", self.num_nodes, "needs --run_id, the same on each"
         )
+
+    @property
+    def cache_root(self) -> Path | None:
+        """The folder for prepared slices; None where they are kept in memory."""
+        return (self.cache_dir or self.dirpath / ".cache") if self.cache else None
 
 
 @dataclass(frozen=True)

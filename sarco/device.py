@@ -27,18 +27,21 @@ class Device:
     note: str
 
 
-def choose_device(gpu: int, precision: str, processes: int = 1) -> Device:
+def choose_device(gpu: int, precision: str, processes: int = 1, train_side: int | None = None) -> Device:
     """The GPU that was asked for, or the CPU where there is none.
 
     Args:
         gpu: number of the GPU, -1 for the CPU.
         precision: ``auto``, ``32``, ``bf16`` or ``16``.
         processes: how many GPUs, from this one on, or CPU processes work together.
+        train_side: side of the images in pixels where a network is trained; ``auto`` may then take bf16 on a CPU.
 
     Raises:
         OptionError: there are GPUs but not this one, or the device cannot compute at this precision.
     """
     import torch
+
+    from sarco.precision import bf16_pays_in_training, cpu_has_bf16
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu >= 0 and count:
@@ -55,14 +58,16 @@ def choose_device(gpu: int, precision: str, processes: int = 1) -> Device:
         )
     if precision == "16":
         raise OptionError("--precision=16: half precision needs a GPU; give auto, 32 or bf16")
-    chosen_cpu = "bf16-mixed" if precision == "bf16" else "32-true"
+    bf16 = precision == "bf16" or (precision == "auto" and train_side is not None and bf16_pays_in_training(train_side))
+    chosen_cpu = "bf16-mixed" if bf16 else "32-true"
+    words = [chosen_cpu]
+    if bf16 and train_side is not None:
+        words.append("depthwise convolutions in 32")
+    if bf16 and not cpu_has_bf16():
+        words.append("which this CPU only imitates: --precision=32 is faster")
     reason = "as asked" if gpu < 0 else "there is no GPU here"
-    return Device(
-        "cpu",
-        processes,
-        chosen_cpu,
-        f"device: CPU ({reason}), {torch.get_num_threads()} threads, precision {chosen_cpu}",
-    )
+    note = f"device: CPU ({reason}), {torch.get_num_threads()} threads, precision {', '.join(words)}"
+    return Device("cpu", processes, chosen_cpu, note)
 
 
 def may_have_gpu() -> bool:

@@ -42,6 +42,32 @@ def average_precision(positives: torch.Tensor, negatives: torch.Tensor) -> torch
     return (precision * rise).sum(-1)
 
 
+def likeliest(probability: torch.Tensor) -> torch.Tensor:
+    """The channel with the highest probability; the lowest one where several are equal, as ``argmax(1)`` has it.
+
+    Several times as fast as torch's on a CPU, where that would take 5 % of a training step.
+
+    Args:
+        probability: (B, K, R, C).
+
+    Returns:
+        (B, R, C) int64.
+    """
+    highest = probability[:, 0]
+    channel = torch.zeros(highest.shape, dtype=torch.long, device=highest.device)
+    for number in range(1, probability.shape[1]):
+        higher = probability[:, number] > highest
+        channel = torch.where(higher, number, channel)
+        highest = torch.maximum(highest, probability[:, number])
+    return channel
+
+
+def count_values(values: torch.Tensor, n: int) -> torch.Tensor:
+    """How often each of 0 .. n - 1 occurs, (n,). As ``bincount``, which makes a GPU wait to look for the largest."""
+    values = values.flatten()
+    return torch.zeros(n, dtype=torch.long, device=values.device).scatter_add_(0, values, torch.ones_like(values))
+
+
 class SumMetric(Metric):
     """A vector that adds up over batches and processes."""
 
@@ -99,21 +125,20 @@ class SegmentationScores(Metric):
         """
         k, n = self.n_channels, len(target)
         ignored = target < 0
-        cell = torch.where(ignored, k * k, target * k + probability.argmax(1))  # (B, R, C)
+        cell = torch.where(ignored, k * k, target * k + likeliest(probability))  # (B, R, C)
         cell = cell + torch.arange(n, device=cell.device)[:, None, None] * (k * k + 1)
-        counts = torch.bincount(cell.flatten(), minlength=n * (k * k + 1)).reshape(n, k * k + 1)
+        counts = count_values(cell, n * (k * k + 1)).reshape(n, k * k + 1)
         confusion = counts[:, :-1].reshape(n, k, k)
         self.confusion += confusion.sum(0)
         truth, predicted = confusion.sum(2)[:, 1:].sum(1), confusion.sum(1)[:, 1:].sum(1)  # (B,) pixels of any label
         relative = (predicted - truth).abs() / truth.clamp(min=1)
         self.area_error += torch.stack([(relative * (truth > 0)).sum(), (truth > 0).sum()]).double()
         if self.keep_slices:
-            looked_at = confusion.sum((1, 2)) > 0
-            self.slices.append(torch.cat([index[:, None], confusion.flatten(1)], dim=1)[looked_at])
+            self.slices.append(torch.cat([index[:, None], confusion.flatten(1)], dim=1))
         bins = (probability * N_BINS).long().clamp_(max=N_BINS - 1)
         for channel in range(1, k):
             place = torch.where(ignored, 2 * N_BINS, bins[:, channel] + (target == channel).long() * N_BINS)
-            found = torch.bincount(place.flatten(), minlength=2 * N_BINS + 1)[:-1]
+            found = count_values(place, 2 * N_BINS + 1)[:-1]
             self.histograms[channel - 1] += found.reshape(2, N_BINS)
 
     def compute(self) -> dict[str, torch.Tensor]:
@@ -146,7 +171,7 @@ class SegmentationScores(Metric):
         k = self.n_channels
         # A list of batches here, one tensor while the states of several processes are together.
         rows = dim_zero_cat(self.slices) if len(self.slices) else torch.zeros(0, 1 + k * k, dtype=torch.long)
-        return {int(row[0]): row[1:].reshape(k, k) for row in rows.cpu()}
+        return {int(row[0]): row[1:].reshape(k, k) for row in rows.cpu() if row[1:].any()}  # a filler was not seen
 
 
 def dice_of_confusion(confusion: torch.Tensor) -> float:

@@ -83,12 +83,15 @@ class RunDescription:
     def from_builtins(cls, stored: Mapping[str, Any]) -> "RunDescription":
         """The inverse of `to_builtins`."""
         data = {**stored["data"], "data_dir": Path(stored["data"]["data_dir"])}
+        run = {**stored["run"], "dirpath": Path(stored["run"]["dirpath"])}
+        if run.get("cache_dir"):
+            run["cache_dir"] = Path(run["cache_dir"])
         # The file that the first weights came from need not exist any more: the checkpoint holds the weights.
         network = {**stored["network"], "pretrained": "no"}
         paths = tuple(Path(path) for path in stored["predicted"]["path_to_prediction"])
         predicted = {**stored["predicted"], "path_to_prediction": paths}
         return cls(
-            run=build(RunOptions, {}, {**stored["run"], "dirpath": Path(stored["run"]["dirpath"])}),
+            run=build(RunOptions, {}, run),
             labels=LabelTable.from_builtins(stored["labels"]),
             data=build(DataOptions, {}, data),
             network=build(NetworkOptions, {}, network),

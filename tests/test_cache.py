@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 import sarco
-from sarco.cache import PreparedSlice, SliceCache, make_key, open_cache
-from sarco.config import DataOptions
+from sarco.cache import PreparedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
+from sarco.config import DataOptions, RunOptions
 from sarco.dicom import read_slice
-from sarco.errors import InputError
+from sarco.errors import InputError, OptionError
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco_datamodule import SarcoDataModule
@@ -244,3 +245,85 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("sarco.cache.tempfile.mkdtemp", refuse)
     with pytest.raises(InputError, match="Permission denied"):
         open_cache(tmp_path / "cache", "key", N, SHAPE, never)
+
+
+def test_without_cache_slices_are_the_same_and_nothing_is_written(data: Path) -> None:
+    """Catches --cache=no that trains on other slices, or leaves files with pixels behind."""
+    kept = open_data(data)
+    before = sorted(data.parent.rglob("*"))
+    module = SarcoDataModule(DataOptions(data_dir=data, image_size=32), RunOptions(cache=False).cache_root)
+    module.setup()
+    assert sorted(data.parent.rglob("*")) == before
+    assert np.array_equal(module.cache.images, kept.images) and not module.cache.reused
+    assert np.array_equal(module.cache.label_maps, kept.label_maps)
+    assert module.cache.occurs.tolist() == kept.occurs.tolist()
+    assert "prepared slices: 0.0 MB in memory" in module.describe()
+
+
+def test_slices_beyond_memory_are_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a machine that swaps itself to death."""
+    monkeypatch.setattr("sarco.cache._memory_bytes", lambda: 10_000)
+    with pytest.raises(InputError, match="memory"):
+        open_cache(None, "key", N, SHAPE, never)
+
+
+def test_place_of_the_cache_is_the_one_asked_for(tmp_path: Path) -> None:
+    """Catches --cache_dir and --cache without effect, and both at once without a word."""
+    runs = tmp_path / "runs"
+    assert RunOptions(dirpath=runs).cache_root == runs / ".cache"
+    assert RunOptions(dirpath=runs, cache_dir=tmp_path / "c").cache_root == tmp_path / "c"
+    assert RunOptions(dirpath=runs, cache=False).cache_root is None
+    with pytest.raises(OptionError, match="--cache_dir"):
+        RunOptions(cache=False, cache_dir=tmp_path / "c")
+
+
+def make_entries(root: Path) -> tuple[Path, Path, Path]:
+    """A used entry, one of ten days ago, what a killed run left behind; and a file that is none of ours."""
+    used, old = (open_cache(root, letter * 32, N, SHAPE, prepared).folder for letter in "ab")
+    assert used and old
+    left = root / ".building-x1"
+    left.mkdir()
+    (left / "images.npy").write_bytes(b"half")
+    (root / "notes.txt").write_text("mine")
+    (root / "project").mkdir()
+    then = time.time() - 10 * 86400
+    for folder in (old, left):
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (then, then))
+    return used, old, left
+
+
+def test_only_what_was_not_used_for_long_is_removed(tmp_path: Path) -> None:
+    """Catches a clearing that takes what a run uses or what is not ours, and one that leaves half an entry."""
+    root = tmp_path / "cache"
+    used, old, left = make_entries(root)
+    found = {entry.folder: entry for entry in list_entries(root)}
+    assert found.keys() == {used, old, left}
+    assert [found[folder].whole for folder in (used, old, left)] == [True, True, False]
+    assert found[old].size_mb == pytest.approx(sum(p.stat().st_size for p in old.iterdir()) / 1e6)
+    assert found[used].unused_days < 0.01 and found[old].unused_days == pytest.approx(10, abs=0.01)
+    assert {entry.folder for entry in remove_unused(root, days=5)} == {old, left}
+    assert entries(root) == ["a" * 32, "notes.txt", "project"]
+
+
+def test_reading_an_entry_counts_as_use_and_survives_its_removal(tmp_path: Path) -> None:
+    """Catches an entry in daily use that is taken for an old one, and a run that dies when somebody clears up."""
+    root = tmp_path / "cache"
+    _, old, _ = make_entries(root)
+    cache = open_cache(root, old.name, N, SHAPE, never)
+    assert {entry.folder: entry.unused_days < 0.01 for entry in list_entries(root)}[old]
+    remove_unused(root, days=0)
+    assert np.array_equal(cache.images[2], list(prepared())[2][0])
+
+
+def test_clearing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a command that removes without saying what, or removes unasked."""
+    root = tmp_path / "cache"
+    _, old, left = make_entries(root)
+    main([str(root)])
+    assert "kept: 3 entries" in capsys.readouterr().out and old.is_dir()
+    main([str(root), "--remove_unused=5"])
+    out = capsys.readouterr().out
+    assert f"removed: {old}" in out and f"removed: {left}" in out and "kept: 1 entries" in out
+    with pytest.raises(InputError, match="no such folder"):
+        main([str(tmp_path / "nowhere")])

@@ -13,7 +13,15 @@ import torch
 from torch.utils.data import DataLoader
 
 import callbacks
-from callbacks import AtomicCheckpointIO, BestAndLast, PatientEarlyStopping, RunRecord, draw_curves, make_trainer
+from callbacks import (
+    STEPS_BETWEEN_READINGS,
+    AtomicCheckpointIO,
+    BestAndLast,
+    PatientEarlyStopping,
+    RunRecord,
+    draw_curves,
+    make_trainer,
+)
 from model import SarcoModel
 from sarco.config import (
     AugmentOptions,
@@ -301,3 +309,37 @@ def test_errors_of_training_patients_are_no_evidence(data: Path, tmp_path: Path)
     changed = replace(item, case=replace(item.case, predicted=True))
     several.slices = (*several.slices[:first], changed, *several.slices[first + 1 :])
     assert several.validation_patients().keys() == set(several.split.val) - {first}
+
+
+def test_gradients_of_several_batches_make_one_step(tmp_path: Path) -> None:
+    """Catches --accumulate_grad_batches without effect, and gradients that add up instead of being averaged."""
+    loader = DataLoader([torch.ones(1), torch.zeros(1), torch.ones(1), torch.zeros(1)], batch_size=1)
+    weights = []
+    for n, steps in ((2, 2), (1, 4)):
+        trainer = make_trainer(
+            describe(max_epochs=1, accumulate_grad_batches=n), make_run(tmp_path / str(n)), CPU, None
+        )
+        module = Scripted([0.5])
+        torch.nn.init.ones_(module.layer.weight)
+        torch.nn.init.zeros_(module.layer.bias)
+        trainer.fit(module, loader, loader)
+        assert trainer.global_step == steps
+        weights.append(float(module.layer.weight.detach()))
+    # By hand: (w x + b)^2 from w = 1, b = 0, steps of 0.25 times the mean of the two gradients.
+    w, b = 1.0, 0.0
+    for _ in range(2):
+        slope = 2 * (w + b)  # at x = 1; at x = 0 it is 2 b, of b alone
+        w, b = w - 0.25 * slope / 2, b - 0.25 * (slope + 2 * b) / 2
+    assert weights[0] == pytest.approx(w)
+    assert weights[1] != pytest.approx(w)
+
+
+def test_a_gpu_need_not_wait_for_a_figure_in_each_step(tmp_path: Path) -> None:
+    """Catches a progress bar or a log that reads the loss in every step, which a GPU has to wait for."""
+    for accelerator, steps in (("cpu", 1), ("gpu", STEPS_BETWEEN_READINGS)):
+        told: dict[str, Any] = {}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(callbacks.pl, "Trainer", lambda told=told, **words: told.update(words))
+            make_trainer(describe(), make_run(tmp_path / "run"), Device(accelerator, 1, "32-true", ""), None)
+        bar = next(item for item in told["callbacks"] if isinstance(item, callbacks.TQDMProgressBar))
+        assert told["log_every_n_steps"] == bar.refresh_rate == steps

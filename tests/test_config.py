@@ -37,6 +37,8 @@ NEEDED = ["--infer_path=scan", "--run_id=abc"]  # what inference.py has no defau
 TRAINING_DEFAULTS: dict[str, Any] = {
     "data_dir": Path("./data/dataset"),
     "dirpath": Path("./checkpoints"),
+    "cache": True,
+    "cache_dir": None,
     "wandb_project": "Trains",
     "wandb": "yes",
     "gpu": 0,
@@ -52,6 +54,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "model_choice": "unet",
     "pretrained": "auto",
     "precision": "auto",
+    "accumulate_grad_batches": 1,
     "image_size": 512,
     "hu_min": -250.0,
     "hu_max": 250.0,
@@ -101,6 +104,8 @@ INFERENCE_DEFAULTS: dict[str, Any] = {
 TYPED_TRAINING: dict[str, tuple[str, Any]] = {
     "data_dir": ("some/where", Path("some/where")),
     "dirpath": ("some/where", Path("some/where")),
+    "cache": ("no", False),
+    "cache_dir": ("some/where", Path("some/where")),
     "wandb_project": ("Muscle", "Muscle"),
     "wandb": ("offline", "offline"),
     "gpu": ("-1", -1),
@@ -116,6 +121,7 @@ TYPED_TRAINING: dict[str, tuple[str, Any]] = {
     "model_choice": ("segresnet", "segresnet"),
     "pretrained": ("no", "no"),
     "precision": ("bf16", "bf16"),
+    "accumulate_grad_batches": ("4", 4),
     "image_size": ("192", 192),
     "hu_min": ("-150", -150.0),
     "hu_max": ("180.5", 180.5),

@@ -20,6 +20,7 @@ from sarco.metrics import (
     SegmentationScores,
     average_precision,
     dice_of_confusion,
+    likeliest,
     main,
 )
 from sarco.nifti import write_label_map
@@ -279,3 +280,21 @@ def test_path_that_does_not_exist(folders: tuple[Path, Path], tmp_path: Path) ->
     for one, two in ((truth / "P1.nii.gz", tmp_path / "absent.nii.gz"), (truth, tmp_path / "absent")):
         with pytest.raises(InputError, match="absent"):
             main([str(one), str(two)])
+
+
+@given(st.integers(0, 10**6), st.integers(2, 9))
+def test_likeliest_channel_is_argmax(seed: int, k: int) -> None:
+    """Catches another winner than argmax has, where channels are equal too."""
+    generator = torch.Generator().manual_seed(seed)
+    probability = torch.randint(0, 4, (2, k, 5, 7), generator=generator) / 3  # many ties
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = likeliest(probability.contiguous(memory_format=layout))
+        assert found.dtype == torch.long and np.array_equal(found.numpy(), probability.numpy().argmax(1))
+
+
+def test_slice_that_nobody_looked_at_is_not_kept() -> None:
+    """Catches a filler, which evens out the shares of processes, that takes the place of a real slice."""
+    scores = SegmentationScores(3, keep_slices=True)
+    truth = torch.tensor([[[0, 1, 1, 2]], [[-1, -1, -1, -1]]])
+    scores.update(certain(truth.clamp(min=0), 3), truth, torch.tensor([7, 7]))
+    assert {index: int(matrix.sum()) for index, matrix in scores.per_slice().items()} == {7: 4}

@@ -231,7 +231,7 @@ def test_training_step_learns_from_the_mix(kind: str, monkeypatch: pytest.Monkey
     model = SarcoModel(describe(kind, mixed_layer="2")).eval()
     model.description = replace(model.description, data=replace(model.description.data, seed=5))
     monkeypatch.setattr(SarcoModel, "log", lambda *_, **__: None)
-    monkeypatch.setattr(SarcoModel, "_step_rng", lambda _: np.random.default_rng(11))
+    monkeypatch.setattr(SarcoModel, "_step_rng", lambda *_: np.random.default_rng(11))
     batch = labelled_batch()
     loss = model.training_step(batch, 0)
     mix = draw_mix(model.description.mixup, 4, np.random.default_rng(11))

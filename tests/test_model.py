@@ -4,6 +4,7 @@ import io
 import math
 import pickle
 import urllib.error
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -380,3 +381,31 @@ def test_calibrated_statistics_are_those_of_the_weights_as_they_are() -> None:
     torch.testing.assert_close(first.running_mean, torch.stack(seen).mean(0))
     layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(layer.momentum == BATCH_NORM_MOMENTUM and not layer.training for layer in layers)
+
+
+def test_training_step_never_reads_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a metric that makes a GPU wait: on the meta device there is nothing to read, so reading is an error."""
+    monkeypatch.setattr(SarcoModel, "log", lambda *_, **__: None)
+    model = SarcoModel(describe()).to("meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        model.train_loss.total.sum().item()
+    batch = {
+        "image": torch.rand(2, 1, 64, 64),
+        "label": torch.zeros(2, 64, 64, dtype=torch.long),
+        "weight": torch.ones(2),
+        "index": torch.arange(2),
+    }
+    on_meta = {name: value.to("meta") for name, value in batch.items()}
+    model.training_step(on_meta, 0).backward()
+    assert model.train_scores.update_called and model.train_loss.update_called
+    with torch.no_grad():
+        model.validation_step(on_meta, 0)
+    assert model.val_scores.update_called
+
+
+def test_batches_of_one_step_draw_differently() -> None:
+    """Catches drop-connect and mixup that draw the same for all batches whose gradients add up."""
+    model = SarcoModel(replace(describe(), fit=FitOptions(accumulate_grad_batches=2)))
+    draws = [model._step_rng(batch_idx).integers(2**63) for batch_idx in range(4)]
+    assert draws[0] == draws[2] and draws[1] == draws[3], "a step of its own has another number"
+    assert draws[0] != draws[1]

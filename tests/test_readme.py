@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sarco import doctor, measure_series, metrics, phantom, review
+from sarco import cache, doctor, measure_series, metrics, phantom, review
 from sarco.flags import build, parse
 
 ROOT = Path(__file__).parents[1]
@@ -136,12 +136,23 @@ def test_flags_of_measuring_a_mask() -> None:
             assert (own if name in own else shared)[name] in (as_shown(action.default), str(action.default))
 
 
+def test_flags_of_the_cache() -> None:
+    """Catches the same for the cache, whose parser is its own."""
+    actions = [action for action in cache._parser()._actions if action.option_strings]
+    shown = {
+        action.option_strings[-1].removeprefix("--"): as_shown(action.default)
+        for action in actions
+        if action.default is not argparse.SUPPRESS
+    }
+    assert table("python -m sarco.cache") == shown
+
+
 def test_no_document_names_a_flag_that_does_not_exist() -> None:
     """Catches a flag that was renamed or only planned."""
     known = {name for script in CONSUMERS for name in flags(script)} | {"debug"}
     known |= {
         name
-        for module in ("phantom", "doctor", "metrics", "measurements", "review")
+        for module in ("phantom", "doctor", "metrics", "measurements", "review", "cache")
         for name in table(f"python -m sarco.{module}")
     }
     for name, text in TEXTS.items():
@@ -189,6 +200,9 @@ def test_every_command_of_a_module_parses(monkeypatch: pytest.MonkeyPatch) -> No
         typed = doctor._parser().parse_args(words)
         assert set(typed.fault or []) <= doctor.FAULTS.keys()
         assert [doctor.Reader.from_flag(text) for text in typed.reader or []] or not typed.reader
+    assert commands("-m sarco.cache")
+    for words in commands("-m sarco.cache"):
+        cache._parser().parse_args(words)
     for words in commands("-m sarco.phantom"):
         phantom._parser().parse_args(words)
     assert commands("-m sarco.measurements")
@@ -211,6 +225,7 @@ def test_no_other_command_of_the_project_is_named() -> None:
             known = [
                 *CONSUMERS,
                 "-m sarco.phantom",
+                "-m sarco.cache",
                 "-m sarco.metrics",
                 "-m sarco.doctor",
                 "-m sarco.dicom",

@@ -107,6 +107,9 @@ CHANGES: dict[str, Any] = {
     "wandb": "offline",
     "gpu": -1,
     "devices": 2,
+    "cache": False,
+    "cache_dir": Path("elsewhere"),
+    "accumulate_grad_batches": 2,
 }
 
 

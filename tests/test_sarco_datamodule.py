@@ -85,6 +85,14 @@ def test_batches_are_as_large_as_asked(data: Path, size: int) -> None:
     assert sum(sizes) == 2 * SLICES and sizes[0] == size
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_validation_batches_are_larger(data: Path, size: int) -> None:
+    """Catches validation that leaves half of its memory unused, or loses slices at the larger batch."""
+    datamodule = module(data, batch_size=size, val_fraction=0.6)
+    sizes = [len(batch["image"]) for batch in datamodule.val_dataloader()]
+    assert sizes[0] == sarco_datamodule.VALIDATION_FACTOR * size and sum(sizes) == len(datamodule.split.val)
+
+
 def test_batch_of_one_is_left_out(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches batch normalisation that has to learn from a single slice."""
     datamodule = module(data)

@@ -137,6 +137,22 @@ def test_killed_run_ends_as_if_it_had_never_been(home: Path, straight: Path) -> 
     assert {path.name for path in run.iterdir()} == {path.name for path in straight.iterdir()}
 
 
+@pytest.mark.slow
+def test_resume_is_exact_in_bf16_and_with_batches_that_add_up(home: Path) -> None:
+    """Catches a step in bf16 that chance enters, and gradients of half a step that get lost; also --cache=no."""
+    words = ["--precision=bf16", "--accumulate_grad_batches=2", "--mixup=manifold", "--cache=no"]
+    out = train(home, "--dirpath=bf16/a", "--run_id=same", "--max_epochs=2", *words)
+    assert "bf16-mixed, depthwise convolutions in 32" in out and "MB in memory" in out
+    train(home, "--dirpath=bf16/b", "--run_id=same", "--max_epochs=1", *words)
+    resume(home, home / "bf16" / "b" / "same_Trains", "--max_epochs=2")
+    one, two = (load(home / "bf16" / side / "same_Trains" / "last.ckpt") for side in "ab")
+    assert one["global_step"] == two["global_step"] == 2, "8 slices in batches of 4, two batches a step, two epochs"
+    assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
+    first, second = tensors_in(one["optimizer_states"]), tensors_in(two["optimizer_states"])
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert not list((home / "bf16").rglob(".cache"))
+
+
 def test_cosine_rate_is_recorded_epoch_by_epoch(straight: Path) -> None:
     """Catches --scheduler and --warmup_epochs without effect, and a rate that is noted an epoch too late."""
     rates = [float(row["learning_rate"]) for row in rows_of(straight)]
@@ -263,6 +279,8 @@ def test_two_processes_train_one_run(home: Path) -> None:
 SHOWN_BY = {
     "data_dir": "test_scripts::test_training_ends_well",
     "dirpath": "test_training::test_ctrl_c_says_how_to_go_on",
+    "cache": "test_cache::test_without_cache_slices_are_the_same_and_nothing_is_written",
+    "cache_dir": "test_cache::test_place_of_the_cache_is_the_one_asked_for",
     "wandb_project": "test_scripts::test_three_slices_and_the_other_decoder_train",
     "wandb": "test_tracking::test_mode_is_what_was_asked_for",
     "gpu": "test_scripts::test_training_ends_well",
@@ -299,6 +317,7 @@ SHOWN_BY = {
     "predicted_weight": "test_predictions::test_weight_reaches_the_batch",
     "num_workers": "test_sarco_datamodule::test_loader_processes_change_no_sample",
     "devices": "test_training::test_two_processes_train_one_run",
+    "accumulate_grad_batches": "test_callbacks::test_gradients_of_several_batches_make_one_step",
     "num_nodes": "test_callbacks::test_several_machines_train_together",
 }
 

@@ -45,9 +45,7 @@ def main() -> None:
         each = ", ".join(f"{dice:.3f}" for dice in dices)
         rows.append([", ".join(map(str, width)), f"{statistics.mean(dices):.3f}", each, f"{cost:.2f}"])
     text = table(["channels, from the deepest level up", "best Dice", "seed by seed", "time of a training"], rows)
-    text += (
-        f"\n\n10 phantom patients of 8 slices, {typed.epochs} epochs, image size {SIDE}, batch 8, b0, U-Net."
-    )
+    text += f"\n\n10 phantom patients of 8 slices, {typed.epochs} epochs, image size {SIDE}, batch 8, b0, U-Net."
     words = f"--work=FOLDER --epochs={typed.epochs} --seeds={typed.seeds}"
     report("Width of the decoder", f"python benchmarks/decoder_width.py {words}", text, typed.append)
 

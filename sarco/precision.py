@@ -27,8 +27,8 @@ def bf16_pays_in_training(side: int) -> bool:
 class DepthwiseConv(nn.Module):
     """A depthwise convolution that computes in fp32 where bf16 would be slower: in training on a CPU.
 
-    There oneDNN has no fast way back through a depthwise convolution in bf16; it takes 2 to 6 times as long as in
-    fp32, which eats up all that bf16 gains elsewhere. Without gradients bf16 is the faster one here too.
+    There oneDNN's way back through most depthwise convolutions (5x5, or with a stride) takes 2 to 6 times as long in
+    bf16 as in fp32, which eats up all that bf16 gains elsewhere. Without gradients bf16 is the faster one here too.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:

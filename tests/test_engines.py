@@ -1,5 +1,6 @@
 """Engines without torch: when masks count as the same, what a missing package says, and that nothing is reported."""
 
+import ctypes
 import importlib.util
 import subprocess
 import sys
@@ -9,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sarco.engines import FEWEST_PIXELS, check_packages, compare_masks, missing_packages
+from sarco.engines import (
+    FEWEST_PIXELS,
+    OpenVinoEngine,
+    check_packages,
+    compare_masks,
+    import_openvino,
+    missing_packages,
+)
 from sarco.errors import OptionError
 
 ROOT = Path(__file__).parents[1]
@@ -91,3 +99,25 @@ def test_openvino_reports_to_nobody() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["openvino.tools.ovc.telemetry_stub", "None", "False"]
+
+
+def signal_stack() -> bytes:
+    """What the kernel says of this thread's stack for signals, as it says it (`stack_t`)."""
+    told = ctypes.create_string_buffer(24)
+    assert ctypes.CDLL(None).sigaltstack(None, told) == 0
+    return told.raw
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a thread")
+def test_openvino_leaves_the_signal_stack_as_it_was(tmp_path: Path) -> None:
+    """Catches Ctrl-C, or the end of a child process, killing the process where OpenVINO's small stack is left to it."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    openvino = import_openvino()
+    image = openvino.opset13.parameter([1, 1, 32, 32], np.float32)
+    model = openvino.Model([openvino.opset13.relu(image)], [image], "relu")
+    openvino.save_model(model, tmp_path / "model.xml")
+    files = {name: (tmp_path / name).read_bytes() for name in ("model.xml", "model.bin")}
+    before = signal_stack()
+    engine = OpenVinoEngine(files, "f32")
+    np.testing.assert_array_equal(engine(-np.ones((2, 1, 32, 32), np.float32)), 0)
+    assert signal_stack() == before

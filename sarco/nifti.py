@@ -342,7 +342,7 @@ def write_label_map(
             was a NIfTI file, so that the label map lies on its very grid.
     """
     affine_ras = lps_to_ras(np.asarray(affine_lps, dtype=np.float64)[:, [*file_axes, 3]])
-    image = nib.Nifti1Image(np.ascontiguousarray(label_map.transpose(file_axes)), affine_ras)
+    image = nib.Nifti1Image(np.asfortranarray(label_map.transpose(file_axes)), affine_ras)  # the order of the file
     image.set_sform(affine_ras, code="scanner")
     image.set_qform(affine_ras, code="scanner")  # the nearest grid without shear
     corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*image.shape, 1)

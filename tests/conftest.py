@@ -1,7 +1,6 @@
 """What several test files share: real data, the phantom in several geometries, and series with a tag gone wrong."""
 
 import dataclasses
-import os
 import shutil
 import sys
 import warnings
@@ -126,25 +125,3 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     window = Browser(tmp_path_factory.mktemp("browser"))
     yield window
     window.close()
-
-
-_status = pytest.StashKey[int]()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Keeps the status for `pytest_unconfigure`."""
-    session.config.stash[_status] = int(exitstatus)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Ends the process at once where an inference library was loaded, with the status that pytest found.
-
-    The whole suite brings torch, OpenVINO, ONNX Runtime, ITK and their thread pools into one process, which no user
-    does; they then tear down their globals in no certain order, and the process can crash after its last test.
-    """
-    if _status in config.stash and {"openvino", "onnxruntime"} & sys.modules.keys():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(config.stash[_status])

@@ -33,6 +33,7 @@ from sarco.engines import (
     import_openvino,
     missing_packages,
     openvino_computes_bf16,
+    run_all,
 )
 from sarco.errors import OptionError
 from sarco.kept_network import KeptNetwork, Shelf
@@ -238,12 +239,12 @@ class ExportedNetwork:
             torch_engine = self._torch_engine()
             return torch_engine, torch_engine(images)
         exact = self._compile("f32")
-        logits = exact(images)
+        logits = run_all(exact, images)
         if self._precisions[0] == "f32":
             self._say(f"engine: {exact.name}")
             return exact, logits
         fast = self._compile(self._precisions[0])
-        fast_logits = fast(images)
+        fast_logits = run_all(fast, images)
         agreement = compare_masks(logits, fast_logits)
         if agreement.n_pixels < FEWEST_PIXELS:
             self._say(f"engine: {exact.name}, because {len(images)} slices show too little to check {fast.name}")
@@ -262,7 +263,7 @@ class ExportedNetwork:
             files = EXPORTS[self._engine](self._model, images[:1])
             self._kept = KeptNetwork(files, {})
             expected = np.concatenate([torch_engine(image[None]) for image in images])  # one by one takes less memory
-            agreement = compare_masks(expected, self._compile("f32")(images))
+            agreement = compare_masks(expected, run_all(self._compile("f32"), images))
         except Exception as error:  # converters raise nearly anything
             self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({reason_of(error)})"
             return

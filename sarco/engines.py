@@ -6,6 +6,7 @@ import platform
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -128,6 +129,12 @@ class OpenVinoEngine:
         if request is None:
             request = self._requests.one = self._compiled.create_infer_request()
         return np.concatenate([request.infer([image[None]])[0] for image in np.ascontiguousarray(images)])
+
+
+def run_all(engine: Engine, images: Images) -> Logits:
+    """Logits (B, K, S, S) of images (B, C, S, S), one by one on as many threads as the engine likes."""
+    with ThreadPoolExecutor(engine.n_parallel) as threads:
+        return np.concatenate(list(threads.map(engine, images[:, None])))
 
 
 def openvino_computes_bf16() -> bool:

@@ -85,27 +85,29 @@ def summarise(side: int, runs: dict[str, list[dict[str, list[float]]]]) -> list[
     return rows
 
 
-def measure(name: str, side: int, batch: int, steps: int) -> dict[str, list[float]]:
-    """Times steps on invented slices that stay the same, in this process."""
+def measure(
+    name: str, side: int, batch: int, steps: int, backbone: str = "b0", curve_steps: int = CURVE_STEPS
+) -> dict[str, list[float]]:
+    """Times steps on invented slices that stay the same, in this process; the curve may take more steps."""
     if name != "plain":
         from sarco.command import tune_allocator
 
         tune_allocator()
     import torch
 
-    step = make_step(name, side, batch)
+    step = make_step(name, side, batch, backbone)
     losses, seconds, cpu_seconds = [], [], []
-    for number in range(max(CURVE_STEPS, steps + 1)):
+    for number in range(max(curve_steps, steps + 1)):
         torch.manual_seed(number)  # of drop-connect
         start, cpu_start = time.perf_counter(), time.process_time()
         losses.append(step())
         if 1 <= number <= steps:
             seconds.append(time.perf_counter() - start)
             cpu_seconds.append(time.process_time() - cpu_start)
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "losses": losses[:CURVE_STEPS]}
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "losses": losses[:curve_steps]}
 
 
-def make_step(name: str, side: int, batch: int) -> Callable[[], float]:
+def make_step(name: str, side: int, batch: int, backbone: str = "b0") -> Callable[[], float]:
     """A function that does one step and gives its loss."""
     import torch
 
@@ -115,7 +117,7 @@ def make_step(name: str, side: int, batch: int) -> Callable[[], float]:
     from sarco.precision import bf16_pays_in_training
 
     torch.manual_seed(0)
-    network = build_network(NetworkOptions(pretrained="no"), 1, 2)
+    network = build_network(NetworkOptions(backbone=f"efficientnet-{backbone}", pretrained="no"), 1, 2)
     image, label = make_batch(side, batch)
     target, weight = torch.nn.functional.one_hot(label, 2).movedim(-1, 1).float(), torch.ones(batch, 1, 1, 1)
     if name != "plain":

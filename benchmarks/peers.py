@@ -1,0 +1,290 @@
+"""How does sarco compare with nnU-Net v2 2D on the same slices and the same machine?
+
+python benchmarks/peers.py QUESTION --work=FOLDER --nnunet=PYTHON [--append]
+
+PYTHON is the interpreter of an environment of its own with `pip install nnunetv2`. Questions:
+
+predict  seconds a predicted slice: inference.py from DICOM to results, beside nnU-Net's network and way back alone
+step     seconds a training step at the same batch, both without their loaders
+target   time until validation Dice 0.90 on phantoms
+A, B     Dice against training time: train on this subject of --pairs, test on the other
+
+What is not measured alike is measured in nnU-Net's favour: its planning, start-up, reading and validation never count,
+sarco's always do. `benchmarks/nnunet_worker.py` is what runs over there.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from end_to_end import predict
+from harness import ROOT, make_phantoms, measure, read_metrics, report, table, train_small
+from nnunet_worker import DATASET, MARK
+from reading import write_slices
+from training_step import start_child
+
+from sarco.cases import Case, find_cases, split_by_patient
+from sarco.config import DataOptions
+from sarco.images import read_hu
+from sarco.nifti import write_label_map, write_volume
+from sarco.series import make_series
+
+PREDICTED = 6  # slices that nnU-Net predicts at a time
+TARGET_DICE = 0.90
+NNUNET_MARKS = {"target": (60, 120, 180, 240, 300, 360, 420), "transfer": (30, 60, 120, 180)}
+EPOCHS = (4, 12, 36)
+LEARN = ("--learning_rate=2e-3", "--pretrained=no", "--wandb=no", "--gpu=-1", "--batch_size=8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("question", choices=("predict", "step", "target", "A", "B"))
+    parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
+    parser.add_argument("--nnunet", type=Path, required=True, help="python of an environment with nnunetv2")
+    parser.add_argument("--pairs", type=Path, help="folder with A/ and B/, labelled slices of two people")
+    parser.add_argument(
+        "--image_size", type=int, default=512, help="for predict and step; a phantom has as many pixels"
+    )
+    parser.add_argument("--slices", type=int, default=300, help="that inference.py predicts")
+    parser.add_argument("--batch", type=int, default=2, help="slices a training step")
+    parser.add_argument("--epochs", type=int, default=30, help="predict: of the network that is trained first")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--append", action="store_true", help="append to RESULTS.md")
+    typed = parser.parse_args()
+    typed.work, typed.nnunet = typed.work.resolve(), typed.nnunet.absolute()
+    if typed.question in "AB" and not typed.pairs:
+        parser.error("--pairs: is needed to train on A or B")
+    title, text = {"predict": compare_prediction, "step": compare_steps, "target": compare_target}.get(
+        typed.question, compare_transfer
+    )(typed)
+    shown = [
+        "python benchmarks/peers.py", typed.question, "--work=FOLDER", "--nnunet=PYTHON",
+        *(["--pairs=FOLDER"] if typed.question in "AB" else []),
+    ]  # fmt: skip
+    report(f"Beside nnU-Net: {title}", " ".join(shown), f"{text}\n\n{versions(typed.nnunet)}", typed.append)
+
+
+def compare_prediction(typed: argparse.Namespace) -> tuple[str, str]:
+    """Seconds a slice."""
+    side = typed.image_size
+    checkpoint = train_small(typed.work, side, typed.epochs)
+    series = typed.work / f"series{typed.slices}"
+    if not series.is_dir():
+        series.mkdir(parents=True)
+        write_slices(series, typed.slices, compress=False)
+    few = make_phantoms(typed.work / f"few{side}", patients=2, slices=PREDICTED, size=side, seed=5)
+    place = prepare_nnunet(typed, f"few{side}", few)
+    predict("auto", typed.work, checkpoint, series)  # exports the network, once
+    names = ("nnU-Net", "nnU-Net, no mirroring", "sarco")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(typed.rounds):
+        for name, mirroring in zip(names[:2], (1, 0), strict=True):
+            (figures,) = nnunet(typed, place, "predict", f"--mirroring={mirroring}")
+            seconds[name].append(float(figures["seconds"]))
+        seconds["sarco"].append(predict("auto", typed.work, checkpoint, series).seconds / typed.slices)
+    text = ratios(seconds, "a slice") + (
+        f"\n\n{side} x {side}. sarco: whole command, {typed.slices} slices from DICOM to label map, measurements and "
+        f"review page. nnU-Net: array to label map of {figures['slices']} slices, patch {figures['patch']}, "
+        f"{figures['parameters'] / 1e6:.0f} M parameters, warm. Medians of {typed.rounds} rounds taken in turns."
+    )
+    return "a predicted slice", text
+
+
+def compare_steps(typed: argparse.Namespace) -> tuple[str, str]:
+    """Seconds a training step."""
+    side = typed.image_size
+    few = make_phantoms(typed.work / f"few{side}", patients=2, slices=PREDICTED, size=side, seed=5)
+    place = prepare_nnunet(typed, f"few{side}", few)
+    seconds: dict[str, list[float]] = {"nnU-Net": [], "sarco": []}
+    for _ in range(typed.rounds):
+        (figures,) = nnunet(typed, place, "step", f"--batch={typed.batch}")
+        seconds["nnU-Net"].append(float(figures["seconds"]))
+        seconds["sarco"].append(statistics.median(start_child("sarco, auto", side, typed.batch, 3)["seconds"]))
+    text = ratios(seconds, "a step") + (
+        f"\n\n{typed.batch} slices of {side} x {side} a step; nnU-Net has {figures['parameters'] / 1e6:.0f} M "
+        f"parameters. Loaders do not count. Medians of {typed.rounds} rounds taken in turns."
+    )
+    return "a training step", text
+
+
+def compare_target(typed: argparse.Namespace) -> tuple[str, str]:
+    """Time until a Dice on validation patients is reached."""
+    data = make_phantoms(typed.work / "target256", patients=12, slices=8, size=256, seed=3)
+    seconds, epoch = time_until(typed.work, data, TARGET_DICE)
+    place = prepare_nnunet(typed, "target256", data)
+    rows = [["sarco", f"{seconds:.0f}", f"epoch {epoch}", f">= {TARGET_DICE}", "1.0"]]
+    for batch in (None, typed.batch):
+        words = [f"--batch={batch}"] if batch else []
+        marks = [str(mark) for mark in NNUNET_MARKS["target"] if batch or mark <= 240]
+        for figures in nnunet(typed, place, "train", f"--target={TARGET_DICE}", *words, "--marks", *marks):
+            name = f"nnU-Net, batch {figures['batch']}{'' if batch else ' as planned'}"
+            step = f"step {figures['steps']}"
+            rows.append(
+                [
+                    name,
+                    f"{figures['seconds']:.0f}",
+                    step,
+                    f"{figures['dice']:.3f}",
+                    f"{figures['seconds'] / seconds:.1f}",
+                ]
+            )
+    text = table(["", "seconds", "after", "Dice, validation patients", "times sarco's"], rows) + (
+        "\n\n12 phantom patients of 8 slices of 256 x 256, the same split. sarco: from the command to the end of the "
+        "epoch, with start-up, reading and validation. nnU-Net: its training steps alone."
+    )
+    return "time to Dice 0.90", text
+
+
+def time_until(work: Path, data: Path, dice: float) -> tuple[float, int]:
+    """Seconds from the command on, and the epoch, in which a training reaches this Dice."""
+    runs = work / "target_runs"
+    shutil.rmtree(runs, ignore_errors=True)
+    words = [f"--data_dir={data}", f"--dirpath={runs}", "--run_id=target", "--image_size=256", "--seed=0", *LEARN]
+    start = time.perf_counter()
+    log = subprocess.DEVNULL
+    with subprocess.Popen([sys.executable, "training.py", *words], cwd=ROOT, stdout=log, stderr=log) as process:
+        while process.poll() is None:
+            time.sleep(0.2)
+            if (runs / "target_Trains" / "metrics.csv").is_file():
+                for row in read_metrics(runs / "target_Trains"):
+                    if float(row["val_dice"] or 0) >= dice:
+                        seconds = time.perf_counter() - start
+                        process.terminate()
+                        return seconds, int(row["epoch"])
+    sys.exit(f"training.py ended before it reached Dice {dice}")
+
+
+def compare_transfer(typed: argparse.Namespace) -> tuple[str, str]:
+    """Dice on one person after training on the other."""
+    train, test = (
+        typed.pairs.resolve() / typed.question,
+        typed.pairs.resolve() / ("B" if typed.question == "A" else "A"),
+    )
+    place = prepare_nnunet(typed, f"pairs{typed.question}", train, test)
+    rows = []
+    for epochs in EPOCHS:
+        run_id = f"pairs{typed.question}{epochs}"
+        runs = typed.work / "pairs_runs"
+        shutil.rmtree(runs / f"{run_id}_Trains", ignore_errors=True)
+        words = [f"--data_dir={train}", f"--dirpath={runs}", f"--run_id={run_id}", f"--max_epochs={epochs}", *LEARN]
+        learnt = measure("training.py", *words, "--image_size=192", "--scheduler=step", "--do_flips=yes",
+                         "--do_elastic_transforms=yes", "--aug_prob=0.5", "--cache=no")  # fmt: skip
+        dice = test_dice(runs / f"{run_id}_Trains" / "last.ckpt", test)
+        rows.append(["sarco", f"{learnt.seconds:.0f}", f"epoch {epochs}", f"{dice:.3f}"])
+    marks = [str(mark) for mark in NNUNET_MARKS["transfer"]]
+    for figures in nnunet(typed, place, "train", f"--batch={typed.batch * 4}", "--marks", *marks):
+        step = f"step {figures['steps']}"
+        rows.append([f"nnU-Net, batch {figures['batch']}", f"{figures['seconds']:.0f}", step, f"{figures['dice']:.3f}"])
+    text = table(["", "seconds of training", "after", "Dice, other person"], rows) + (
+        "\n\nParaspinal muscle, one person each side; no claim of accuracy. sarco: whole command, a block of the "
+        "slices held back for validation; nnU-Net learns from all, and its training steps alone count."
+    )
+    return f"Dice against training time, {train.name} to {test.name}", text
+
+
+def test_dice(checkpoint: Path, folder: Path) -> float:
+    """Dice over all pixels of a folder's slices, every label as one, each on its own grid."""
+    from engine import open_network
+    from sarco.pipeline import predict_series
+
+    opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1, tell=lambda line: None)
+    both = either = 0
+    for slices, _, labels in volumes(folder):
+        series = make_series(slices)
+        found = predict_series(opened.network, series, opened.description.data, opened.description.labels).label_map
+        both += int(np.count_nonzero((found > 0) & (labels > 0)))
+        either += int(np.count_nonzero(found > 0) + np.count_nonzero(labels > 0))
+    return 2 * both / max(either, 1)
+
+
+def volumes(folder: Path, wanted: Sequence[int] | None = None) -> Iterator[tuple[tuple, np.ndarray, np.ndarray]]:
+    """Each series of a data folder: its slices, HU and label ids (row, column, slice), in order of position.
+
+    Args:
+        folder: as for training.
+        wanted: indices into the slices of its data set; all without.
+    """
+    slices = find_cases(folder).slices
+    taken = [slices[i] for i in (range(len(slices)) if wanted is None else wanted)]
+    for uid in sorted({one.header.series_uid for one in taken}):
+        own = [one for one in taken if one.header.series_uid == uid]
+        series = make_series([one.header for one in own])
+        maps = {one.header.path: label_map(one.case, one.place) for one in own}
+        hu = np.stack([read_hu(header) for header in series.slices], axis=-1)
+        yield series.slices, hu, np.stack([maps[header.path] for header in series.slices], axis=-1)
+
+
+def label_map(case: Case, place: int) -> np.ndarray:
+    return case.read_label_maps()[place]
+
+
+def prepare_nnunet(typed: argparse.Namespace, name: str, train: Path, test: Path | None = None) -> Path:
+    """Writes a data set as nnU-Net wants it, plans and preprocesses it; once. Without ``test``, split by patient."""
+    place = typed.work / "nnunet" / name
+    if (place / "preprocessed" / DATASET / "splits_final.json").is_file():
+        return place
+    raw = place / "raw" / DATASET
+    for folder in (raw / "imagesTr", raw / "labelsTr", place / "test", place / "preprocessed", place / "results"):
+        folder.mkdir(parents=True, exist_ok=True)
+    if test:
+        sides = {"train": list(volumes(train)), "test": list(volumes(test))}
+    else:
+        found = find_cases(train).slices
+        split = split_by_patient(found, DataOptions(data_dir=train).val_fraction, seed=0)
+        sides = {"train": list(volumes(train, split.train)), "test": list(volumes(train, split.val))}
+    names = []
+    for number, (slices, hu, labels) in enumerate(sides["train"]):
+        names.append(f"case_{number:03d}")
+        affine = make_series(slices).affine_lps
+        write_volume(raw / "imagesTr" / f"{names[-1]}_0000.nii.gz", hu, affine)
+        write_label_map(raw / "labelsTr" / f"{names[-1]}.nii.gz", (labels > 0).astype(np.uint8), affine)
+    for number, (slices, hu, labels) in enumerate(sides["test"]):
+        affine = make_series(slices).affine_lps
+        write_volume(place / "test" / f"case_{number:03d}_image.nii.gz", hu, affine)
+        write_label_map(place / "test" / f"case_{number:03d}_label.nii.gz", (labels > 0).astype(np.uint8), affine)
+    dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "muscle": 1}, "numTraining": len(names),
+               "file_ending": ".nii.gz"}  # fmt: skip
+    (raw / "dataset.json").write_text(json.dumps(dataset))
+    nnunet(typed, place, "plan")
+    # sarco's validation patients are not among the cases, so all of them train
+    splits = [{"train": names, "val": names[:1]}]
+    (place / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(splits))
+    return place
+
+
+def nnunet(typed: argparse.Namespace, place: Path, *words: str) -> list[dict[str, float]]:
+    """Runs nnunet_worker.py over there; gives the figures that it says."""
+    command = [str(typed.nnunet), str(ROOT / "benchmarks" / "nnunet_worker.py"), *words, f"--work={place}"]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stdout[-1000:]}{done.stderr[-2000:]}")
+    figures = [json.loads(line.removeprefix(MARK)) for line in done.stdout.splitlines() if line.startswith(MARK)]
+    print(words, figures, file=sys.stderr, flush=True)
+    return figures
+
+
+def versions(python: Path) -> str:
+    """Of nnU-Net and its torch."""
+    code = 'from importlib.metadata import version as v; print(f\'nnunetv2 {v("nnunetv2")} with torch {v("torch")}.\')'
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def ratios(seconds: dict[str, list[float]], unit: str) -> str:
+    """A table of medians, and how often sarco's goes into each."""
+    base = statistics.median(seconds["sarco"])
+    rows = []
+    for name, values in seconds.items():
+        middle = statistics.median(values)
+        rows.append([name, f"{middle:.3f}", f"{(max(values) - min(values)) / middle:.0%}", f"{middle / base:.1f}"])
+    return table(["", f"seconds {unit}", "spread", "times sarco's"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -31,10 +31,11 @@ def export(options: ExportOptions) -> None:
         SarcoError: the run cannot be exported, its file gives other masks than torch, or cannot be written.
     """
     from engine import export_onnx
+    from sarco.atomic import atomic_file, write_json
     from sarco.engines import check_packages
     from sarco.errors import InputError
     from sarco.results import Provenance
-    from sarco.runs import RunStore, atomic_file, write_json
+    from sarco.runs import RunStore
 
     if options.onnx.exists() and not options.overwrite:
         raise InputError(f"{options.onnx}: exists already; choose another --onnx, or --overwrite=yes to replace it")

@@ -51,7 +51,8 @@ def train_anew(typed: Mapping[str, Any]) -> None:
     import pytorch_lightning as pl
 
     from model import SarcoModel
-    from sarco.runs import RunDescription, RunStore, new_run_id, write_json
+    from sarco.atomic import write_json
+    from sarco.runs import RunDescription, RunStore, new_run_id
 
     options = build(RunOptions, {**typed, "run_id": typed.get("run_id") or shared_run_id(new_run_id)})
     data = build(DataOptions, typed)

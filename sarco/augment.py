@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sarco.body import AIR_HU
 from sarco.config import AugmentOptions
-from sarco.crop import AIR_HU
 
 ROTATION_DEG = 10.0  # uniform within +-
 SCALE = 0.1  # size changes by a factor within 1 +- this

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+AIR_HU = -1024.0  # what stands where a scanner saw nothing; the lowest HU of a 12-bit scale
 BODY_THRESHOLD_HU = -300  # between lung or air and fat, half-way up the skin's edge
 COARSE_PIXEL_MM = 2.5  # the box is found on pixels of about this size: 15 times faster and at most 1 pixel off
 OPENING_MM = 15.0  # what is thinner than this is table, tube or blanket, not trunk

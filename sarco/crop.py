@@ -7,10 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import Box, find_body_box
+from sarco.body import AIR_HU, Box, find_body_box
 from sarco.geometry import Affine, display_flips, spacing_mm
-
-AIR_HU = -1024.0
 
 
 @dataclass(frozen=True)

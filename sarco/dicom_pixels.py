@@ -14,12 +14,12 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
+from sarco.body import AIR_HU
 from sarco.dicom_header import flatten_frames, number_of, numbers_of, open_dataset, quiet_pydicom, text_of, value_of
 from sarco.errors import InputError
 from sarco.messages import reason_of
 from sarco.series import SliceHeader
 
-AIR_HU = -1024.0
 _LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e3, 1e5  # HU reach from -1024 to about 30000, even in metal
 _SMALLEST_SLOPE = 1e-7  # even 32 bits reach over no more than 430 HU then
 _CLEARLY_HU = (-3100, -900)  # where the smallest value of a CT slice lies if it is in HU: air, or padding below it

@@ -20,6 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import ArrayLike, NDArray
 
+from sarco.body import AIR_HU
 from sarco.errors import GeometryError, InputError
 from sarco.geometry import (
     GRID_TOLERANCE_VOXELS,
@@ -33,7 +34,6 @@ from sarco.geometry import (
 from sarco.messages import reason_of
 
 SUFFIXES = (".nii.gz", ".nii")
-AIR_HU = -1024.0
 _MOST_VOXELS = 2**31  # 4 GB of 16 bits: what a damaged header claims is refused before memory is taken
 _BEST_PACKING = 1100  # deflate makes at most 1032 bytes of one
 _HEADER_BYTES, _SECOND_VERSION = 348, 540  # sizeof_hdr, which tells NIfTI-2 from NIfTI-1

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
+from sarco.atomic import write_json
 from sarco.errors import InputError
 from sarco.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.labels import LabelTable
 from sarco.nifti import is_nifti, nifti_stem, write_label_map
 from sarco.proof import prove_export
-from sarco.runs import write_json
 from sarco.series import Series
 
 LABEL_MAP, OVERLAY, PREDICTION = "label_map.nii.gz", "overlay.png", "prediction.json"

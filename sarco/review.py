@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
+from sarco.atomic import write_json
 from sarco.command import run_command, say
 from sarco.corrected_case import add_case
 from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
@@ -33,7 +34,6 @@ from sarco.remeasure import ReportMeasurer
 from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once, hash_file
 from sarco.review_index import write_index
 from sarco.review_page import REVIEW, ReviewWriter, provenance_of
-from sarco.runs import write_json
 from sarco.series import Series, SliceHeader, make_series
 
 PROGRAM = "python -m sarco.review"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sarco.atomic import atomic_file
 from sarco.dicom import files_below
 from sarco.errors import InputError
 from sarco.results import OVERLAY, PREDICTION
-from sarco.review_page import REVIEW, THUMBNAIL, fill_page, json_for_html, write_at_once
+from sarco.review_page import REVIEW, THUMBNAIL, fill_page, json_for_html
 from sarco.review_pixels import to_base64
 
 INDEX = "index.html"
@@ -36,7 +37,8 @@ def write_index(folder: Path) -> tuple[int, Path]:
     title = html.escape(f"sarco: {len(entries)} results")
     page = fill_page("index", ("index.js",), {"title": title, "data": json_for_html(entries)})
     try:
-        write_at_once(folder / INDEX, page.encode())
+        with atomic_file(folder / INDEX) as file:
+            file.write(page.encode())
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from None
     return len(entries), folder / INDEX

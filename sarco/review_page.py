@@ -9,7 +9,6 @@ import hashlib
 import html
 import json
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
+from sarco.atomic import atomic_file
 from sarco.dicom_header import open_dataset, text_of
 from sarco.errors import GeometryError
 from sarco.geometry import display_flips, spacing_mm, voxel_volume_mm3
@@ -152,8 +152,9 @@ class ReviewWriter:
                 "other_slices": "\n".join(pixels.values()),
             },
         )
-        write_at_once(folder / THUMBNAIL, self._thumbnail())
-        write_at_once(folder / REVIEW, page.encode())
+        for name, content in ((THUMBNAIL, self._thumbnail()), (REVIEW, page.encode())):
+            with atomic_file(folder / name) as file:
+                file.write(content)
         return folder / REVIEW
 
     def _start(self, summary: Mapping[str, Any]) -> int:
@@ -291,16 +292,6 @@ def json_for_html(content: Any) -> str:
     """JSON that can stand inside a script element: no ``<``, ``>`` or ``&`` in it; NaN becomes null."""
     text = json.dumps(_without_nan(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def write_at_once(path: Path, content: bytes) -> None:
-    """Writes a file that is whole or not there: to a file beside, forced to disk, renamed."""
-    beside = path.with_name(f".{path.name}.part")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _without_nan(content: Any) -> Any:

@@ -1,18 +1,16 @@
 """Where runs keep their checkpoints, and how a checkpoint is opened; nothing else knows these names."""
 
 import contextlib
-import json
-import os
 import pickle
 import secrets
 import string
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import sarco
+from sarco.atomic import write_json
 from sarco.config import (
     AugmentOptions,
     DataOptions,
@@ -136,30 +134,6 @@ class Run:
 def new_run_id() -> str:
     """A fresh run id: 8 characters a-z0-9."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes its place only when the block ends well: a reader sees the old one or the new one.
-
-    It is written beside its place, forced to disk, and renamed, so that a kill or a power cut at any moment leaves a
-    whole file; what a kill leaves beside it, the next write replaces.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-    with atomic_file(path) as file:
-        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
 class RunStore:

@@ -26,9 +26,9 @@ from sarco.augment import (
     warp_batch,
     warp_sample,
 )
+from sarco.body import AIR_HU
 from sarco.cache import SliceCache
 from sarco.config import AugmentOptions, DataOptions
-from sarco.crop import AIR_HU
 from sarco.labels import IGNORE_ID, LabelTable
 from sarco.sampling import Draw
 from sarco_datamodule import IGNORED, SliceDataset

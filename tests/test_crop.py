@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.body import Box
-from sarco.crop import AIR_HU, CropGrid
+from sarco.body import AIR_HU, Box
+from sarco.crop import CropGrid
 
 SPACING = (0.7, 1.1)
 BOX = Box(top=6.3, left=-4.2, bottom=41.9, right=33.6)  # reaches beyond the slice on the left

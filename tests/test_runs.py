@@ -25,7 +25,7 @@ from sarco.config import (
 )
 from sarco.errors import CheckpointError, OptionError
 from sarco.labels import LabelTable
-from sarco.runs import Run, RunDescription, RunStore, load_checkpoint, new_run_id, read_run, write_json
+from sarco.runs import Run, RunDescription, RunStore, load_checkpoint, new_run_id, read_run
 
 
 def describe(weights_file: Path | None = None) -> RunDescription:
@@ -280,18 +280,6 @@ def test_files_that_are_no_checkpoint_at_all(tmp_path: Path) -> None:
     (tmp_path / "folder.ckpt").mkdir()
     for name in ("text", "zip", "folder", "absent"):
         refusal(tmp_path / f"{name}.ckpt")
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Catches half a file after an error, and a temporary one left behind."""
-    path = tmp_path / "split.json"
-    write_json(path, {"ä": 1})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
-    with pytest.raises(TypeError):
-        write_json(path, {"bad": object()})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"ä": 1}
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert [file.name for file in tmp_path.iterdir()] == ["split.json"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from sarco.kept_network import KeptNetwork, Shelf
 from sarco.runs import RunDescription
 
 if TYPE_CHECKING:  # seconds to import, and not needed where an exported network is at hand
-    from model import SarcoModel
+    from network import SegmentationNetwork
 
 TITLES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 ONNX_OPSET = 17
@@ -127,11 +127,11 @@ class TorchEngine:
 
     n_parallel = 1
 
-    def __init__(self, model: "SarcoModel", device: Device, batch_size: int = 8) -> None:
+    def __init__(self, network: "SegmentationNetwork", device: Device, batch_size: int = 8) -> None:
         """Moves the network to its device.
 
         Args:
-            model: with its weights.
+            network: with its weights.
             device: where to compute and at which precision.
             batch_size: images a call that suit it.
         """
@@ -141,7 +141,7 @@ class TorchEngine:
         place = "cpu" if device.accelerator == "cpu" else f"cuda:{device.devices[0]}"  # type: ignore[index]
         self._device = torch.device(place)
         self._mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(device.precision)
-        self._model = model.eval().to(self._device)
+        self._network = network.eval().to(self._device)
         self.batch_size = batch_size
         self.name = f"torch, {device.precision}"
 
@@ -149,8 +149,9 @@ class TorchEngine:
         """(B, C, S, S) in [0, 1] to logits (B, K, S, S)."""
         torch = self._torch
         image = torch.as_tensor(images).to(self._device, non_blocking=True)
+        image = image.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(self._device.type, self._mixed, enabled=self._mixed is not None):
-            logits = self._model(image)
+            logits = self._network(image)
         return np.asarray(logits.float().cpu().contiguous().numpy())
 
 
@@ -167,11 +168,11 @@ class TorchNetwork:
 
 
 def _open_torch(checkpoint: Path, device: Device, batch_size: int, tell: Tell) -> Opened:
-    from model import SarcoModel
+    from network import load_network
 
-    model = SarcoModel.from_checkpoint(checkpoint)
+    description, network = load_network(checkpoint)
     tell(device.note)
-    return Opened(model.description, TorchNetwork(TorchEngine(model, device, batch_size)))
+    return Opened(description, TorchNetwork(TorchEngine(network, device, batch_size)))
 
 
 def _open_exported(
@@ -206,7 +207,7 @@ class ExportedNetwork:
         self._checkpoint, self._engine, self._precisions = checkpoint, engine, precisions
         self._shelf, self._batch_size, self._tell = shelf, batch_size, tell
         self._compiled: dict[str, Engine] = {}
-        self._model: Any = None  # a SarcoModel, where there is need of one
+        self._network: SegmentationNetwork | None = None  # where there is need of it
         self._torch: TorchEngine | None = None
         self._unfit = ""  # why it cannot stand for torch, at 32 bits
         self._told = ""
@@ -221,10 +222,9 @@ class ExportedNetwork:
         if damage:
             tell(f"engine: {damage}, so the network is exported anew")
         if not self._kept:
-            from model import SarcoModel
+            from network import load_network
 
-            self._model = SarcoModel.from_checkpoint(checkpoint)
-            self.description = self._model.description
+            self.description, self._network = load_network(checkpoint)
 
     def engine_for(self, images: Images) -> tuple[Engine, Logits]:
         """The fastest engine whose masks of these images are those of the slower one; torch is the last.
@@ -260,7 +260,7 @@ class ExportedNetwork:
         """Exports the network, compares it with torch on these images, and keeps it with the verdict."""
         torch_engine = self._torch_engine()
         try:
-            files = EXPORTS[self._engine](self._model, images[:1])
+            files = EXPORTS[self._engine](self._open(), images[:1])
             self._kept = KeptNetwork(files, {})
             expected = np.concatenate([torch_engine(image[None]) for image in images])  # one by one takes less memory
             agreement = compare_masks(expected, run_all(self._compile("f32"), images))
@@ -272,16 +272,20 @@ class ExportedNetwork:
         record = {"description": self.description.to_builtins(), "unfit": self._unfit, "agreement": asdict(agreement)}
         self._kept = KeptNetwork(files, record)
         if agreement.holds:
-            self._model = self._torch = None  # has done its part; its memory is free for what comes
+            self._network = self._torch = None  # has done its part; its memory is free for what comes
         if problem := self._shelf.keep(self._kept):
             self._say(f"engine: the exported network is not kept, because {problem}; each start will export it anew")
 
+    def _open(self) -> "SegmentationNetwork":
+        if self._network is None:
+            from network import load_network
+
+            _, self._network = load_network(self._checkpoint)
+        return self._network
+
     def _torch_engine(self) -> TorchEngine:
         if self._torch is None:
-            from model import SarcoModel
-
-            self._model = self._model or SarcoModel.from_checkpoint(self._checkpoint)
-            self._torch = TorchEngine(self._model, choose_device(-1, "32"), self._batch_size)
+            self._torch = TorchEngine(self._open(), choose_device(-1, "32"), self._batch_size)
         return self._torch
 
     def _compile(self, precision: str) -> Engine:
@@ -300,11 +304,11 @@ class ExportedNetwork:
             self._told = line
 
 
-def export_openvino(model: "SarcoModel", images: Images) -> dict[str, bytes]:
+def export_openvino(network: "SegmentationNetwork", images: Images) -> dict[str, bytes]:
     """The network as OpenVINO has it, for one image of this size.
 
     Args:
-        model: with its weights.
+        network: with its weights.
         images: (1, C, S, S).
     """
     import torch
@@ -312,18 +316,18 @@ def export_openvino(model: "SarcoModel", images: Images) -> dict[str, bytes]:
     openvino = import_openvino()
     with _quietly(), torch.no_grad():
         converted = openvino.convert_model(
-            model.network.eval(), example_input=torch.as_tensor(images), input=list(images.shape)
+            network.eval(), example_input=torch.as_tensor(images), input=list(images.shape)
         )
     with tempfile.TemporaryDirectory() as scratch:
         openvino.save_model(converted, Path(scratch) / "model.xml", compress_to_fp16=False)
         return {name: (Path(scratch) / name).read_bytes() for name in ("model.xml", "model.bin")}
 
 
-def export_onnx(model: "SarcoModel", images: Images) -> dict[str, bytes]:
+def export_onnx(network: "SegmentationNetwork", images: Images) -> dict[str, bytes]:
     """The network as an ONNX file, for any number of images of this size.
 
     Args:
-        model: with its weights.
+        network: with its weights.
         images: (1, C, S, S).
     """
     import torch
@@ -331,7 +335,7 @@ def export_onnx(model: "SarcoModel", images: Images) -> dict[str, bytes]:
     file = io.BytesIO()
     with _quietly(), torch.no_grad():
         torch.onnx.export(  # the tracing exporter: the new one needs a further package and gives the same graph
-            model.network.eval(),
+            network.eval(),
             (torch.as_tensor(images),),
             file,  # type: ignore[arg-type]  # takes files too
             dynamo=False,
@@ -343,7 +347,7 @@ def export_onnx(model: "SarcoModel", images: Images) -> dict[str, bytes]:
     return {"model.onnx": file.getvalue()}
 
 
-EXPORTS: Mapping[str, Callable[["SarcoModel", Images], dict[str, bytes]]] = {
+EXPORTS: Mapping[str, Callable[["SegmentationNetwork", Images], dict[str, bytes]]] = {
     "openvino": export_openvino,
     "onnx": export_onnx,
 }

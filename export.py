@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sarco.command import quieten_libraries, run_command, tune_allocator
-from sarco.config import ExportOptions
+from sarco.config import DataOptions, ExportOptions
 from sarco.flags import build, parse
 
 if TYPE_CHECKING:  # seconds to import
-    from model import SarcoModel
+    from network import SegmentationNetwork
+    from sarco.runs import RunDescription
     from sarco.series import Series
 
 PROGRAM = "export.py"
 INVENTED_SLICES = 6
+Figures = dict[str, Any]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -41,21 +43,21 @@ def export(options: ExportOptions) -> None:
         raise InputError(f"{options.onnx}: exists already; choose another --onnx, or --overwrite=yes to replace it")
     check_packages("onnx")
     tune_allocator()
-    checkpoint = RunStore(options.dirpath).checkpoint(
-        options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice
-    )
-    provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
+    project = options.ckpt_wandb_project
+    checkpoint = RunStore(options.dirpath).checkpoint(options.run_id, project or None, options.ckpt_choice)
+    provenance = Provenance.of(options.run_id, project, checkpoint)
 
     import numpy as np
 
-    from model import SarcoModel
+    from network import load_network
 
     quieten_libraries()
-    model = SarcoModel.from_checkpoint(checkpoint)
-    data = model.description.data
+    description, network = load_network(checkpoint)
+    data = description.data
     shape = (1, 3 if data.channel_3d else 1, data.image_size, data.image_size)
-    content = _describe(export_onnx(model, np.zeros(shape, dtype=np.float32))["model.onnx"], model, provenance.sha256)
-    report = _compare(model, content, options.infer_path)
+    exported = export_onnx(network, np.zeros(shape, dtype=np.float32))["model.onnx"]
+    content = _describe(exported, description, provenance.sha256)
+    report = _compare(network, data, content, options.infer_path)
     try:
         with atomic_file(options.onnx) as file:
             file.write(content)
@@ -63,19 +65,16 @@ def export(options: ExportOptions) -> None:
     except OSError as error:
         raise InputError(f"{options.onnx}: cannot be written ({error.strerror}); choose another --onnx") from None
     print(f"{options.onnx}: {len(content) / 1e6:.1f} MB, run {options.run_id} ({options.ckpt_choice} checkpoint)")
-    print(
-        f"compared with torch on {len(report['slices'])} slices of {report['compared_on']}: lowest Dice "
-        f"{report['dice']:.5f}, largest difference of area {100 * report['area_difference']:.2f} %"
-    )
+    found = f"Dice {report['dice']:.5f}, largest difference of area {100 * report['area_difference']:.2f} %"
+    print(f"compared with torch on {len(report['slices'])} slices of {report['compared_on']}: lowest {found}")
 
 
-def _describe(content: bytes, model: "SarcoModel", sha256: str) -> bytes:
+def _describe(content: bytes, description: "RunDescription", sha256: str) -> bytes:
     """The ONNX file with all that one needs to use it, as text in its ``metadata_props``."""
     import onnx
 
     import sarco
 
-    description = model.description
     names = {0: "background", **description.labels.names}
     channels = [{"channel": k, "id": i, "name": name} for k, (i, name) in enumerate(names.items())]
     crop = (
@@ -102,7 +101,7 @@ def _describe(content: bytes, model: "SarcoModel", sha256: str) -> bytes:
     return proto.SerializeToString()
 
 
-def _compare(model: "SarcoModel", content: bytes, infer_path: Path | None) -> dict[str, Any]:
+def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, infer_path: Path | None) -> Figures:
     """What the file gives beside torch, slice by slice.
 
     Raises:
@@ -110,7 +109,7 @@ def _compare(model: "SarcoModel", content: bytes, infer_path: Path | None) -> di
     """
     with tempfile.TemporaryDirectory() as scratch:
         series = _series(infer_path, Path(scratch))
-        slices = _compare_slices(model, content, series)
+        slices = _compare_slices(network, data, content, series)
     report = {
         "compared_on": "an invented patient" if infer_path is None else f"series {series.uid}",
         "dice": min(one["dice"] for one in slices),
@@ -142,24 +141,26 @@ def _series(infer_path: Path | None, scratch: Path) -> "Series":
     return found.series[0]
 
 
-def _compare_slices(model: "SarcoModel", content: bytes, series: "Series") -> list[dict[str, Any]]:
+def _compare_slices(
+    network: "SegmentationNetwork", data: DataOptions, content: bytes, series: "Series"
+) -> list[Figures]:
     import numpy as np
 
     from engine import TorchEngine
     from sarco.device import choose_device
     from sarco.engines import OnnxEngine, compare_masks
-    from sarco_infdatamodule import SarcoInfDataModule
+    from sarco.pipeline import SlicePreparer
 
-    exact, exported = TorchEngine(model, choose_device(-1, "32")), OnnxEngine(content)
-    datamodule = SarcoInfDataModule(series, model.description.data, model.description.labels, batch_size=1)
+    exact, exported = TorchEngine(network, choose_device(-1, "32")), OnnxEngine(content)
+    prepare = SlicePreparer(series, data)
     slices = []
-    for batch in datamodule.predict_dataloader():
-        image = batch["image"].as_tensor().numpy()
+    for place, plane in enumerate(series.plane_index):
+        image = prepare(place).image[None]
         expected, found = exact(image), exported(image)
         agreement = compare_masks(expected, found)
         slices.append(
             {
-                "slice_index": int(batch["slice_index"][0]),
+                "slice_index": plane,
                 "dice": agreement.dice,
                 "area_difference": agreement.area_difference,
                 "labelled_pixels": agreement.n_pixels,

@@ -87,20 +87,20 @@ def work(name: str, checkpoint: Path, series: Path, folder: Path) -> dict[str, f
 def open_engine(name: str, checkpoint: Path, series: Path) -> tuple[Any, Any]:
     """The engine, and what it sees of the series."""
     from engine import EXPORTS, TorchEngine
-    from model import SarcoModel
+    from network import load_network
     from sarco.device import Device
     from sarco.engines import OnnxEngine, OpenVinoEngine
     from sarco.images import find_images
     from sarco.pipeline import SlicePreparer
 
     kind, precision, _ = VARIANTS[name]
-    model = SarcoModel.from_checkpoint(checkpoint)
+    description, network = load_network(checkpoint)
     (found,) = find_images(series).series
-    prepare = SlicePreparer(found, model.description.data)
+    prepare = SlicePreparer(found, description.data)
     images = np.stack([prepare(place).image for place in range(len(found.slices))])
     if kind == "torch":
-        return TorchEngine(model, Device("cpu", 1, precision, "")), images
-    files = EXPORTS[kind](model, images[:1])
+        return TorchEngine(network, Device("cpu", 1, precision, "")), images
+    files = EXPORTS[kind](network, images[:1])
     return OpenVinoEngine(files, precision) if kind == "openvino" else OnnxEngine(files["model.onnx"]), images
 
 

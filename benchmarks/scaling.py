@@ -16,7 +16,6 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 from end_to_end import predict
 from engines import last_line
@@ -130,7 +129,7 @@ def time_network(backbone: str, side: int, precision: str) -> dict[str, float]:
     work = count_work(network, side)
     parameters = sum(value.numel() for value in network.parameters())
     image = torch.rand(1, 1, side, side).numpy()
-    engine = OpenVinoEngine(export_openvino(SimpleNamespace(network=network), image), precision)
+    engine = OpenVinoEngine(export_openvino(network, image), precision)
     with ThreadPoolExecutor(engine.n_parallel) as threads:
         list(threads.map(engine, [image] * engine.n_parallel))
         start = time.perf_counter()
@@ -141,7 +140,7 @@ def time_network(backbone: str, side: int, precision: str) -> dict[str, float]:
 
 def make_network(backbone: str):  # type: ignore[no-untyped-def]
     """A network with random weights, one input channel, background and one label."""
-    from model import build_network
+    from network import build_network
     from sarco.config import NetworkOptions
 
     return build_network(NetworkOptions(backbone=f"efficientnet-{backbone}", pretrained="no"), 1, 2)

@@ -111,7 +111,7 @@ def make_step(name: str, side: int, batch: int, backbone: str = "b0") -> Callabl
     """A function that does one step and gives its loss."""
     import torch
 
-    from model import build_network
+    from network import build_network
     from sarco.config import NetworkOptions
     from sarco.loss import SegmentationLoss
     from sarco.precision import bf16_pays_in_training

@@ -21,6 +21,7 @@ import engine
 import inference
 from engine import TorchEngine, open_network
 from model import SarcoModel
+from network import load_network
 from sarco.command import run_command
 from sarco.config import (
     AugmentOptions,
@@ -98,7 +99,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     run = RunStore(folder / "checkpoints").create("tiny", "Trains", False)
     checkpoint = run.checkpoint_path("best")
     torch.save({"state_dict": model.state_dict(), "hyper_parameters": description.to_builtins()}, checkpoint)
-    mask = TorchEngine(model, choose_device(-1, "32"))(images).argmax(axis=1)
+    mask = TorchEngine(model.network, choose_device(-1, "32"))(images).argmax(axis=1)
     assert 2 * (mask * target).sum() / (mask.sum() + (target > 0).sum()) > 0.7  # else agreement would mean little
     return Trained(checkpoint, folder / "scan", images)
 
@@ -140,8 +141,8 @@ def exports(exported: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def torch_logits(trained: Trained) -> Any:
     """What torch makes of the images at 32 bits."""
-    model = SarcoModel.from_checkpoint(trained.checkpoint)
-    return TorchEngine(model, choose_device(-1, "32"))(trained.images)
+    _, network = load_network(trained.checkpoint)
+    return TorchEngine(network, choose_device(-1, "32"))(trained.images)
 
 
 def opened(trained: Trained, **options: Any) -> tuple[Any, Any, list[str]]:
@@ -219,11 +220,11 @@ def test_masks_that_differ_from_torch_lead_back_to_torch(
 ) -> None:
     """Catches an export that is wrong and used all the same, also at the next start."""
 
-    def wrong(model: Any, images: Any) -> Any:
+    def wrong(network: Any, images: Any) -> Any:
         with torch.no_grad():
-            model.network.head[0].bias += torch.tensor([0.0, 3.0])
-            files = engine.export_openvino(model, images)
-            model.network.head[0].bias -= torch.tensor([0.0, 3.0])
+            network.head[0].bias += torch.tensor([0.0, 3.0])
+            files = engine.export_openvino(network, images)
+            network.head[0].bias -= torch.tensor([0.0, 3.0])
         return files
 
     monkeypatch.setattr(engine, "EXPORTS", {"openvino": wrong})
@@ -290,7 +291,7 @@ def test_precisions_that_cannot_be_had(trained: Trained, kept: Path, monkeypatch
 def test_the_second_start_needs_no_torch(trained: Trained, exports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches an export at each start, and a kept network that differs from the first one."""
     _, first, _ = opened(trained, precision="32")
-    monkeypatch.setattr(SarcoModel, "from_checkpoint", None)
+    monkeypatch.setattr("network.load_network", None)
     _, second, told = opened(trained, precision="32")
     np.testing.assert_array_equal(first, second)
     assert told == ["engine: OpenVINO, fp32"] and exports == [1]

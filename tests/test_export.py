@@ -10,6 +10,7 @@ import torch
 
 import export
 from model import SarcoModel
+from network import SegmentationNetwork
 from sarco.config import (
     AugmentOptions,
     DataOptions,
@@ -99,11 +100,11 @@ def test_a_file_that_differs_from_torch_is_not_written(
 
     real = engine.export_onnx
 
-    def wrong(model: SarcoModel, images: Any) -> Any:
-        layer = model.network.head[0]
+    def wrong(network: SegmentationNetwork, images: Any) -> Any:
+        layer = network.head[0]
         with torch.no_grad():
             layer.bias += torch.tensor([0.0, 0.5, 0.0])
-            files = real(model, images)
+            files = real(network, images)
             layer.bias -= torch.tensor([0.0, 0.5, 0.0])
         return files
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixup import LEVELS, Mix, draw_mix, mix_target
-from model import SarcoModel, build_network
+from model import SarcoModel
+from network import build_network
 from sarco.config import (
     AugmentOptions,
     DataOptions,

@@ -8,7 +8,7 @@ from efficientnet_pytorch.utils import Conv2dStaticSamePadding
 from torch import nn
 
 import sarco.precision
-from model import build_network
+from network import build_network
 from sarco.config import NetworkOptions
 from sarco.device import choose_device
 from sarco.errors import OptionError

@@ -38,7 +38,7 @@ from sarco.series import make_series
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time
 TARGET_DICE = 0.90
-NNUNET_MARKS = {"target": (60, 120, 180, 240, 300, 360, 420), "transfer": (30, 60, 120, 180)}
+NNUNET_MARKS = {"target": (45, 90, 135, 180, 225, 270), "transfer": (30, 60, 120, 180)}  # seconds
 EPOCHS = (4, 12, 36)
 LEARN = ("--learning_rate=2e-3", "--pretrained=no", "--wandb=no", "--gpu=-1", "--batch_size=8")
 
@@ -122,7 +122,7 @@ def compare_target(typed: argparse.Namespace) -> tuple[str, str]:
     rows = [["sarco", f"{seconds:.0f}", f"epoch {epoch}", f">= {TARGET_DICE}", "1.0"]]
     for batch in (None, typed.batch):
         words = [f"--batch={batch}"] if batch else []
-        marks = [str(mark) for mark in NNUNET_MARKS["target"] if batch or mark <= 240]
+        marks = [str(mark) for mark in NNUNET_MARKS["target"] if batch or mark <= 180]
         for figures in nnunet(typed, place, "train", f"--target={TARGET_DICE}", *words, "--marks", *marks):
             name = f"nnU-Net, batch {figures['batch']}{'' if batch else ' as planned'}"
             step = f"step {figures['steps']}"

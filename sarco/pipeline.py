@@ -160,6 +160,7 @@ def predict_series(
     Raises:
         SarcoError: a slice could not be read or brought back; nothing is half done then.
     """
+    cv2.setNumThreads(1)  # the network has all cores; more threads in here would only get in its way
     prepare, restore = SlicePreparer(series, options), SliceRestorer(labels)
     places = range(len(series.slices))
     checked = list(places) if len(places) <= SLICES_CHECKED else _spread(len(places), SLICES_CHECKED)

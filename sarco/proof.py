@@ -45,7 +45,11 @@ def prove_export(path: Path, series: Series, label_map: NDArray[np.uint8]) -> di
         raise GeometryError(f"{path}: cannot be read again after writing ({error}); is the disk full?") from None
     affines_lps = [affine[:, [*file_axis_of, 3]] for affine in affines_lps]
     affine_lps = affines_lps[0]
-    if ids.shape != label_map.shape or not np.array_equal(ids, label_map):
+    # Slice by slice here and below: a comparison of all at once would hold another array of that size.
+    same = ids.shape == label_map.shape and all(
+        np.array_equal(ids[:, :, plane], label_map[:, :, plane]) for plane in range(ids.shape[2])
+    )
+    if not same:
         raise GeometryError(f"{path}: holds other labels than were predicted; please report this")
     grid_mm, *qform_mm = (_grid_error_mm(series, affine) for affine in affines_lps)
     corner_mm = _corner_error_mm(series, affine_lps)
@@ -138,7 +142,7 @@ def _label_errors(series: Series, ids: NDArray[np.uint8], affine_lps: NDArray[np
     for header, plane in zip(series.slices, series.plane_index, strict=True):
         slice_ids = np.ascontiguousarray(ids[:, :, plane])
         along_row, along_column = np.array(header.orientation[:3]), np.array(header.orientation[3:])
-        for i in (np.flatnonzero(np.bincount(slice_ids.ravel(), minlength=256)[1:]) + 1).tolist():
+        for i in np.flatnonzero(np.bincount(slice_ids[slice_ids > 0], minlength=256)).tolist():
             mask = slice_ids == i
             per_row, per_column = np.count_nonzero(mask, axis=1), np.count_nonzero(mask, axis=0)
             n = int(per_row.sum())

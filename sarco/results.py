@@ -153,7 +153,8 @@ def write_results(
     # Slice by slice: numpy counts on 8 bytes a pixel, which would be the most memory of all.
     counts = np.zeros(256, dtype=np.int64)
     for plane in series.plane_index:
-        counts += np.bincount(label_map[:, :, plane].ravel(), minlength=256)
+        ids = label_map[:, :, plane]
+        counts += np.bincount(ids[ids > 0], minlength=256)
     content: dict[str, Any] = {
         "sarco_version": sarco.__version__,
         "predicted_at": datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -4,6 +4,8 @@ import ctypes
 import importlib.util
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from sarco.engines import (
     compare_masks,
     import_openvino,
     missing_packages,
+    run_all,
 )
 from sarco.errors import OptionError
 
@@ -121,3 +124,20 @@ def test_openvino_leaves_the_signal_stack_as_it_was(tmp_path: Path) -> None:
     engine = OpenVinoEngine(files, "f32")
     np.testing.assert_array_equal(engine(-np.ones((2, 1, 32, 32), np.float32)), 0)
     assert signal_stack() == before
+
+
+def test_images_that_run_at_once_come_back_in_order() -> None:
+    """Catches logits that belong to another image because its thread was done earlier, and images that wait in line."""
+    n_at_once = 3
+    together = threading.Barrier(n_at_once, timeout=30)
+
+    class Slow:
+        name, batch_size, n_parallel = "slow", 1, n_at_once
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            together.wait()  # never ends unless three run at the same time
+            time.sleep(0.02 * (n_at_once - float(images.max()) % n_at_once))
+            return images + 0.5
+
+    images = np.arange(6, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 2, 2), np.float32)
+    np.testing.assert_array_equal(run_all(Slow(), images), images + 0.5)

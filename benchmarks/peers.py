@@ -40,7 +40,7 @@ PREDICTED = 6  # slices that nnU-Net predicts at a time
 TARGET_DICE = 0.90
 NNUNET_MARKS = {"target": (90, 180, 270), "transfer": (60, 180)}  # seconds of training
 TESTED = {"A": 8, "B": 1}  # every eighth slice of A: with mirroring a slice takes nnU-Net seconds
-EPOCHS = (4, 12, 36)
+EPOCHS = (3, 9, 27)
 LEARN = ("--learning_rate=2e-3", "--pretrained=no", "--wandb=no", "--gpu=-1", "--batch_size=8")
 
 

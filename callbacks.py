@@ -19,7 +19,7 @@ from sarco.intervals import area_errors
 from sarco.runs import Run, RunDescription
 from tracking import ValidationReport
 
-MONITORED = "val_ap"
+MONITORED = "val_score"  # average precision, as SarcoModel logs it
 STEPS_BETWEEN_READINGS = 20  # of the loss, on a GPU
 
 
@@ -35,8 +35,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Writes ``last.ckpt`` at the end of each epoch, and ``best.ckpt`` when validation average precision is beaten.
+    """Writes ``last.ckpt`` at the end of each epoch, and ``best.ckpt`` when the validation score is beaten.
 
+    The score is the average precision, less 1 where the network finds nothing: no such epoch beats one that does.
     Lightning's own ModelCheckpoint is not used: its ``save_last`` (2.6) leaves out epochs that are not the best, so
     that a run could not go on after its last finished epoch; and it forgets the best score when a folder is moved.
     """
@@ -65,7 +66,7 @@ class BestAndLast(Checkpoint):
 
 
 class PatientEarlyStopping(EarlyStopping):
-    """Stops where the best validation average precision has not been beaten for ``patience`` epochs."""
+    """Stops where the best validation score has not been beaten for ``patience`` epochs."""
 
     def __init__(self, patience: int) -> None:
         """Waits for so many epochs."""
@@ -205,7 +206,11 @@ def summarise(trainer: pl.Trainer, run: Run, interrupted: bool) -> list[str]:
     lines = [f"\nrun id: {run.run_id}"]
     if best is None:
         return [*lines, "no epoch was finished, so there is no checkpoint"]
-    lines += [f"best validation average precision: {best:.4f}", f"checkpoints: {run.folder}"]
+    if best < 0:
+        lines.append(
+            "no epoch's network finds anything in the validation slices; train longer, or raise --learning_rate"
+        )
+    lines += [f"best validation average precision: {best + (best < 0):.4f}", f"checkpoints: {run.folder}"]
     if interrupted:
         resume = f"python training.py --resume_training=yes --ckpt_path_to_resume_from={shlex.quote(str(run.folder))}"
         return [*lines, "interrupted; the checkpoints are those of the last finished epoch. To go on:", resume]

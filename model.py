@@ -142,6 +142,8 @@ class SarcoModel(pl.LightningModule):
         self.slice_confusions = self.val_scores.synced_per_slice
         self.log("val_loss", self.loss.from_sums(self.val_loss_sums.compute()).float())
         self._log_scores("val", scores)
+        # A young network can rank pixels well and still call none of them muscle: no epoch like that may be the best.
+        self.log("val_score", (scores["ap"] - (scores["dice"] == 0).to(scores["ap"].dtype)).float())
         names = list(self.description.labels.names.values())
         if len(names) > 1:
             for name, dice in zip(names, scores["dice_per_label"].tolist(), strict=True):

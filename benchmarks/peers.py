@@ -38,9 +38,9 @@ from sarco.series import make_series
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time
 TARGET_DICE = 0.90
-NNUNET_MARKS = {"target": (90, 180, 270), "transfer": (60, 180)}  # seconds of training
+NNUNET_MARKS = {"target": (90, 180, 270), "A": (60, 180), "B": (120,)}  # seconds of training
 TESTED = {"A": 8, "B": 1}  # every eighth slice of A: with mirroring a slice takes nnU-Net seconds
-EPOCHS = (3, 9, 27)
+EPOCHS = {"A": (9, 27), "B": (40, 120)}  # A has 112 slices, B 20
 LEARN = ("--learning_rate=2e-3", "--pretrained=no", "--wandb=no", "--gpu=-1", "--batch_size=8")
 
 
@@ -157,16 +157,16 @@ def compare_transfer(typed: argparse.Namespace) -> tuple[str, str]:
     train, test, every = pairs / typed.question, pairs / other, TESTED[other]
     place = prepare_nnunet(typed, f"pairs{typed.question}", train, test, every)
     rows = []
-    for epochs in EPOCHS:
+    for epochs in EPOCHS[typed.question]:
         run_id = f"pairs{typed.question}{epochs}"
         runs = typed.work / "pairs_runs"
         shutil.rmtree(runs / f"{run_id}_Trains", ignore_errors=True)
         words = [f"--data_dir={train}", f"--dirpath={runs}", f"--run_id={run_id}", f"--max_epochs={epochs}", *LEARN]
-        learnt = measure("training.py", *words, "--image_size=192", "--scheduler=step", "--do_flips=yes",
+        learnt = measure("training.py", *words, "--image_size=192", "--scheduler=step", "--do_flips=yes", "--early_stopping=no",
                          "--do_elastic_transforms=yes", "--aug_prob=0.5", "--cache=no")  # fmt: skip
-        dice = test_dice(runs / f"{run_id}_Trains" / "last.ckpt", test, every)
+        dice = test_dice(runs / f"{run_id}_Trains" / "best.ckpt", test, every)
         rows.append(["sarco", f"{learnt.seconds:.0f}", f"epoch {epochs}", f"{dice:.3f}"])
-    marks = [str(mark) for mark in NNUNET_MARKS["transfer"]]
+    marks = [str(mark) for mark in NNUNET_MARKS[typed.question]]
     for figures in nnunet(typed, place, "train", f"--batch={typed.batch}", "--marks", *marks):
         step = f"step {figures['steps']}"
         rows.append([f"nnU-Net, batch {figures['batch']}", f"{figures['seconds']:.0f}", step, f"{figures['dice']:.3f}"])

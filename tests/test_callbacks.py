@@ -56,7 +56,7 @@ class Scripted(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: torch.Tensor, _: int) -> None:
-        self.log("val_ap", self.scores[self.current_epoch])
+        self.log("val_score", self.scores[self.current_epoch])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.25)
@@ -169,7 +169,7 @@ def test_record_keeps_the_rows_before_the_epoch_it_goes_on_with(tmp_path: Path) 
     rows = rows_of(run)
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3", "4"]
     assert rows[:3] == before
-    assert [float(row["val_ap"]) for row in rows] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert [float(row["val_score"]) for row in rows] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
     assert {float(row["learning_rate"]) for row in rows} == {0.25}
 
 
@@ -332,6 +332,17 @@ def test_gradients_of_several_batches_make_one_step(tmp_path: Path) -> None:
         w, b = w - 0.25 * slope / 2, b - 0.25 * (slope + 2 * b) / 2
     assert weights[0] == pytest.approx(w)
     assert weights[1] != pytest.approx(w)
+
+
+def test_a_run_that_never_found_anything_is_told(tmp_path: Path) -> None:
+    """Catches "best average precision -0.25", and a run without use that ends like any other."""
+    run = make_run(tmp_path / "run")
+    lines = callbacks.summarise(fit(run, [-0.5, -0.25], max_epochs=2), run, False)
+    assert "best validation average precision: 0.7500" in lines
+    assert any("finds anything in the validation slices" in line for line in lines)
+    found = callbacks.summarise(fit(run, [-0.25, 0.1], max_epochs=2), run, False)
+    assert "best validation average precision: 0.1000" in found
+    assert not any("finds anything" in line for line in found)
 
 
 def test_a_gpu_need_not_wait_for_a_figure_in_each_step(tmp_path: Path) -> None:

@@ -211,3 +211,24 @@ def test_batches_of_one_step_draw_differently() -> None:
     draws = [model._step_rng(batch_idx).integers(2**63) for batch_idx in range(4)]
     assert draws[0] == draws[2] and draws[1] == draws[3], "a step of its own has another number"
     assert draws[0] != draws[1]
+
+
+def test_an_epoch_that_finds_nothing_is_never_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a best checkpoint that ranks pixels well and predicts no muscle at all, as young networks do."""
+    label = torch.zeros(1, 8, 8, dtype=torch.long)
+    label[0, :2] = 1
+    muscle = label.float()
+    timid = 0.1 + 0.3 * muscle  # ranks every pixel right, and calls none of them muscle
+    clumsy = torch.where(torch.arange(64).reshape(1, 8, 8) % 3 == 0, 0.9, 0.1)  # finds some, by chance
+    model, scores = SarcoModel(describe()), []
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(model, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    for probability in (timid, clumsy, muscle.clamp(0.1, 0.9)):
+        model.val_scores.update(torch.stack([1 - probability, probability], dim=1), label, torch.tensor([0]))
+        model.val_loss_sums.update(torch.ones(4))
+        model.on_validation_epoch_end()
+        scores.append((logged["val_score"], logged["val_ap"], logged["val_dice"]))
+    (nothing, high, zero), (some, low, _), (best, ap, _) = scores
+    assert zero == 0 and high > low
+    assert nothing < some < best
+    assert nothing == pytest.approx(high - 1) and some == pytest.approx(low) and best == pytest.approx(ap)

@@ -49,7 +49,7 @@ def write(description: RunDescription, folder: Path | None = None, wait_count: i
     content = {
         "hyper_parameters": description.to_builtins(),
         "state_dict": {},
-        "callbacks": {"PatientEarlyStopping{'monitor': 'val_ap'}": {"wait_count": wait_count, "patience": 4}},
+        "callbacks": {"PatientEarlyStopping{'monitor': 'val_score'}": {"wait_count": wait_count, "patience": 4}},
     }
     torch.save({**content, "epoch": DONE - 1}, run.folder / "last.ckpt")
     torch.save({**content, "epoch": 0}, run.folder / "best.ckpt")

@@ -162,8 +162,9 @@ def compare_transfer(typed: argparse.Namespace) -> tuple[str, str]:
         runs = typed.work / "pairs_runs"
         shutil.rmtree(runs / f"{run_id}_Trains", ignore_errors=True)
         words = [f"--data_dir={train}", f"--dirpath={runs}", f"--run_id={run_id}", f"--max_epochs={epochs}", *LEARN]
-        learnt = measure("training.py", *words, "--image_size=192", "--scheduler=step", "--do_flips=yes", "--early_stopping=no",
-                         "--do_elastic_transforms=yes", "--aug_prob=0.5", "--cache=no")  # fmt: skip
+        words += ["--image_size=192", "--scheduler=step", "--early_stopping=no", "--cache=no"]
+        words += ["--do_flips=yes", "--do_elastic_transforms=yes", "--aug_prob=0.5"]
+        learnt = measure("training.py", *words)
         dice = test_dice(runs / f"{run_id}_Trains" / "best.ckpt", test, every)
         rows.append(["sarco", f"{learnt.seconds:.0f}", f"epoch {epochs}", f"{dice:.3f}"])
     marks = [str(mark) for mark in NNUNET_MARKS[typed.question]]

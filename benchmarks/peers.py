@@ -4,7 +4,8 @@ python benchmarks/peers.py QUESTION --work=FOLDER --nnunet=PYTHON [--append]
 
 PYTHON is the interpreter of an environment of its own with `pip install nnunetv2`. Questions:
 
-predict  seconds a predicted slice: inference.py from DICOM to results, beside nnU-Net's network and way back alone
+predict  seconds a predicted slice: inference.py from DICOM to results, beside nnU-Net's network and way back alone;
+         a network is trained first, once, so that sarco may take bf16
 step     seconds a training step at the same batch, both without their loaders
 target   time until validation Dice 0.90 on phantoms
 A, B     Dice against training time: train on this subject of --pairs, test on the other

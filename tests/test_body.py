@@ -1,5 +1,7 @@
 """The body's box: the whole trunk is in it, and nothing that is no trunk makes it larger."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sarco.body import MARGIN_MM, Box, find_body_box, find_body_mask
+from sarco.dicom import find_series
+from sarco.images import read_hu
 from sarco.phantom import PhantomOptions, make_phantom
 
 AIR, TISSUE = np.float32(-1000), np.float32(40)
@@ -94,6 +98,25 @@ def test_an_arm_beside_the_trunk_is_left_out() -> None:
     trunk, arm = disc(shape, spacing, (150, 180), 120), disc(shape, spacing, (150, 380), 38)
     gaps = gaps_mm(find_body_box(np.where(trunk | arm, TISSUE, AIR), spacing), trunk, spacing)
     assert gaps.max() <= MARGIN_MM + 3
+
+
+def test_an_arm_that_lies_against_the_trunk_is_left_out() -> None:
+    """Catches an arm that hangs together with the trunk: the trunk's size would jump from slice to slice."""
+    shape, spacing = (200, 330), (1.5, 1.5)
+    trunk, arm = disc(shape, spacing, (150, 180), 120), disc(shape, spacing, (150, 334), 38)
+    hu = np.where(trunk | arm, TISSUE, AIR)
+    hu[disc(shape, spacing, (150, 334), 10)] = 800  # the humerus
+    assert (trunk & arm).any()
+    gaps = gaps_mm(find_body_box(hu, spacing), trunk, spacing)
+    assert gaps.max() <= MARGIN_MM + 8
+
+
+def test_boxes_of_a_real_series_are_alike(shared_data: Path) -> None:
+    """Catches an arm that is in the box of those slices in which it touches the trunk: 65 pixels more, here and there."""
+    slices = find_series(shared_data / "series_b").series[0].slices
+    boxes = [find_body_box(read_hu(one), one.spacing_mm) for one in slices]
+    for edges in zip(*((box.top, box.left, box.bottom, box.right) for box in boxes), strict=True):
+        assert max(edges) - min(edges) < 12
 
 
 def test_a_table_that_touches_the_back_is_left_out() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sarco.body import coarsen
-from sarco.slice_checks import check_slice, find_arms
+from sarco.body import coarsen, find_arms
+from sarco.slice_checks import check_slice
 
 AIR, TISSUE, BONE = np.float32(-1000), np.float32(40), np.float32(700)
 

@@ -15,7 +15,7 @@ from sarco.body import AIR_HU
 from sarco.config import AugmentOptions
 
 ROTATION_DEG = 10.0  # uniform within +-
-SCALE = 0.1  # size changes by a factor within 1 +- this
+SCALE = 1.3  # size changes by a factor from 1 / this to this: how much of the box a trunk fills differs that much
 BEND_POINTS = 6  # control points a side of the elastic deformation
 BEND_SHARE = 0.02  # standard deviation of a control point's shift, as a share of the image's side
 BEND_LIMIT = 1.4  # in standard deviations; from 1.7 on, the worst combination folds the image over itself
@@ -79,7 +79,7 @@ def draw_augmentation(rng: np.random.Generator, options: AugmentOptions) -> Augm
     angle = np.deg2rad(rng.uniform(-ROTATION_DEG, ROTATION_DEG))
     if happens(options.do_elastic_transforms):
         matrix = matrix @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    scale = rng.uniform(1 - SCALE, 1 + SCALE)
+    scale = SCALE ** rng.uniform(-1, 1)
     if happens(options.do_elastic_transforms):
         matrix = matrix * scale
     shifts = rng.standard_normal((BEND_POINTS, BEND_POINTS, 2)).clip(-BEND_LIMIT, BEND_LIMIT) * BEND_SHARE

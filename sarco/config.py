@@ -83,7 +83,7 @@ class AugmentOptions:
 
     do_flips: bool = flag(False, REGULARISATION, "flips and quarter rotations")
     do_elastic_transforms: bool = flag(
-        False, REGULARISATION, "elastic deformation, small rotation and scale; either flag adds light changes of HU"
+        False, REGULARISATION, "elastic deformation, small rotation, other size; either flag adds light changes of HU"
     )
     aug_prob: float = flag(0.2, REGULARISATION, "probability of each augmentation; training slices only")
 

@@ -112,7 +112,7 @@ def test_an_arm_that_lies_against_the_trunk_is_left_out() -> None:
 
 
 def test_boxes_of_a_real_series_are_alike(shared_data: Path) -> None:
-    """Catches an arm that is in the box of those slices in which it touches the trunk: 65 pixels more, here and there."""
+    """Catches an arm that is in the box of those slices in which it touches the trunk: 65 pixels more there."""
     slices = find_series(shared_data / "series_b").series[0].slices
     boxes = [find_body_box(read_hu(one), one.spacing_mm) for one in slices]
     for edges in zip(*((box.top, box.left, box.bottom, box.right) for box in boxes), strict=True):

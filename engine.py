@@ -21,7 +21,6 @@ from sarco.engines import (
     FEWEST_PIXELS,
     INSTALL,
     PACKAGES,
-    Agreement,
     Engine,
     Images,
     Logits,
@@ -365,8 +364,3 @@ def reason_of(error: Exception) -> str:
     """The first line of an error that says something, cut short."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
     return lines[0][:120] if lines else type(error).__name__
-
-
-def compare_engines(reference: Engine, other: Engine, images: Images) -> Agreement:
-    """How far the masks of two engines agree on these images."""
-    return compare_masks(reference(images), other(images))

@@ -117,10 +117,11 @@ def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, 
         "versions": {name: metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
         "slices": slices,
     }
-    from sarco.engines import LARGEST_AREA_DIFFERENCE, LOWEST_DICE
+    from sarco.engines import Agreement
     from sarco.errors import SarcoError
 
-    if report["dice"] < LOWEST_DICE or report["area_difference"] > LARGEST_AREA_DIFFERENCE:
+    n_pixels = sum(one["labelled_pixels"] for one in slices)
+    if not Agreement(report["dice"], report["area_difference"], n_pixels).holds:
         raise SarcoError(
             f"the exported network gives other masks than torch (Dice {report['dice']:.5f}, area "
             f"{100 * report['area_difference']:.2f} % apart), so it is not written; please report this"

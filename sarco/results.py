@@ -149,6 +149,7 @@ def write_results(
         fingerprints = beside.submit(lambda: {path: hash_file(path, hashlib.blake2b) for path in paths})
         write_label_map(folder / LABEL_MAP, label_map, series.affine_lps, series.file_axes)
         proof = prove_export(folder / LABEL_MAP, series, label_map)
+    blake2b = fingerprints.result()
     voxel_ml = voxel_volume_mm3(series.affine_lps) / 1000
     # Slice by slice: numpy counts on 8 bytes a pixel, which would be the most memory of all.
     counts = np.zeros(256, dtype=np.int64)
@@ -185,7 +186,7 @@ def write_results(
                 "file": str(header.path.resolve()),
                 "frame": header.frame,
                 "sop_uid": header.sop_uid,
-                "blake2b": fingerprints.result()[header.path],
+                "blake2b": blake2b[header.path],
                 "confidence": round(confidence[plane], 6),
             }
             for header, plane in zip(series.slices, series.plane_index, strict=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Measured, make_phantoms, measure, report, table, train_small
+from harness import Measured, compare_ids, make_phantoms, measure, report, table, train_small
 
 VARIANTS = {  # engine, precision, environment
     "torch fp32, default allocator": ("torch", "32-true", {"SARCO_MALLOC": "default"}),
@@ -108,16 +108,12 @@ def row(name: str, runs: list[dict[str, float]], slowest: float, folder: Path) -
     """One line of the table."""
     middle = statistics.median(run["ms"] for run in runs)
     spread = (max(run["ms"] for run in runs) - min(run["ms"] for run in runs)) / middle
-    base = np.load(folder / f"masks {REFERENCE}.npy")
-    masks = np.load(folder / f"masks {name}.npy")
-    one, two = base > 0, masks > 0
-    dice = 2 * ((base == masks) & one).sum() / max(one.sum() + two.sum(), 1)
-    apart = abs(int(one.sum()) - int(two.sum())) / max(int(one.sum()), 1)
+    found = compare_ids(*(np.load(folder / f"masks {one}.npy") for one in (REFERENCE, name)))
     cpu = statistics.median(run["cpu_ms"] for run in runs)
     peak = statistics.median(run["peak"] for run in runs)
     return [
         name, f"{middle:.0f}", f"{spread:.0%}", f"{cpu:.0f}", f"{slowest / middle:.2f}", f"{peak:.0f}",
-        f"{dice:.5f}", f"{100 * apart:.3f} %",
+        f"{found.dice:.5f}", f"{100 * found.area_difference:.3f} %",
     ]  # fmt: skip
 
 

@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # a worker sets up its process before it imports anything of sarco
+    from sarco.engines import Agreement
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -97,6 +101,16 @@ def read_metrics(run_folder: Path) -> list[dict[str, str]]:
     """The rows of a run's metrics.csv."""
     with open(run_folder / "metrics.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def compare_ids(reference: Any, other: Any) -> "Agreement":
+    """How far two arrays of label ids agree, all labels together."""
+    from sarco.engines import Agreement
+
+    n_reference, n_other = int((reference > 0).sum()), int((other > 0).sum())
+    both = int(((reference == other) & (reference > 0)).sum())
+    dice = 2 * both / max(n_reference + n_other, 1)
+    return Agreement(dice, abs(n_other - n_reference) / max(n_reference, 1), n_reference)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

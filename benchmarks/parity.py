@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import report, table
+from harness import compare_ids, report, table
 
 from engine import Opened, open_network
-from sarco.engines import LARGEST_AREA_DIFFERENCE, LOWEST_DICE
+from sarco.engines import FEWEST_PIXELS, LARGEST_AREA_DIFFERENCE, LOWEST_DICE, Agreement
 from sarco.images import find_images
 from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import predict_series
@@ -37,9 +37,7 @@ class Compared:
     group: str
     engine: str
     took: str
-    n_pixels: int
-    dice: float
-    apart: float
+    agreement: Agreement
 
 
 def main() -> None:
@@ -89,13 +87,9 @@ def compare(run_id: str, checkpoint: Path, everything: list[tuple[str, Series]])
             predicted = predict_series(opened.network, series, opened.description.data, opened.description.labels)
             maps[name], took[name] = predicted.label_map, predicted.engine
         reference = maps.pop("torch")
-        n_pixels = int((reference > 0).sum())
         for name, other in maps.items():
-            both = int(((reference == other) & (reference > 0)).sum())
-            n_other = int((other > 0).sum())
-            dice = 2 * both / max(n_pixels + n_other, 1)
-            yield Compared(group, name, took[name], n_pixels, dice, abs(n_other - n_pixels) / max(n_pixels, 1))
-        print(group, n_pixels, took["auto"], file=sys.stderr, flush=True)
+            yield Compared(group, name, took[name], compare_ids(reference, other))
+        print(group, took["auto"], file=sys.stderr, flush=True)
 
 
 def open_with(checkpoint: Path, sha256: str, engine: str, precision: str) -> Opened:
@@ -104,15 +98,15 @@ def open_with(checkpoint: Path, sha256: str, engine: str, precision: str) -> Ope
 
 def row(run_id: str, found: list[Compared]) -> list[str]:
     """One line of the table."""
-    judged = [one for one in found if one.n_pixels >= 100]
-    beyond = [one for one in judged if one.dice < LOWEST_DICE or one.apart > LARGEST_AREA_DIFFERENCE]
+    judged = [one.agreement for one in found if one.agreement.n_pixels >= FEWEST_PIXELS]
+    beyond = [one for one in judged if not one.holds]
     first = found[0]
     if not judged:
         return [run_id, first.group, first.engine, "0", "", "", "", "", ""]
     bf16 = sum("bf16" in one.took for one in found)
     return [
         run_id, first.group, first.engine, str(len(judged)), str(bf16), f"{min(one.dice for one in judged):.5f}",
-        f"{statistics.median(one.dice for one in judged):.5f}", f"{max(one.apart for one in judged):.3%}",
+        f"{statistics.median(one.dice for one in judged):.5f}", f"{max(one.area_difference for one in judged):.3%}",
         str(len(beyond)),
     ]  # fmt: skip
 

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -211,13 +212,10 @@ def volumes(
         own = [one for one in taken if one.header.series_uid == uid]
         own = sorted(own, key=lambda one: one.slice_index)[::every]
         series = make_series([one.header for one in own])
-        maps = {one.header.path: label_map(one.case, one.place) for one in own}
+        read_maps = lru_cache(maxsize=1)(Case.read_label_maps)  # a case of many slices is one file
+        maps = {one.header.path: read_maps(one.case)[one.place] for one in own}
         hu = np.stack([read_hu(header) for header in series.slices], axis=-1)
         yield series.slices, hu, np.stack([maps[header.path] for header in series.slices], axis=-1)
-
-
-def label_map(case: Case, place: int) -> np.ndarray:
-    return case.read_label_maps()[place]
 
 
 def prepare_nnunet(typed: argparse.Namespace, name: str, train: Path, test: Path | None = None, every: int = 1) -> Path:

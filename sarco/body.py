@@ -41,57 +41,77 @@ class Box:
         )
 
 
-def find_body_mask(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> tuple[NDArray[np.bool_], float, float]:
-    """A coarse mask of the body without table and arms.
+@dataclass(frozen=True)
+class Body:
+    """What was found of the body in a slice. Masks lie on coarse pixels, of about `COARSE_PIXEL_MM`.
 
-    Args:
-        hu: (row, column) Hounsfield units.
-        spacing_mm: distance between rows, then between columns.
-
-    Returns:
-        (row, column) mask on coarse pixels, and how many pixels of the slice one coarse pixel spans along rows and
-        along columns. The mask is empty where no body was found.
+    Attributes:
+        coarse_hu: (row, column) the slice, averaged onto coarse pixels; nothing in it is below `AIR_HU`.
+        trunk: (row, column) mask of the body without table and arms; empty where no body was found.
+        arms: (row, column) mask of the arms.
+        n_arms: how many there are.
+        shape: (rows, columns) of the slice.
+        spacing_mm: of the slice: distance between rows, then between columns.
     """
-    coarse, per_row, per_column = coarsen(hu, spacing_mm)
-    pixel_mm = per_row * spacing_mm[0], per_column * spacing_mm[1]
-    arms, count = find_arms(coarse, pixel_mm)
-    if count:  # without them first, so that the opening takes the rim that an arm leaves at the trunk
-        coarse = np.where(arms, np.float32(AIR_HU), coarse)
-    return body_of_coarse(coarse, pixel_mm), per_row, per_column
+
+    coarse_hu: NDArray[np.float32]
+    trunk: NDArray[np.bool_]
+    arms: NDArray[np.bool_]
+    n_arms: int
+    shape: tuple[int, int]
+    spacing_mm: tuple[float, float]
+
+    @property
+    def pixels_spanned(self) -> tuple[float, float]:
+        """How many pixels of the slice a coarse pixel spans, along rows and along columns."""
+        return self.shape[0] / self.trunk.shape[0], self.shape[1] / self.trunk.shape[1]
+
+    @property
+    def pixel_mm(self) -> tuple[float, float]:
+        """Size of a coarse pixel along rows and along columns."""
+        rows, columns = self.pixels_spanned
+        return rows * self.spacing_mm[0], columns * self.spacing_mm[1]
+
+    @property
+    def box(self) -> Box:
+        """The box around the trunk in pixels of the slice, with a small margin; the whole slice where there is none."""
+        rows = np.flatnonzero(self.trunk.any(axis=1))
+        columns = np.flatnonzero(self.trunk.any(axis=0))
+        if not rows.size:
+            return Box(0.0, 0.0, float(self.shape[0]), float(self.shape[1]))
+        per_row, per_column = self.pixels_spanned
+        row_margin, column_margin = MARGIN_MM / self.spacing_mm[0], MARGIN_MM / self.spacing_mm[1]
+        return Box(
+            top=float(rows[0] * per_row - row_margin),
+            left=float(columns[0] * per_column - column_margin),
+            bottom=float((rows[-1] + 1) * per_row + row_margin),
+            right=float((columns[-1] + 1) * per_column + column_margin),
+        )
 
 
-def coarsen(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> tuple[NDArray[np.float32], float, float]:
-    """A slice averaged onto pixels of about `COARSE_PIXEL_MM`.
+def find_body(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Body:
+    """Finds trunk and arms in a slice.
 
     Args:
-        hu: (row, column) Hounsfield units.
+        hu: (row, column) Hounsfield units; what scanners write beyond their circle (-2000, -3024) counts as air.
         spacing_mm: distance between rows, then between columns.
-
-    Returns:
-        (row, column) HU, and how many pixels of the slice one coarse pixel spans along rows and along columns.
     """
     rows, columns = hu.shape
     coarse_rows = max(1, min(rows, round(rows * spacing_mm[0] / COARSE_PIXEL_MM)))
     coarse_columns = max(1, min(columns, round(columns * spacing_mm[1] / COARSE_PIXEL_MM)))
-    coarse = cv2.resize(hu, (coarse_columns, coarse_rows), interpolation=cv2.INTER_AREA)
-    return coarse, rows / coarse_rows, columns / coarse_columns
-
-
-def body_of_coarse(coarse: NDArray[np.float32], pixel_mm: tuple[float, float]) -> NDArray[np.bool_]:
-    """The mask of `find_body_mask` on a slice that is coarse already.
-
-    Args:
-        coarse: (row, column) HU of `coarsen`.
-        pixel_mm: distance between its rows, then between its columns.
-    """
+    plain = np.maximum(hu, np.float32(AIR_HU))  # -3024 would outweigh its neighbours
+    coarse = cv2.resize(plain, (coarse_columns, coarse_rows), interpolation=cv2.INTER_AREA)
+    pixel_mm = rows / coarse_rows * spacing_mm[0], columns / coarse_columns * spacing_mm[1]
     tissue = (coarse > BODY_THRESHOLD_HU).astype(np.uint8)
-    kernel = cv2.getStructuringElement(
-        cv2.MORPH_ELLIPSE, (_odd(OPENING_MM / pixel_mm[1]), _odd(OPENING_MM / pixel_mm[0]))
-    )
-    # A body that the field of view cuts must not be worn off at the edge, so outside counts as tissue.
-    opened = cv2.erode(tissue, kernel, borderType=cv2.BORDER_REPLICATE)
-    opened = cv2.dilate(opened, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    opened = _open(tissue, pixel_mm)
+    arms, count = _find_arms(opened, coarse > ARM_BONE_HU, pixel_mm)
+    if count:  # opened again without them, which takes the rim that an arm leaves at the trunk
+        opened = _open(tissue & ~arms, pixel_mm)
+    return Body(coarse, _large_parts(opened, pixel_mm), arms, count, (rows, columns), spacing_mm)
 
+
+def _large_parts(opened: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> NDArray[np.bool_]:
+    """The largest part of a mask and those that are nearly as large; none where all are tiny."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
     areas[0] = 0  # the background
@@ -100,7 +120,9 @@ def body_of_coarse(coarse: NDArray[np.float32], pixel_mm: tuple[float, float]) -
     return keep[parts]
 
 
-def find_arms(coarse: NDArray[np.float32], pixel_mm: tuple[float, float]) -> tuple[NDArray[np.bool_], int]:
+def _find_arms(
+    opened: NDArray[np.uint8], bone: NDArray[np.bool_], pixel_mm: tuple[float, float]
+) -> tuple[NDArray[np.bool_], int]:
     """The arms in a slice, also where they lie against the trunk.
 
     An arm is a part beside the trunk, much smaller than it, with bone inside. It comes apart under an erosion wider
@@ -108,23 +130,21 @@ def find_arms(coarse: NDArray[np.float32], pixel_mm: tuple[float, float]) -> tup
     that are nearly as large as the largest are legs.
 
     Args:
-        coarse: (row, column) HU of `sarco.body.coarsen`.
+        opened: (row, column) tissue on coarse pixels, without what is thin.
+        bone: (row, column) which of them hold bone.
         pixel_mm: size of a coarse pixel along rows and along columns.
 
     Returns:
         Mask of the arms on coarse pixels, and how many there are.
     """
-    arms = np.zeros(coarse.shape, dtype=np.bool_)
-    tissue = (coarse > BODY_THRESHOLD_HU).astype(np.uint8)
-    solid = _fill(_dilate(_erode(tissue, OPENING_MM, pixel_mm), OPENING_MM, pixel_mm))
-    parts = _cut_apart(solid, pixel_mm)
+    arms = np.zeros(opened.shape, dtype=np.bool_)
+    parts = _cut_apart(_fill(opened), pixel_mm)
     pixel_cm2 = pixel_mm[0] * pixel_mm[1] / 100
-    areas_cm2 = [float(part.sum()) * pixel_cm2 for part in parts]
-    bone = coarse > ARM_BONE_HU
+    areas_cm2 = [float(np.count_nonzero(part)) * pixel_cm2 for part in parts]
     count = 0
     for part, area_cm2 in zip(parts, areas_cm2, strict=True):
         is_slim = SMALLEST_ARM_CM2 <= area_cm2 < SHARE_OF_LARGEST * max(areas_cm2)
-        if is_slim and float((part & bone).sum()) * pixel_cm2 >= SMALLEST_ARM_BONE_CM2:
+        if is_slim and float(np.count_nonzero(part & bone)) * pixel_cm2 >= SMALLEST_ARM_BONE_CM2:
             arms |= part
             count += 1
     return arms, count
@@ -145,6 +165,11 @@ def _cut_apart(solid: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> list[
     return parts
 
 
+def _open(mask: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> NDArray[np.uint8]:
+    """The mask without what is thinner than `OPENING_MM`; a body that the field of view cuts is whole at the edge."""
+    return _dilate(_erode(mask, OPENING_MM, pixel_mm), OPENING_MM, pixel_mm)
+
+
 def _erode(mask: NDArray[np.uint8], size_mm: float, pixel_mm: tuple[float, float]) -> NDArray[np.uint8]:
     """Beyond the picture a mask counts as going on, so that nothing is worn off at its edge."""
     return cv2.erode(mask, _disc(size_mm, pixel_mm), borderType=cv2.BORDER_REPLICATE)
@@ -163,28 +188,3 @@ def _fill(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mask without holes."""
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return cv2.drawContours(np.zeros_like(mask), contours, -1, 1, thickness=cv2.FILLED)
-
-
-def find_body_box(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Box:
-    """The box around the body in a slice, with a small margin; the whole slice where no body was found.
-
-    Args:
-        hu: (row, column) Hounsfield units.
-        spacing_mm: distance between rows, then between columns.
-    """
-    mask, per_row, per_column = find_body_mask(hu, spacing_mm)
-    rows = np.flatnonzero(mask.any(axis=1))
-    columns = np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return Box(0.0, 0.0, float(hu.shape[0]), float(hu.shape[1]))
-    row_margin, column_margin = MARGIN_MM / spacing_mm[0], MARGIN_MM / spacing_mm[1]
-    return Box(
-        top=float(rows[0] * per_row - row_margin),
-        left=float(columns[0] * per_column - column_margin),
-        bottom=float((rows[-1] + 1) * per_row + row_margin),
-        right=float((columns[-1] + 1) * per_column + column_margin),
-    )
-
-
-def _odd(size: float) -> int:
-    return max(1, 2 * round((size - 1) / 2) + 1)

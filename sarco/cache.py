@@ -24,7 +24,7 @@ from sarco.command import run_command
 from sarco.errors import InputError
 
 PROGRAM = "python -m sarco.cache"
-FORMAT = 4  # raise when what is stored changes its meaning
+FORMAT = 5  # raise when what is stored changes its meaning
 KEY_BYTES = 16
 BUILDING, REMOVING = ".building-", ".removing-"  # how names of folders begin that are no entries (any more)
 SECONDS_A_DAY = 86400.0

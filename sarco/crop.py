@@ -1,13 +1,15 @@
 """The crop: the square around the body as a small grid, and the warp there and back. Numpy arrays in and out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import AIR_HU, Box, find_body_box
+from sarco.body import AIR_HU, Body, Box, find_body
 from sarco.geometry import Affine, display_flips, spacing_mm
 
 
@@ -38,6 +40,18 @@ class View:
         """(C, row, column) of the view to the slice."""
         turned = channels[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
         return np.ascontiguousarray(turned.swapaxes(1, 2) if self.transpose else turned)
+
+    def turn_box(self, box: Box, shape: tuple[int, int]) -> Box:
+        """A box on a slice with this shape, as it lies on the view."""
+        top, left, bottom, right = box.top, box.left, box.bottom, box.right
+        rows, columns = shape
+        if self.transpose:
+            top, left, bottom, right, rows, columns = left, top, right, bottom, columns, rows
+        if self.flip_rows:
+            top, bottom = rows - bottom, rows - top
+        if self.flip_columns:
+            left, right = columns - right, columns - left
+        return Box(top, left, bottom, right)
 
     def matrix(self, shape: tuple[int, int]) -> Affine:
         """4x4, (row, column, slice, 1) of the view to (row, column, slice, 1) of the slice with this shape."""
@@ -182,15 +196,23 @@ class Placement:
             affine_lps: 4x4 of the slice, (row, column, slice, 1) to LPS mm.
             size: pixels a side of the crop.
         """
-        view = View.of(affine_lps)
         row_mm, column_mm, _ = spacing_mm(affine_lps)
-        if view.transpose:
-            row_mm, column_mm = column_mm, row_mm
-        box, *others = (find_body_box(channel, (row_mm, column_mm)) for channel in view.turn(hu))
-        for other in others:
-            box = box.union(other)
-        grid = CropGrid.around(box, (row_mm, column_mm), size)
-        return cls(view, grid, (hu.shape[1], hu.shape[2]))
+        return cls.around([find_body(channel, (row_mm, column_mm)) for channel in hu], affine_lps, size)
+
+    @classmethod
+    def around(cls, bodies: Sequence[Body], affine_lps: ArrayLike, size: int) -> "Placement":
+        """The crop around bodies that are known already.
+
+        Args:
+            bodies: of a slice, or of neighbouring ones.
+            affine_lps: 4x4 of the slice, (row, column, slice, 1) to LPS mm.
+            size: pixels a side of the crop.
+        """
+        view, shape = View.of(affine_lps), bodies[0].shape
+        box = reduce(Box.union, (body.box for body in bodies))
+        row_mm, column_mm = bodies[0].spacing_mm
+        seen_mm = (column_mm, row_mm) if view.transpose else (row_mm, column_mm)
+        return cls(view, CropGrid.around(view.turn_box(box, shape), seen_mm, size), shape)
 
     @property
     def matrix(self) -> Affine:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.assessment import read_cutoffs
+from sarco.body import Body
 from sarco.config import MeasurementOptions
 from sarco.geometry import spacing_mm
 from sarco.intervals import ANY_LABEL, Interval, find_interval
@@ -114,7 +115,12 @@ class SeriesEvaluation:
         self._rows: dict[int, tuple[SliceMeasurement, ...]] = {}
 
     def add(
-        self, plane: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8], confidence: float | None = None
+        self,
+        plane: int,
+        hu: NDArray[np.float32],
+        label_map: NDArray[np.uint8],
+        confidence: float | None = None,
+        body: Body | None = None,
     ) -> None:
         """Takes one slice, in any order.
 
@@ -123,10 +129,11 @@ class SeriesEvaluation:
             hu: (row, column) Hounsfield units.
             label_map: (row, column) label ids.
             confidence: mean probability of the winning label; None for masks of other origin.
+            body: of the slice, where it is known already.
         """
         affine = self.series.affine_lps
         self._rows[plane] = measure_slice(hu, label_map, affine, plane, self.evidence.labels, self.ranges)
-        self.quality.add(plane, hu, label_map, affine, confidence)
+        self.quality.add(plane, hu, label_map, affine, confidence, body)
 
     @property
     def rows(self) -> list[SliceMeasurement]:

@@ -73,7 +73,7 @@ class SeriesOutputs:
     def take(self, prepared: PreparedSlice, restored: RestoredSlice) -> None:
         """Takes one slice, in any order, while its pixels are at hand."""
         plane, hu, label_map = prepared.plane, prepared.hu, restored.label_map
-        self.evaluation.add(plane, hu, label_map, restored.confidence)
+        self.evaluation.add(plane, hu, label_map, restored.confidence, prepared.body)
         self._page.add(plane, hu, label_map)
         if plane in self._shown:
             self._hu[plane] = hu

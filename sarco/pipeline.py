@@ -10,14 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.body import Body, find_body
 from sarco.cases import find_neighbours
 from sarco.config import DataOptions
 from sarco.crop import Placement
 from sarco.engines import Engine, Images, Logits, Network
+from sarco.geometry import spacing_mm
 from sarco.images import read_hu
 from sarco.label_volume import LabelVolume
 from sarco.labels import LabelTable
-from sarco.series import Series
+from sarco.series import Series, SliceHeader
 
 SLICES_CHECKED = 4  # shown to the network first, evenly spread, so that it can choose its engine
 BATCHES_BESIDE = 2  # in the making, besides those that the network works on: one before it, one behind
@@ -32,12 +34,14 @@ class PreparedSlice:
         hu: (row, column) Hounsfield units.
         image: (C, S, S) in [0, 1], what the network sees.
         placement: where that lies on the slice.
+        body: what was found of the body in it.
     """
 
     plane: int
     hu: NDArray[np.float32]
     image: Images
     placement: Placement
+    body: Body
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class SlicePreparer:
         self.series = series
         self.options = options
         self._neighbours = dict(find_neighbours(series.slices)) if options.channel_3d else {}
-        self._read = lru_cache(maxsize=4)(read_hu)  # neighbours are decoded once
+        self._read = lru_cache(maxsize=4)(self._read_slice)  # neighbours are decoded once
 
     def __call__(self, place: int) -> PreparedSlice:
         """The slice at this place among the slices of the series.
@@ -98,14 +102,20 @@ class SlicePreparer:
         plane = self.series.plane_index[place]
         below, above = self._neighbours.get(header, (header, header))
         headers = [below, header, above] if self.options.channel_3d else [header]
-        hu = np.stack([self._read(h) for h in headers])
-        placement = Placement.around_body(hu, self.series.plane_affine_lps(plane), self.options.image_size)
-        image = placement.crop_image(hu)
+        channels, bodies = zip(*map(self._read, headers), strict=True)
+        placement = Placement.around(bodies, self.series.plane_affine_lps(plane), self.options.image_size)
+        image = placement.crop_image(np.stack(channels))
         low, high = np.float32(self.options.hu_min), np.float32(self.options.hu_max)
         np.clip(image, low, high, out=image)
         image -= low
         image /= np.float32(self.options.hu_max - self.options.hu_min)
-        return PreparedSlice(plane, hu[len(hu) // 2], image, placement)
+        middle = len(headers) // 2
+        return PreparedSlice(plane, channels[middle], image, placement, bodies[middle])
+
+    def _read_slice(self, header: SliceHeader) -> tuple[NDArray[np.float32], Body]:
+        hu = read_hu(header)
+        row_mm, column_mm, _ = spacing_mm(self.series.affine_lps)
+        return hu, find_body(hu, (row_mm, column_mm))
 
 
 class SliceRestorer:

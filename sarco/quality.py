@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sarco.body import Body
 from sarco.slice_checks import AIR_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
 from sarco.training_statistics import z_scores
 
@@ -104,8 +105,9 @@ class SeriesQuality:
         label_map: NDArray[np.uint8],
         affine_lps: ArrayLike,
         confidence: float | None = None,
+        body: Body | None = None,
     ) -> SliceFindings:
-        """Takes one slice, in any order; takes about 3 ms for 512 x 512 pixels and keeps no pixels.
+        """Takes one slice, in any order; keeps no pixels.
 
         Args:
             slice_index: its plane in the series.
@@ -113,8 +115,9 @@ class SeriesQuality:
             label_map: (row, column) label ids.
             affine_lps: of the series or the slice; its spacing counts.
             confidence: mean probability of the winning label, 0..1; None for masks of other origin.
+            body: of the slice, where it is known already.
         """
-        findings = check_slice(hu, label_map, affine_lps)
+        findings = check_slice(hu, label_map, affine_lps, body)
         self._findings[slice_index] = findings
         if confidence is not None:
             self._confidence[slice_index] = confidence

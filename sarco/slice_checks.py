@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import BODY_THRESHOLD_HU, body_of_coarse, coarsen, find_arms
+from sarco.body import BODY_THRESHOLD_HU, Body, find_body
 from sarco.geometry import spacing_mm
 from sarco.labels import IGNORE_ID
 from sarco.training_statistics import coarsen_labels, slice_features
@@ -51,37 +51,36 @@ class SliceFindings:
     features: Mapping[str, float] = field(default_factory=dict)
 
 
-def check_slice(hu: NDArray[np.float32], label_map: NDArray[np.uint8], affine_lps: ArrayLike) -> SliceFindings:
+def check_slice(
+    hu: NDArray[np.float32], label_map: NDArray[np.uint8], affine_lps: ArrayLike, body: Body | None = None
+) -> SliceFindings:
     """The figures of one slice.
 
     Args:
         hu: (row, column) Hounsfield units.
         label_map: (row, column) label ids; `sarco.labels.IGNORE_ID` counts as background.
         affine_lps: (row, column, slice, 1) to LPS mm; its spacing counts.
+        body: of the slice, where it is known already.
     """
     row_mm, column_mm, _ = spacing_mm(affine_lps)
     hu = np.ascontiguousarray(hu, dtype=np.float32)
-    padded = float(hu.min()) < PADDING_HU
-    plain = np.maximum(hu, np.float32(-1024)) if padded else hu  # -3024 would outweigh its neighbours
-    coarse, per_row, per_column = coarsen(plain, (row_mm, column_mm))
-    pixel_mm = per_row * row_mm, per_column * column_mm
+    body = body or find_body(hu, (row_mm, column_mm))
+    pixel_mm = body.pixel_mm
     pixel_cm2 = pixel_mm[0] * pixel_mm[1] / 100
-    body = body_of_coarse(coarse, pixel_mm)
-    arms, arm_count = find_arms(coarse, pixel_mm)
-    trunk = body & ~arms
-    beyond = _beyond_view(coarse, hu if padded else None)
+    beyond = _beyond_view(body.coarse_hu, hu)
     at_edge = _grow(np.pad(beyond, 1, constant_values=True))[1:-1, 1:-1] & ~beyond
-    at_body = _grow(trunk) & (coarse > BODY_THRESHOLD_HU) & ~arms  # the opening of the body wears off a pixel
-    muscle_share = coarsen_labels(label_map, body.shape)
+    # The opening of the body wears off a pixel.
+    at_body = _grow(body.trunk) & (body.coarse_hu > BODY_THRESHOLD_HU) & ~body.arms
+    muscle_share = coarsen_labels(label_map, body.trunk.shape)
     edge_mm = (pixel_mm[0] + pixel_mm[1]) / 2
     mask = (label_map > 0) & (label_map < IGNORE_ID)
     values = hu[mask]
     small, small_share = _small_pieces(mask, row_mm * column_mm / 100)
     return SliceFindings(
-        body_cm2=float(trunk.sum()) * pixel_cm2,
+        body_cm2=float(body.trunk.sum()) * pixel_cm2,
         cut_mm=float((at_body & at_edge).sum()) * edge_mm,
-        arms=arm_count,
-        arms_cm2=float(arms.sum()) * pixel_cm2,
+        arms=body.n_arms,
+        arms_cm2=float(body.arms.sum()) * pixel_cm2,
         mask_cm2=values.size * row_mm * column_mm / 100,
         mask_at_edge_mm=float(((muscle_share > 0) & at_edge).sum()) * edge_mm,
         metal_cm2=float(np.count_nonzero(hu >= METAL_HU)) * row_mm * column_mm / 100,
@@ -89,15 +88,15 @@ def check_slice(hu: NDArray[np.float32], label_map: NDArray[np.uint8], affine_lp
         air_share=float((values < AIR_HU).mean()) if values.size else 0.0,
         small_pieces=small,
         small_share=small_share,
-        features=slice_features(coarse, muscle_share, trunk, pixel_cm2),
+        features=slice_features(body.coarse_hu, muscle_share, body.trunk, pixel_cm2),
     )
 
 
-def _beyond_view(coarse: NDArray[np.float32], padded_hu: NDArray[np.float32] | None) -> NDArray[np.bool_]:
+def _beyond_view(coarse: NDArray[np.float32], hu: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Which coarse pixels the scanner did not see: padding, and what lies beyond its circle where that is one value."""
     beyond = np.zeros(coarse.shape, dtype=np.bool_)
-    if padded_hu is not None:
-        padding = (padded_hu < PADDING_HU).astype(np.float32)
+    if float(hu.min()) < PADDING_HU:
+        padding = (hu < PADDING_HU).astype(np.float32)
         beyond |= cv2.resize(padding, coarse.shape[::-1], interpolation=cv2.INTER_AREA) > PADDED_SHARE
     distance = _from_centre(coarse.shape[0], coarse.shape[1])
     pixel = 1.0 / coarse.shape[0]

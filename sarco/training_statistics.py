@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.body import body_of_coarse, coarsen
+from sarco.body import find_body
 from sarco.labels import IGNORE_ID
 
 # Each figure and the smallest spread that counts: training slices that are all alike must not make 1 HU an alarm.
@@ -32,21 +32,21 @@ MAD_TO_SD = 1.4826  # of a normal distribution
 
 
 def slice_features(
-    coarse_hu: NDArray[np.float32], muscle_share: NDArray[np.float32], body: NDArray[np.bool_], pixel_cm2: float
+    coarse_hu: NDArray[np.float32], muscle_share: NDArray[np.float32], trunk: NDArray[np.bool_], pixel_cm2: float
 ) -> dict[str, float]:
     """The figures of one slice; those that it has not (no body, no muscle) are left out.
 
     Args:
         coarse_hu: (row, column) HU, averaged onto coarse pixels.
         muscle_share: (row, column) share of each coarse pixel that any label covers.
-        body: (row, column) mask of the body on coarse pixels.
+        trunk: (row, column) mask of the body without arms on coarse pixels.
         pixel_cm2: area of a coarse pixel.
     """
-    rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
+    rows, columns = np.flatnonzero(trunk.any(axis=1)), np.flatnonzero(trunk.any(axis=0))
     if not rows.size:
         return {}
     clipped = np.clip(coarse_hu, *CLIP_HU)
-    inside = clipped[body]
+    inside = clipped[trunk]
     height, width = int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
     found = {
         "body_mean_hu": float(inside.mean()),
@@ -86,10 +86,9 @@ def measure_training(
     for index in chosen:
         hu = np.asarray(images[index, images.shape[1] // 2], dtype=np.float32)
         ids = np.asarray(label_maps[index])
-        coarse, per_row, per_column = coarsen(hu, (pixel_mm, pixel_mm))
-        coarse_mm = per_row * pixel_mm, per_column * pixel_mm
-        body = body_of_coarse(coarse, coarse_mm)
-        features = slice_features(coarse, coarsen_labels(ids, body.shape), body, coarse_mm[0] * coarse_mm[1] / 100)
+        body = find_body(hu, (pixel_mm, pixel_mm))
+        pixel_cm2 = body.pixel_mm[0] * body.pixel_mm[1] / 100
+        features = slice_features(body.coarse_hu, coarsen_labels(ids, body.trunk.shape), body.trunk, pixel_cm2)
         in_part = bool((ids == IGNORE_ID).any())
         for name, value in features.items():
             if not (in_part and name.startswith("muscle")):

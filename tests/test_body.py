@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.body import MARGIN_MM, Box, find_body_box, find_body_mask
+from sarco.body import MARGIN_MM, Box, find_body
 from sarco.dicom import find_series
 from sarco.images import read_hu
 from sarco.phantom import PhantomOptions, make_phantom
@@ -48,7 +48,7 @@ def test_the_box_holds_the_trunk_without_table_and_arms(
         options = PhantomOptions(n_slices=1, rows=rows, columns=columns, spacing_mm=spacing, oblique=oblique, arms=arms)
         phantom = make_phantom(seed, options)
         row_mm, column_mm, _ = np.linalg.norm(phantom.affine_lps[:3, :3], axis=0)
-        box = find_body_box(phantom.hu[..., 0].astype(np.float32), (row_mm, column_mm))
+        box = find_body(phantom.hu[..., 0].astype(np.float32), (row_mm, column_mm)).box
         gaps = gaps_mm(box, phantom.body_mask[..., 0], (row_mm, column_mm))
         assert gaps.min() >= 0
         assert gaps.max() <= MARGIN_MM + SLACK_MM
@@ -71,7 +71,7 @@ def test_a_body_cut_by_the_field_of_view_stays_whole() -> None:
         np.s_[:, : columns[-1] - 20],
         np.s_[rows[0] + 20 : rows[-1] - 20, columns[0] + 20 : columns[-1] - 20],
     ):
-        box = find_body_box(phantom.hu[..., 0][cut].astype(np.float32), (2.5, 2.5))
+        box = find_body(phantom.hu[..., 0][cut].astype(np.float32), (2.5, 2.5)).box
         gaps = gaps_mm(box, body[cut], (2.5, 2.5))
         assert gaps.min() >= 0
         assert gaps.max() <= MARGIN_MM + SLACK_MM
@@ -79,7 +79,7 @@ def test_a_body_cut_by_the_field_of_view_stays_whole() -> None:
 
 def test_a_field_of_view_inside_the_body_is_all_body() -> None:
     """Catches corners and edges that are worn off because nothing is known beyond the image."""
-    mask, _, _ = find_body_mask(np.full((60, 40), TISSUE), (2.5, 2.5))
+    mask = find_body(np.full((60, 40), TISSUE), (2.5, 2.5)).trunk
     assert mask.all()
 
 
@@ -87,7 +87,7 @@ def test_both_legs_are_in_the_box() -> None:
     """Catches the largest part alone: the second leg would be lost."""
     shape, spacing = (200, 300), (1.5, 1.5)
     left, right = disc(shape, spacing, (150, 130), 75), disc(shape, spacing, (150, 320), 65)
-    gaps = gaps_mm(find_body_box(np.where(left | right, TISSUE, AIR), spacing), left | right, spacing)
+    gaps = gaps_mm(find_body(np.where(left | right, TISSUE, AIR), spacing).box, left | right, spacing)
     assert gaps.min() >= 0
     assert gaps.max() <= MARGIN_MM + 3
 
@@ -96,7 +96,7 @@ def test_an_arm_beside_the_trunk_is_left_out() -> None:
     """Catches an arm that halves the trunk's pixels: everything would be drawn smaller."""
     shape, spacing = (200, 300), (1.5, 1.5)
     trunk, arm = disc(shape, spacing, (150, 180), 120), disc(shape, spacing, (150, 380), 38)
-    gaps = gaps_mm(find_body_box(np.where(trunk | arm, TISSUE, AIR), spacing), trunk, spacing)
+    gaps = gaps_mm(find_body(np.where(trunk | arm, TISSUE, AIR), spacing).box, trunk, spacing)
     assert gaps.max() <= MARGIN_MM + 3
 
 
@@ -107,16 +107,27 @@ def test_an_arm_that_lies_against_the_trunk_is_left_out() -> None:
     hu = np.where(trunk | arm, TISSUE, AIR)
     hu[disc(shape, spacing, (150, 334), 10)] = 800  # the humerus
     assert (trunk & arm).any()
-    gaps = gaps_mm(find_body_box(hu, spacing), trunk, spacing)
+    gaps = gaps_mm(find_body(hu, spacing).box, trunk, spacing)
     assert gaps.max() <= MARGIN_MM + 8
 
 
 def test_boxes_of_a_real_series_are_alike(shared_data: Path) -> None:
     """Catches an arm that is in the box of those slices in which it touches the trunk: 65 pixels more there."""
     slices = find_series(shared_data / "series_b").series[0].slices
-    boxes = [find_body_box(read_hu(one), one.spacing_mm) for one in slices]
+    boxes = [find_body(read_hu(one), one.spacing_mm).box for one in slices]
     for edges in zip(*((box.top, box.left, box.bottom, box.right) for box in boxes), strict=True):
         assert max(edges) - min(edges) < 12
+
+
+@pytest.mark.parametrize("padding", [-2000, -3024])
+def test_what_scanners_write_beyond_their_circle_is_air(padding: float) -> None:
+    """Catches padding far below air that eats the edge of the body when pixels are averaged."""
+    shape, spacing = (200, 200), (0.9, 0.9)
+    trunk = disc(shape, spacing, (90, 90), 60)
+    plain = np.where(trunk, TISSUE, np.float32(-1024))
+    padded = np.where(trunk, TISSUE, np.float32(padding))
+    assert find_body(padded, spacing).box == find_body(plain, spacing).box
+    np.testing.assert_array_equal(find_body(padded, spacing).trunk, find_body(plain, spacing).trunk)
 
 
 def test_a_table_that_touches_the_back_is_left_out() -> None:
@@ -125,7 +136,7 @@ def test_a_table_that_touches_the_back_is_left_out() -> None:
     trunk = disc(shape, spacing, (120, 225), 100)
     table = np.zeros(shape, bool)
     table[147:152, 10:290] = True
-    gaps = gaps_mm(find_body_box(np.where(trunk | table, TISSUE, AIR), spacing), trunk, spacing)
+    gaps = gaps_mm(find_body(np.where(trunk | table, TISSUE, AIR), spacing).box, trunk, spacing)
     assert gaps.min() >= 0
     assert gaps[2:].max() <= MARGIN_MM + 3
     assert gaps[1] <= MARGIN_MM + 10
@@ -135,7 +146,7 @@ def test_gas_in_the_body_does_not_split_the_box() -> None:
     """Catches lungs or bowel gas that are taken for the outside."""
     shape, spacing = (200, 200), (2.0, 2.0)
     trunk, lung = disc(shape, spacing, (200, 200), 150), disc(shape, spacing, (200, 140), 70)
-    gaps = gaps_mm(find_body_box(np.where(trunk & ~lung, TISSUE, AIR), spacing), trunk, spacing)
+    gaps = gaps_mm(find_body(np.where(trunk & ~lung, TISSUE, AIR), spacing).box, trunk, spacing)
     assert gaps.min() >= 0
     assert gaps.max() <= MARGIN_MM + 4
 
@@ -144,7 +155,7 @@ def test_long_pixels_are_measured_in_mm() -> None:
     """Catches row and column spacing in the wrong order."""
     shape, spacing = (400, 100), (0.8, 3.9)
     trunk = disc(shape, spacing, (160, 195), 120)
-    gaps = gaps_mm(find_body_box(np.where(trunk, TISSUE, AIR), spacing), trunk, spacing)
+    gaps = gaps_mm(find_body(np.where(trunk, TISSUE, AIR), spacing).box, trunk, spacing)
     assert gaps.min() >= 0
     assert gaps.max() <= MARGIN_MM + 4
 
@@ -153,8 +164,8 @@ def test_long_pixels_are_measured_in_mm() -> None:
 @pytest.mark.parametrize("hu", [AIR, np.float32(-3024)])
 def test_air_alone_gives_the_whole_slice(shape: tuple[int, int], hu: np.float32) -> None:
     """Catches an empty box, which no crop can be made of."""
-    assert find_body_box(np.full(shape, hu), (0.8, 0.8)) == Box(0, 0, *shape)
-    assert not find_body_mask(np.full(shape, hu), (0.8, 0.8))[0].any()
+    assert find_body(np.full(shape, hu), (0.8, 0.8)).box == Box(0, 0, *shape)
+    assert not find_body(np.full(shape, hu), (0.8, 0.8)).trunk.any()
 
 
 @given(
@@ -167,7 +178,7 @@ def test_air_alone_gives_the_whole_slice(shape: tuple[int, int], hu: np.float32)
 def test_any_slice_has_a_box_with_an_inside(rows: int, columns: int, spacing: tuple[float, float], seed: int) -> None:
     """Catches an error or an empty box on tiny images, odd spacings and noise."""
     hu = np.random.default_rng(seed).normal(-300, 400, (rows, columns)).astype(np.float32)
-    box = find_body_box(hu, spacing)
+    box = find_body(hu, spacing).box
     assert box.top < box.bottom
     assert box.left < box.right
     assert np.isfinite([box.top, box.left, box.bottom, box.right]).all()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sarco.body import find_body
 from sarco.config import MeasurementOptions
 from sarco.crop import Placement
 from sarco.dicom import find_series
@@ -39,8 +40,9 @@ def feed(outputs: SeriesOutputs, phantom: Phantom, planes: list[int]) -> None:
     for plane in reversed(planes):
         header = outputs.series.slices[outputs.series.plane_index.index(plane)]
         hu = read_hu(header)
-        placement = Placement.around_body(hu[None], outputs.series.plane_affine_lps(plane), 64)
-        prepared = PreparedSlice(plane, hu, placement.crop_image(hu[None]), placement)
+        body = find_body(hu, header.spacing_mm)
+        placement = Placement.around([body], outputs.series.plane_affine_lps(plane), 64)
+        prepared = PreparedSlice(plane, hu, placement.crop_image(hu[None]), placement, body)
         outputs.take(prepared, RestoredSlice(plane, phantom.label_map[..., plane], 0.95))
 
 

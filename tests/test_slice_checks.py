@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sarco.body import coarsen, find_arms
+from sarco.body import find_body
 from sarco.slice_checks import check_slice
 
 AIR, TISSUE, BONE = np.float32(-1000), np.float32(40), np.float32(700)
@@ -124,9 +124,8 @@ def test_an_arm_is_found_also_where_it_touches(gap_mm: float) -> None:
     assert found.arms == 1
     assert found.arms_cm2 == pytest.approx(arm.sum() * 0.04, rel=0.15)
     assert found.body_cm2 == pytest.approx(np.pi * 10 * 15, rel=0.04)
-    coarse, per_row, per_column = coarsen(hu, (2.0, 2.0))
-    mask, _ = find_arms(coarse, (per_row * 2, per_column * 2))
-    assert np.flatnonzero(mask.any(axis=0))[0] * per_column * 2 > 200 + 150 - 15
+    body = find_body(hu, (2.0, 2.0))
+    assert np.flatnonzero(body.arms.any(axis=0))[0] * body.pixel_mm[1] > 200 + 150 - 15
 
 
 def test_what_is_no_arm() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sarco.body import coarsen, find_body_box, find_body_mask
+from sarco.body import find_body
 from sarco.crop import CropGrid
 from sarco.phantom import Phantom, PhantomOptions, make_phantom
 from sarco.training_statistics import (
@@ -27,7 +27,7 @@ def crops(phantom: Phantom, size: int) -> tuple[NDArray[np.int16], NDArray[np.ui
     images, label_maps = [], []
     for k in range(phantom.hu.shape[2]):
         hu = phantom.hu[..., k].astype(np.float32)
-        grid = CropGrid.around(find_body_box(hu, (row_mm, column_mm)), (row_mm, column_mm), size)
+        grid = CropGrid.around(find_body(hu, (row_mm, column_mm)).box, (row_mm, column_mm), size)
         images.append(grid.crop_image(hu).round().astype(np.int16)[None])
         label_maps.append(grid.crop_label_map(phantom.label_map[..., k]))
     return np.array(images), np.array(label_maps)
@@ -120,11 +120,10 @@ def test_a_slice_looks_the_same_before_and_after_the_crop(size: int) -> None:
         direct: dict[str, list[float]] = {name: [] for name in FEATURES}
         for k in range(FEWEST_SLICES):
             hu = phantom.hu[..., k].astype(np.float32)
-            body, per_row, per_column = find_body_mask(hu, (row_mm, column_mm))
-            coarse, _, _ = coarsen(hu, (row_mm, column_mm))
-            pixel_cm2 = per_row * row_mm * per_column * column_mm / 100
-            share = coarsen_labels(phantom.label_map[..., k], body.shape)
-            for name, value in slice_features(coarse, share, body, pixel_cm2).items():
+            body = find_body(hu, (row_mm, column_mm))
+            share = coarsen_labels(phantom.label_map[..., k], body.trunk.shape)
+            pixel_cm2 = body.pixel_mm[0] * body.pixel_mm[1] / 100
+            for name, value in slice_features(body.coarse_hu, share, body.trunk, pixel_cm2).items():
                 direct[name].append(value)
         for name, floor in FEATURES.items():
             assert found["features"][name]["median"] == pytest.approx(np.median(direct[name]), abs=2.5 * floor), name

@@ -14,7 +14,7 @@ from monai.transforms import Compose, Invertd
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from sarco.body import find_body_box
+from sarco.body import find_body
 from sarco.config import DataOptions
 from sarco.crop import AIR_HU
 from sarco.geometry import spacing_mm
@@ -148,7 +148,7 @@ def test_rule_7_probabilities_outside_the_box_are_0_and_argmax_says_background(p
     everywhere = torch.zeros(4, SIZE, SIZE)
     everywhere[3] = 1
     restored = invert(crop, sample["image"], MetaTensor(everywhere)).as_tensor()
-    box = find_body_box(phantom.hu[..., 1].astype(np.float32), (3.2, 3.2))
+    box = find_body(phantom.hu[..., 1].astype(np.float32), (3.2, 3.2)).box
     side = max(box.bottom - box.top, box.right - box.left)
     middle = (box.top + box.bottom) / 2, (box.left + box.right) / 2
     outside = np.ones(phantom.hu.shape[:2], bool)
@@ -178,7 +178,7 @@ def test_rule_8_three_slices_share_the_box_of_all_their_bodies(phantoms: dict[st
     axial = np.diag([2.0, 2.0, 5.0, 1.0])[:, [1, 0, 2, 3]]
     cropped = crop({"image": as_meta_tensor(hu, axial)})["image"]
     info = cropped.applied_operations[-1]["extra_info"]
-    boxes = [find_body_box(channel, (2.0, 2.0)) for channel in hu]
+    boxes = [find_body(channel, (2.0, 2.0)).box for channel in hu]
     union = boxes[0].union(boxes[1]).union(boxes[2])
     left_edge = float(info["start"][1]) + 0.5 - float(info["scale"][1]) / 2
     assert left_edge == pytest.approx(union.left)

@@ -26,16 +26,14 @@ from sarco.engines import (
     Logits,
     Network,
     OnnxEngine,
-    OpenVinoEngine,
     check_packages,
     compare_masks,
-    import_openvino,
     missing_packages,
-    openvino_computes_bf16,
     run_all,
 )
 from sarco.errors import OptionError
 from sarco.kept_network import KeptNetwork, Shelf
+from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, import_openvino, openvino_computes_bf16
 from sarco.runs import RunDescription
 
 if TYPE_CHECKING:  # seconds to import, and not needed where an exported network is at hand
@@ -111,14 +109,14 @@ def _check_precision(engine: str, precision: str) -> tuple[str, ...]:
     if precision == "16":
         raise OptionError("--precision=16: half precision needs a GPU; give auto, 32 or bf16")
     if precision == "32" or (precision == "auto" and engine == "onnx"):
-        return ("f32",)
+        return (F32,)
     if engine == "onnx":
         raise OptionError("--precision=bf16: ONNX Runtime computes at 32 bits; give auto or 32, or another --engine")
     if openvino_computes_bf16():
-        return ("bf16", "f32")
+        return (BF16, MIXED, F32)
     if precision == "bf16":
         raise OptionError("--precision=bf16: this CPU has no bf16; give auto or 32")
-    return ("f32",)
+    return (F32,)
 
 
 class TorchEngine:
@@ -195,7 +193,7 @@ class ExportedNetwork:
         Args:
             checkpoint: what the network is made from.
             engine: ``openvino`` or ``onnx``.
-            precisions: to try, the fastest first; ``f32`` is the last.
+            precisions: to try, the fastest first; `F32` is the last.
             shelf: where the export is kept.
             batch_size: for torch, should it have to stand in.
             tell: takes each line for the user.
@@ -214,7 +212,7 @@ class ExportedNetwork:
         if self._kept:
             try:
                 self.description = RunDescription.from_builtins(self._kept.record["description"])
-                self._compile("f32")
+                self._compile(F32)
                 self._unfit = str(self._kept.record["unfit"])
             except Exception as error:  # OpenVINO raises nearly anything where a file is not what it should be
                 self._kept, damage = None, f"{shelf.path} cannot be used ({reason_of(error)})"
@@ -237,23 +235,24 @@ class ExportedNetwork:
             self._say(f"engine: torch, because {TITLES[self._engine]} {self._unfit}")
             torch_engine = self._torch_engine()
             return torch_engine, torch_engine(images)
-        exact = self._compile("f32")
+        exact = self._compile(F32)
         logits = run_all(exact, images)
-        if self._precisions[0] == "f32":
-            self._say(f"engine: {exact.name}")
-            return exact, logits
-        fast = self._compile(self._precisions[0])
-        fast_logits = run_all(fast, images)
-        agreement = compare_masks(logits, fast_logits)
-        if agreement.n_pixels < FEWEST_PIXELS:
-            self._say(f"engine: {exact.name}, because {len(images)} slices show too little to check {fast.name}")
-            return exact, logits
-        found = f"{agreement} on {len(images)} slices"
-        if not agreement.holds:
-            self._say(f"engine: {exact.name}, because the masks of {fast.name} differ ({found})")
-            return exact, logits
-        self._say(f"engine: {fast.name}, whose masks are those of fp32 ({found})")
-        return fast, fast_logits
+        differ = []
+        for precision in self._precisions[:-1]:
+            fast = self._compile(precision)
+            fast_logits = run_all(fast, images)
+            agreement = compare_masks(logits, fast_logits)
+            if agreement.n_pixels < FEWEST_PIXELS:
+                self._say(f"engine: {exact.name}, because {len(images)} slices show too little to check {fast.name}")
+                return exact, logits
+            if agreement.holds_with_room:
+                found = f"{agreement} on {len(images)} slices"
+                self._say(f"engine: {fast.name}, whose masks are those of fp32 ({found})")
+                return fast, fast_logits
+            differ.append(f"the masks of {fast.name} differ ({agreement})")
+        because = f", because {' and '.join(differ)} on {len(images)} slices" if differ else ""
+        self._say(f"engine: {exact.name}{because}")
+        return exact, logits
 
     def _export(self, images: Images) -> None:
         """Exports the network, compares it with torch on these images, and keeps it with the verdict."""
@@ -262,7 +261,7 @@ class ExportedNetwork:
             files = EXPORTS[self._engine](self._open(), images[:1])
             self._kept = KeptNetwork(files, {})
             expected = np.concatenate([torch_engine(image[None]) for image in images])  # one by one takes less memory
-            agreement = compare_masks(expected, run_all(self._compile("f32"), images))
+            agreement = compare_masks(expected, run_all(self._compile(F32), images))
         except Exception as error:  # converters raise nearly anything
             self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({reason_of(error)})"
             return

@@ -21,7 +21,12 @@ COMMANDS: dict[str, tuple[list[str], dict[str, str]]] = {
     "torch": (["--engine=torch", "--precision=32"], {"SARCO_MALLOC": "default"}),
 }
 BARE_SLICES = 24
-TOLD = {"OpenVINO, bf16": "OpenVINO bf16", "OpenVINO, fp32": "OpenVINO fp32", "torch": "torch fp32"}
+TOLD = {  # in this order, because one begins like the next
+    "OpenVINO, bf16": "OpenVINO bf16",
+    "OpenVINO, fp32 and bf16": "OpenVINO fp32 and bf16",
+    "OpenVINO, fp32": "OpenVINO fp32",
+    "torch": "torch fp32",
+}
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ VARIANTS = {  # engine, precision, environment
     "torch bf16": ("torch", "bf16-mixed", {}),
     "ONNX Runtime fp32": ("onnx", "f32", {}),
     "OpenVINO fp32": ("openvino", "f32", {}),
+    "OpenVINO fp32 and bf16": ("openvino", "mixed", {}),
     "OpenVINO bf16": ("openvino", "bf16", {}),
 }
 REFERENCE = "torch fp32"
@@ -89,8 +90,9 @@ def open_engine(name: str, checkpoint: Path, series: Path) -> tuple[Any, Any]:
     from engine import EXPORTS, TorchEngine
     from network import load_network
     from sarco.device import Device
-    from sarco.engines import OnnxEngine, OpenVinoEngine
+    from sarco.engines import OnnxEngine
     from sarco.images import find_images
+    from sarco.openvino_engine import OpenVinoEngine
     from sarco.pipeline import SlicePreparer
 
     kind, precision, _ = VARIANTS[name]

@@ -123,7 +123,7 @@ def time_network(backbone: str, side: int, precision: str) -> dict[str, float]:
     from roofline import count_work
 
     from engine import export_openvino
-    from sarco.engines import OpenVinoEngine
+    from sarco.openvino_engine import OpenVinoEngine
 
     network = make_network(backbone)
     work = count_work(network, side)

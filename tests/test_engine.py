@@ -22,6 +22,7 @@ import inference
 from engine import TorchEngine, open_network
 from model import SarcoModel
 from network import load_network
+from sarco import openvino_engine
 from sarco.command import run_command
 from sarco.config import (
     AugmentOptions,
@@ -34,9 +35,10 @@ from sarco.config import (
 )
 from sarco.device import choose_device
 from sarco.dicom import find_series
-from sarco.engines import Agreement, OnnxEngine, OpenVinoEngine, compare_masks
+from sarco.engines import Agreement, OnnxEngine, compare_masks
 from sarco.errors import CheckpointError, OptionError
 from sarco.labels import LabelTable
+from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import SlicePreparer, predict_series
 from sarco.runs import RunDescription, RunStore
@@ -47,6 +49,7 @@ openvino_missing = importlib.util.find_spec("openvino") is None
 needs_openvino = pytest.mark.skipif(openvino_missing, reason="openvino is not installed")
 needs_onnx = pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
 SIZE = 96
+SAME, OTHER, LARGER = Agreement(0.9995, 0.002, 9000), Agreement(0.998, 0.0, 9000), Agreement(1.0, 0.004, 9000)
 STEPS = 40
 
 
@@ -194,21 +197,50 @@ def test_auto_takes_bf16_only_where_it_agrees(trained: Trained, torch_logits: An
 
 
 @needs_openvino
+def test_bf16_is_finer_than_it_comes(learnt: Trained, exported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a split image, kernels rounded with care, or a first part at 32 bits that cost time and bring nothing."""
+    if not openvino_computes_bf16():
+        pytest.skip("this CPU has no bf16")
+    expected = OpenVinoEngine(exported, F32)(learnt.images)
+
+    def errors(precision: str) -> Any:
+        return OpenVinoEngine(exported, precision)(learnt.images) - expected
+
+    mixed, careful = errors(MIXED), errors(BF16)
+    monkeypatch.setattr(openvino_engine, "round_kernels", lambda model: None)
+    split_alone = errors(BF16)
+    monkeypatch.setattr(openvino_engine, "split_first_convolution", lambda model: False)
+    plain = errors(BF16)
+    assert mixed.std() < 0.9 * careful.std() < 0.9 * 0.85 * plain.std()
+    assert abs(careful.mean()) < 0.5 * abs(split_alone.mean())
+
+
+@needs_openvino
 @pytest.mark.parametrize(
     ("found", "name", "words"),
     [
-        (Agreement(0.9995, 0.002, 9000), "OpenVINO, bf16", "whose masks are those of fp32 (Dice 0.99950, area 0.20 %"),
-        (Agreement(0.998, 0.0, 9000), "OpenVINO, fp32", "because the masks of OpenVINO, bf16 differ (Dice 0.99800"),
-        (Agreement(1.0, 0.004, 9000), "OpenVINO, fp32", "because the masks of OpenVINO, bf16 differ"),
-        (Agreement(1.0, 0.0, 3), "OpenVINO, fp32", "show too little to check OpenVINO, bf16"),
+        ([SAME], "OpenVINO, bf16", "whose masks are those of fp32 (Dice 0.99950, area 0.20 %"),
+        ([OTHER, SAME], "OpenVINO, fp32 and bf16", "whose masks are those of fp32 (Dice 0.99950, area 0.20 %"),
+        (
+            [OTHER, OTHER],
+            "OpenVINO, fp32",
+            "because the masks of OpenVINO, bf16 differ (Dice 0.99800, area",
+        ),
+        (
+            [OTHER, LARGER],
+            "OpenVINO, fp32",
+            " and the masks of OpenVINO, fp32 and bf16 differ (Dice 1.00000",
+        ),
+        ([Agreement(1.0, 0.0, 3)], "OpenVINO, fp32", "show too little to check OpenVINO, bf16"),
     ],
 )
 def test_what_the_check_finds_decides(
-    trained: Trained, kept: Path, monkeypatch: pytest.MonkeyPatch, found: Agreement, name: str, words: str
+    trained: Trained, kept: Path, monkeypatch: pytest.MonkeyPatch, found: list[Agreement], name: str, words: str
 ) -> None:
-    """Catches a check whose verdict nobody heeds, on either side of its limits."""
+    """Catches a check whose verdict nobody heeds, on either side of its limits, and a precision that is passed over."""
+    verdicts = iter(found)
     monkeypatch.setattr(engine, "openvino_computes_bf16", lambda: True)
-    monkeypatch.setattr(engine, "compare_masks", lambda one, two: found)
+    monkeypatch.setattr(engine, "compare_masks", lambda one, two: next(verdicts))
     chosen, _, told = opened(trained)
     assert chosen.name == name
     assert len(told) == 1 and words in told[0]

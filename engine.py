@@ -7,6 +7,7 @@ import io
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -31,7 +32,7 @@ from sarco.engines import (
     missing_packages,
     run_all,
 )
-from sarco.errors import OptionError
+from sarco.errors import OptionError, SarcoError
 from sarco.kept_network import KeptNetwork, Shelf
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, import_openvino, openvino_computes_bf16
 from sarco.runs import RunDescription
@@ -203,7 +204,7 @@ class ExportedNetwork:
         """
         self._checkpoint, self._engine, self._precisions = checkpoint, engine, precisions
         self._shelf, self._batch_size, self._tell = shelf, batch_size, tell
-        self._compiled: dict[str, Engine] = {}
+        self._compiling: dict[str, Future[Engine]] = {}
         self._network: SegmentationNetwork | None = None  # where there is need of it
         self._torch: TorchEngine | None = None
         self._unfit = ""  # why it cannot stand for torch, at 32 bits
@@ -212,12 +213,14 @@ class ExportedNetwork:
         if self._kept:
             try:
                 self.description = RunDescription.from_builtins(self._kept.record["description"])
-                self._compile(F32)
                 self._unfit = str(self._kept.record["unfit"])
-            except Exception as error:  # OpenVINO raises nearly anything where a file is not what it should be
+            except (SarcoError, AttributeError, KeyError, TypeError, ValueError) as error:
                 self._kept, damage = None, f"{shelf.path} cannot be used ({reason_of(error)})"
+        if self._kept and not self._unfit:  # compiled in the background, while the caller looks for images
+            for precision in {F32, precisions[0]}:
+                self._start_compiling(precision)
         if damage:
-            tell(f"engine: {damage}, so the network is exported anew")
+            self._tell_damage(damage)
         if not self._kept:
             from network import load_network
 
@@ -229,6 +232,13 @@ class ExportedNetwork:
         Args:
             images: (B, C, S, S) in [0, 1], some slices of the series.
         """
+        if self._kept and not self._unfit:
+            try:
+                self._compile(F32)
+            except Exception as error:  # OpenVINO raises nearly anything where a file is not what it should be
+                self._kept = None
+                self._compiling.clear()
+                self._tell_damage(f"{self._shelf.path} cannot be used ({reason_of(error)})")
         if not self._kept:
             self._export(images)
         if self._unfit:
@@ -287,14 +297,22 @@ class ExportedNetwork:
         return self._torch
 
     def _compile(self, precision: str) -> Engine:
-        if precision not in self._compiled:
+        self._start_compiling(precision)
+        return self._compiling[precision].result()
+
+    def _start_compiling(self, precision: str) -> None:
+        if precision not in self._compiling:
             assert self._kept
             files = self._kept.files
-            openvino = self._engine == "openvino"
-            self._compiled[precision] = (
-                OpenVinoEngine(files, precision) if openvino else OnnxEngine(files["model.onnx"])
-            )
-        return self._compiled[precision]
+            compiler = ThreadPoolExecutor(1)
+            if self._engine == "openvino":
+                self._compiling[precision] = compiler.submit(OpenVinoEngine, files, precision)
+            else:
+                self._compiling[precision] = compiler.submit(OnnxEngine, files["model.onnx"])
+            compiler.shutdown(wait=False)
+
+    def _tell_damage(self, damage: str) -> None:
+        self._tell(f"engine: {damage}, so the network is exported anew")
 
     def _say(self, line: str) -> None:
         if line != self._told:  # once, not for each series

@@ -27,18 +27,20 @@ def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
     Raises:
         SarcoError: a series could not be predicted; the results of the others are written all the same.
     """
+    tune_allocator()
+    run = OpenedRun(options)  # first: engines compile in the background, while Python looks for images
+
     from sarco.errors import GeometryError, SarcoError
     from sarco.images import find_images
     from sarco.results import all_at_once, name_series, results_path
 
-    tune_allocator()
     found = find_images(options.infer_path, options.allow_gaps)
     if not found.series:
         raise found.refused[-1]
     for error in found.refused:
         print(f"left out: {error}", file=sys.stderr)
     results = results_path(options.dest_dir, options.run_id, options.infer_path, options.overwrite)
-    predictor = Predictor(options, measuring, found.series)
+    predictor = Predictor(options, measuring, run, found.series)
     failed: list[SarcoError] = [error for error in found.refused if isinstance(error, GeometryError)]
     alone = len(found.series) == 1 and not failed
     with all_at_once(results) as folder:
@@ -61,31 +63,21 @@ def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
         raise SarcoError(f"{len(failed)} series could not be predicted, the reasons stand above; the others are done")
 
 
-class Predictor:
-    """A loaded checkpoint with its device, its W&B run, and all that has to be known before hours of work."""
+class OpenedRun:
+    """The checkpoint of a run: its network, what it says of itself, and where it comes from."""
 
-    def __init__(self, options: InferenceOptions, measuring: MeasurementOptions, series: Sequence[Any]) -> None:
-        """Loads the checkpoint, and finds out what would go wrong later.
-
-        Args:
-            options: what is predicted, and by which run.
-            measuring: what is measured.
-            series: all that will be predicted.
+    def __init__(self, options: InferenceOptions) -> None:
+        """Finds and loads it.
 
         Raises:
-            SarcoError: the checkpoint cannot be used, or flags, patients or series do not fit together.
+            SarcoError: there is none, it cannot be used, or not with the engine that is asked for.
         """
         from engine import open_network
-        from sarco.dicom_results import Wanted
-        from sarco.evaluation import Evidence, Plans
         from sarco.results import Provenance
         from sarco.runs import RunStore
 
-        self.options = options
         store = RunStore(options.dirpath)
         checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
-        self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
-        self.wanted.require_packages()
         provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
         print(f"run {options.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
         quieten_libraries()
@@ -94,11 +86,35 @@ class Predictor:
         )
         self.network, self.description = opened.network, opened.description
         run = self.description.run
-        evidence = Evidence(
-            self.description.labels.names, self.description.area_errors, self.description.training_statistics
-        )
-        self.plans = Plans(series, measuring, evidence)
         self.provenance = replace(provenance, run_id=run.run_id, wandb_project=run.wandb_project)
+
+
+class Predictor:
+    """A run at work, with its W&B run and all that has to be known before hours of work."""
+
+    def __init__(
+        self, options: InferenceOptions, measuring: MeasurementOptions, run: OpenedRun, series: Sequence[Any]
+    ) -> None:
+        """Finds out what would go wrong later.
+
+        Args:
+            options: what is predicted, and what is written.
+            measuring: what is measured.
+            run: predicts.
+            series: all that will be predicted.
+
+        Raises:
+            SarcoError: flags, patients or series do not fit together, or a package is missing.
+        """
+        from sarco.dicom_results import Wanted
+        from sarco.evaluation import Evidence, Plans
+
+        self.options, self.run = options, run
+        self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
+        self.wanted.require_packages()
+        known = run.description
+        evidence = Evidence(known.labels.names, known.area_errors, known.training_statistics)
+        self.plans = Plans(series, measuring, evidence)
         if options.wandb == "online":
             self.logger  # noqa: B018 - a key that is missing is told before anything is predicted
 
@@ -129,11 +145,11 @@ class Predictor:
         print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")
         if planes > len(series.slices):
             print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
-        labels = self.description.labels
+        labels = self.run.description.labels
         outputs = SeriesOutputs(
-            series, labels, self.plans.evaluate(series), self.provenance, self.wanted, self.options.show_identity
+            series, labels, self.plans.evaluate(series), self.run.provenance, self.wanted, self.options.show_identity
         )
-        predicted = predict_series(self.network, series, self.description.data, labels, outputs.take)
+        predicted = predict_series(self.run.network, series, self.run.description.data, labels, outputs.take)
         written = outputs.write(folder, predicted.label_map, predicted.confidence)
         for line in describe(written.summary):
             print(f"  {line}")

@@ -1,6 +1,7 @@
 """Where the body is in a slice: HU in, box out."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -99,8 +100,8 @@ def find_body(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Body:
     rows, columns = hu.shape
     coarse_rows = max(1, min(rows, round(rows * spacing_mm[0] / COARSE_PIXEL_MM)))
     coarse_columns = max(1, min(columns, round(columns * spacing_mm[1] / COARSE_PIXEL_MM)))
-    plain = np.maximum(hu, np.float32(AIR_HU))  # -3024 would outweigh its neighbours
-    coarse = cv2.resize(plain, (coarse_columns, coarse_rows), interpolation=cv2.INTER_AREA)
+    plain = np.maximum(hu, np.float32(AIR_HU)) if hu.min() < AIR_HU else hu  # -3024 would outweigh its neighbours
+    coarse = average_onto((coarse_rows, coarse_columns), plain)
     pixel_mm = rows / coarse_rows * spacing_mm[0], columns / coarse_columns * spacing_mm[1]
     tissue = (coarse > BODY_THRESHOLD_HU).astype(np.uint8)
     opened = _open(tissue, pixel_mm)
@@ -110,14 +111,30 @@ def find_body(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Body:
     return Body(coarse, _large_parts(opened, pixel_mm), arms, count, (rows, columns), spacing_mm)
 
 
+def average_onto(shape: tuple[int, ...], image: NDArray[Any]) -> NDArray[Any]:
+    """An image averaged onto fewer pixels.
+
+    Where it is at least twice as fine it is halved first: four times as fast, and a pixel of the result takes in up to
+    half a pixel of the image more or less than its own area.
+
+    Args:
+        shape: (rows, columns) of the result.
+        image: (row, column) of any kind of number; the result is of the same kind.
+    """
+    rows, columns = image.shape
+    if rows % 2 == 0 and columns % 2 == 0 and rows >= 2 * shape[0] and columns >= 2 * shape[1]:
+        image = cv2.resize(image, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+
+
 def _large_parts(opened: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> NDArray[np.bool_]:
     """The largest part of a mask and those that are nearly as large; none where all are tiny."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    areas = stats[:, cv2.CC_STAT_AREA].astype(np.float64)
+    count, parts = cv2.connectedComponents(opened, connectivity=4)
+    areas = np.bincount(parts.ravel(), minlength=count).astype(np.float64)
     areas[0] = 0  # the background
     smallest = max(areas.max() * SHARE_OF_LARGEST, SMALLEST_BODY_CM2 * 100 / (pixel_mm[0] * pixel_mm[1]))
     keep = areas >= smallest if count > 1 else np.zeros(1, dtype=bool)
-    return keep[parts]
+    return opened > 0 if keep[1:].all() else keep[parts]
 
 
 def _find_arms(

@@ -237,7 +237,8 @@ class Placement:
     def restore_channels(self, probability: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The likeliest channel of each pixel of the slice: probabilities are warped linearly, then compared.
 
-        Never more than two maps are held, and background wins ties, as well as everything outside the crop.
+        What is warped is by how much each label is likelier than background, which spares one map. Never more than two
+        are held, and background wins ties, as well as everything outside the crop.
 
         Args:
             probability: (K, S, S) on the crop, background first; K is at most 255.
@@ -246,10 +247,10 @@ class Placement:
             (row, column) uint8 channel numbers.
         """
         shape = self.turned_shape
-        best = self.grid.restore_probability(probability[0], shape)
+        best = np.zeros(shape, dtype=np.float32)
         channels = np.zeros(shape, dtype=np.uint8)
         for number in range(1, len(probability)):
-            other = self.grid.restore_probability(probability[number], shape)
+            other = self.grid.restore_probability(probability[number] - probability[0], shape)
             wins = np.asarray(cv2.compare(other, best, cv2.CMP_GT))  # 255 or 0
             cv2.max(best, other, dst=best)
             # Numbers ascend, so where this one wins it is larger than whatever won before: 10 times faster than argmax.

@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.dicom_sc import write_picture
-from sarco.dicom_seg import write_segmentation
 from sarco.dicom_source import Origin, Source, read_source, require_highdicom
-from sarco.dicom_sr import MeasuredSlice, write_report
 from sarco.labels import LabelTable
 from sarco.series import Series
+
+if TYPE_CHECKING:  # pydicom's table of codes takes longer to import than all the rest, and few want these results
+    from sarco.dicom_sr import MeasuredSlice
 
 SEGMENTATION, REPORT, PICTURE = "segmentation.dcm", "report.dcm", "overlay.dcm"
 
@@ -67,7 +67,7 @@ def write_dicom_results(
     labels: LabelTable,
     origin: Origin,
     *,
-    per_slice: Sequence[MeasuredSlice] = (),
+    per_slice: Sequence["MeasuredSlice"] = (),
     whole: Sequence[Mapping[str, Any]] = (),
     picture: NDArray[np.uint8] | None = None,
     report_slices: Sequence[int] | None = None,
@@ -92,6 +92,10 @@ def write_dicom_results(
     Raises:
         SarcoError: as `write_segmentation`, `write_report` and `write_picture`.
     """
+    from sarco.dicom_sc import write_picture
+    from sarco.dicom_seg import write_segmentation
+    from sarco.dicom_sr import write_report
+
     written = []
     if wanted.seg or wanted.sr:
         segmentation = write_segmentation(folder / SEGMENTATION, source, label_map, labels, origin)

@@ -76,11 +76,14 @@ class OpenVinoEngine:
         entrance = requests[0].get_input_tensor().data
         found = []
         for image in images:
-            entrance[0] = np.concatenate(_as_three(image)) if self._splits_input else image
+            if self._splits_input:
+                _split(image, *np.split(entrance[0], 3))
+            else:
+                entrance[0] = image
             for request in requests:
                 request.infer()
             found.append(requests[-1].get_output_tensor().data.copy())
-        return np.concatenate(found)
+        return np.concatenate(found) if len(found) > 1 else found[0]
 
 
 def _compile(core: Any, model: Any, precision: str) -> Any:
@@ -123,7 +126,7 @@ def split_first_convolution(model: Any) -> bool:
     weights = convolution.input_value(1).get_node()
     if weights.get_type_name() != "Constant":
         return False
-    upper, lower, _ = _as_three(np.asarray(weights.get_data(), dtype=np.float32))
+    upper, lower, _ = _split(weights.get_data(), *np.empty((3, *weights.shape), dtype=np.float32))
     _, channels, rows, columns = image.get_output_shape(0)
     split_image = opset8.parameter([1, 3 * channels, rows, columns], np.float32, name="split_image")
     split_weights = opset8.constant(np.concatenate([upper, upper, lower], axis=1))
@@ -135,10 +138,13 @@ def split_first_convolution(model: Any) -> bool:
     return True
 
 
-def _as_three(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """What bf16 holds of each value, the rest, and the former again."""
-    upper = (np.ascontiguousarray(values).view(np.uint32) & _UPPER_BITS).view(np.float32)
-    return upper, values - upper, upper
+def _split(values: NDArray[np.float32], *parts: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Writes what bf16 holds of each value, the rest, and the former again, into the three parts."""
+    upper, lower, again = parts
+    np.bitwise_and(values.view(np.uint32), _UPPER_BITS, out=upper.view(np.uint32))
+    np.subtract(values, upper, out=lower)
+    again[...] = upper
+    return parts
 
 
 def round_kernels(model: Any) -> None:

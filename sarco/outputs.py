@@ -1,6 +1,7 @@
 """Every file of a results folder: fed slice by slice while a series is predicted, written at once in the end."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sarco.dicom_results import Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
 from sarco.evaluation import SeriesEvaluation
 from sarco.labels import LabelTable
-from sarco.overlay import ShownSlice, contact_sheet, draw_tile, planes_to_show, show_slices, write_png
+from sarco.overlay import ShownSlice, contact_sheet, draw_tile, encode_png, planes_to_show, show_slices
 from sarco.pipeline import PreparedSlice, RestoredSlice
 from sarco.report import write_report
 from sarco.results import OVERLAY, Provenance, write_results
@@ -89,13 +90,15 @@ class SeriesOutputs:
         Raises:
             SarcoError: the label map does not lie on the scan, or a DICOM result cannot be written.
         """
-        prediction = write_results(folder, self.series, label_map, confidence, self.labels, self.provenance)
+        shown = list(show_slices(self.series, label_map, self._hu))
+        with ThreadPoolExecutor(1) as beside:  # both take their time outside Python
+            drawing = beside.submit(self._draw, shown)
+            prediction = write_results(folder, self.series, label_map, confidence, self.labels, self.provenance)
         summary, rows = self.evaluation.summary(), self.evaluation.rows
         write_report(folder, rows, summary)
         self._page.finish(folder, summary, provenance_of(prediction), [asdict(row) for row in rows])
-        shown = list(show_slices(self.series, label_map, self._hu))
-        sheet = self._draw(shown)
-        write_png(folder / OVERLAY, sheet)
+        sheet, png = drawing.result()
+        (folder / OVERLAY).write_bytes(png)
         if self._source:
             origin = Origin(self.provenance.run_id, self.provenance.sha256)
             write_dicom_results(
@@ -104,7 +107,9 @@ class SeriesOutputs:
             )  # fmt: skip
         return Written(summary, shown)
 
-    def _draw(self, shown: Sequence[ShownSlice]) -> NDArray[np.uint8]:
+    def _draw(self, shown: Sequence[ShownSlice]) -> tuple[NDArray[np.uint8], bytes]:
+        """The contact sheet, (row, column, 3) RGB, and the same as a PNG file."""
         title = f"run {self.provenance.run_id}, {len(self.series.slices)} slices, series {self.series.uid}"
         tiles = [draw_tile(s.hu, s.label_map, s.affine_lps, self.labels, s.caption) for s in shown]
-        return contact_sheet(tiles, self.labels, title)
+        sheet = contact_sheet(tiles, self.labels, title)
+        return sheet, encode_png(sheet)

@@ -1,8 +1,8 @@
 """Pictures to check a prediction with: slices in radiological view with the contours of the labels."""
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -170,6 +170,8 @@ def _write(picture: Picture, text: str, place: tuple[int, int], size: float, col
     cv2.putText(picture, readable, place, _FONT, size, colour, 1, cv2.LINE_AA)
 
 
-def write_png(path: Path, picture: Picture) -> None:
-    """Writes an RGB picture; compressed less than it could be, because that takes a tenth of the time."""
-    Image.fromarray(picture).save(path, compress_level=4)
+def encode_png(picture: Picture) -> bytes:
+    """An RGB picture as a PNG file; compressed less than it could be, because that takes a tenth of the time."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png", compress_level=4)
+    return file.getvalue()

@@ -104,7 +104,7 @@ class SlicePreparer:
         headers = [below, header, above] if self.options.channel_3d else [header]
         channels, bodies = zip(*map(self._read, headers), strict=True)
         placement = Placement.around(bodies, self.series.plane_affine_lps(plane), self.options.image_size)
-        image = placement.crop_image(np.stack(channels))
+        image = placement.crop_image(np.stack(channels) if self.options.channel_3d else channels[0][None])
         low, high = np.float32(self.options.hu_min), np.float32(self.options.hu_max)
         np.clip(image, low, high, out=image)
         image -= low
@@ -123,7 +123,8 @@ class SliceRestorer:
 
     def __init__(self, labels: LabelTable) -> None:
         """Remembers what each channel of the network means."""
-        self._id_of_channel = np.array([0, *labels.ids], dtype=np.uint8)
+        self._id_of_channel = np.zeros(256, dtype=np.uint8)
+        self._id_of_channel[1 : 1 + len(labels.ids)] = labels.ids
 
     def __call__(self, prepared: PreparedSlice, logits: Logits) -> RestoredSlice:
         """The label map of one slice, from logits (K, S, S)."""
@@ -131,7 +132,9 @@ class SliceRestorer:
         channels = prepared.placement.restore_channels(probability)
         in_body = (prepared.image[len(prepared.image) // 2] > 0).astype(np.uint8)
         confidence = float(cv2.mean(winning, mask=in_body)[0])
-        return RestoredSlice(prepared.plane, self._id_of_channel[channels], confidence)
+        return RestoredSlice(
+            prepared.plane, np.asarray(cv2.LUT(channels, self._id_of_channel), dtype=np.uint8), confidence
+        )
 
 
 def softmax(logits: Logits) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -211,7 +214,8 @@ def _run_batches(
 
     def compute(prepared: Future[list[PreparedSlice]]) -> Future[list[RestoredSlice]]:
         batch = prepared.result()
-        return restoring.submit(restore, batch, engine(np.stack([one.image for one in batch])))
+        images = np.stack([one.image for one in batch]) if len(batch) > 1 else batch[0].image[None]
+        return restoring.submit(restore, batch, engine(images))
 
     waiting: deque[Future[Future[list[RestoredSlice]]]] = deque()
     try:

@@ -29,7 +29,7 @@ from sarco.geometry import voxel_volume_mm3
 from sarco.images import find_images, read_headers, read_hu
 from sarco.labels import LabelTable
 from sarco.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
-from sarco.overlay import contact_sheet, draw_tile, planes_to_show, show_slices, write_png
+from sarco.overlay import contact_sheet, draw_tile, encode_png, planes_to_show, show_slices
 from sarco.remeasure import ReportMeasurer
 from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once, hash_file
 from sarco.review_index import write_index
@@ -150,7 +150,7 @@ def _measure_and_show(
     shown = show_slices(series, label_map, on_sheet)
     tiles = [draw_tile(one.hu, one.label_map, one.affine_lps, labels, one.caption) for one in shown]
     title = f"corrected, {len(series.slices)} slices, series {series.uid}"
-    write_png(folder / OVERLAY, contact_sheet(tiles, labels, title))
+    (folder / OVERLAY).write_bytes(encode_png(contact_sheet(tiles, labels, title)))
 
 
 def _keep_predicted(folder: Path) -> None:

@@ -32,8 +32,9 @@ def hu_of_levels() -> list[float]:
 
 def hu_to_levels(hu: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Grey levels 0..255 of a slice; HU outside -1024..1500 become the nearest of these."""
-    rounded = np.rint(np.clip(hu, _LOWEST, _HIGHEST)).astype(np.int16)
-    return _LEVEL_OF_HU[rounded - _LOWEST]
+    within = np.clip(hu, _LOWEST, _HIGHEST).astype(np.float32, copy=False)
+    rounded = cv2.add(within, -_LOWEST, dtype=cv2.CV_16S)  # rounds to whole HU, half to even
+    return _LEVEL_OF_HU.take(rounded)
 
 
 @dataclass

@@ -100,7 +100,7 @@ def _beyond_view(coarse: NDArray[np.float32], hu: NDArray[np.float32]) -> NDArra
         beyond |= cv2.resize(padding, coarse.shape[::-1], interpolation=cv2.INTER_AREA) > PADDED_SHARE
     distance = _from_centre(coarse.shape[0], coarse.shape[1])
     pixel = 1.0 / coarse.shape[0]
-    values = coarse[distance > 0.5 + pixel]
+    values = coarse[distance > 0.5 + 1.5 * pixel]  # nearer ones may hold a little of what is inside
     if values.size and float(np.ptp(values)) == 0:
         beyond |= distance > 0.5 - pixel / 4  # the circle runs through these
     return beyond
@@ -130,7 +130,7 @@ def _small_pieces(mask: NDArray[np.bool_], pixel_cm2: float) -> tuple[int, float
     if not width:
         return 0, 0.0
     filled = np.ascontiguousarray(whole[top : top + height, left : left + width])
-    _, _, stats, _ = cv2.connectedComponentsWithStats(filled, connectivity=8)
-    areas = stats[1:, cv2.CC_STAT_AREA] * pixel_cm2
+    count, pieces = cv2.connectedComponents(filled, connectivity=8)  # with its own statistics 7 times slower
+    areas = np.bincount(pieces.ravel(), minlength=count)[1:] * pixel_cm2
     small = areas < SMALL_PIECE_CM2
     return int(small.sum()), float(areas[small].sum() / areas.sum())

@@ -6,11 +6,10 @@ Every figure is free of scale (HU, shares, ratios), because prepared training sl
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.body import find_body
+from sarco.body import average_onto, find_body
 from sarco.labels import IGNORE_ID
 
 # Each figure and the smallest spread that counts: training slices that are all alike must not make 1 HU an alarm.
@@ -124,5 +123,4 @@ def z_scores(features: Mapping[str, float], statistics: Mapping[str, Any]) -> di
 def coarsen_labels(label_map: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The share of each pixel of a coarse grid that labels cover; pixels that nobody looked at count as background."""
     covered = (((label_map > 0) & (label_map < IGNORE_ID)) * np.uint8(255)).astype(np.uint8)
-    share = cv2.resize(covered, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-    return np.asarray(share, dtype=np.float32) / np.float32(255)
+    return average_onto(shape, covered).astype(np.float32) / np.float32(255)

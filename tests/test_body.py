@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.body import MARGIN_MM, Box, find_body
+from sarco.body import MARGIN_MM, Box, average_onto, find_body
 from sarco.dicom import find_series
 from sarco.images import read_hu
 from sarco.phantom import PhantomOptions, make_phantom
@@ -187,3 +187,14 @@ def test_any_slice_has_a_box_with_an_inside(rows: int, columns: int, spacing: tu
 def test_union_holds_both() -> None:
     """Catches a union that takes the sides of one box."""
     assert Box(1, 8, 5, 9).union(Box(2, 3, 7, 4)) == Box(1, 3, 7, 9)
+
+
+@pytest.mark.parametrize("shape", [(512, 512), (300, 512), (511, 512), (97, 64)])
+def test_averaging_keeps_what_there_is_and_where(shape: tuple[int, int]) -> None:
+    """Catches an image that is halved where its rows do not divide, or shifted by the halving."""
+    rows, columns = np.indices(shape, dtype=np.float32)
+    rows, columns = (rows + 0.5) / shape[0], (columns + 0.5) / shape[1]  # 0 to 1 over the image
+    coarse = average_onto((48, 61), rows + 10 * columns)
+    expected = (np.arange(48) + 0.5)[:, None] / 48 + 10 * (np.arange(61) + 0.5) / 61
+    np.testing.assert_allclose(coarse, expected, atol=10 * 0.51 / min(shape))
+    assert coarse.mean() == pytest.approx(5.5, abs=1e-4)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sarco.labels import LabelTable
-from sarco.overlay import GAP_PIXELS, TILE_PIXELS, contact_sheet, draw_tile, pick_evenly, write_png
+from sarco.overlay import GAP_PIXELS, TILE_PIXELS, contact_sheet, draw_tile, encode_png, pick_evenly
 from sarco.phantom import PhantomOptions, make_phantom
 
 LABELS = LabelTable({1: "one", 2: "two"})
@@ -195,7 +195,7 @@ def test_phantom_picture_is_written(tmp_path: Path) -> None:
     phantom = make_phantom(2, PhantomOptions(n_slices=1, rows=64, columns=64))
     labels = LabelTable({1: "Muskel größer"})
     tile = draw_tile(phantom.hu[..., 0].astype(np.float32), phantom.label_map[..., 0], phantom.affine_lps, labels, "ä")
-    write_png(tmp_path / "overlay.png", contact_sheet([tile], labels, "títle"))
+    (tmp_path / "overlay.png").write_bytes(encode_png(contact_sheet([tile], labels, "títle")))
     read = np.asarray(Image.open(tmp_path / "overlay.png"))
     assert read.dtype == np.uint8 and read.shape[2] == 3
     assert coloured(read, 1).sum() > 100

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # seconds to import
     from sarco.runs import RunDescription
     from sarco.series import Series
 
-PROGRAM = "export.py"
+PROGRAM = "python -m sarco.export"
 INVENTED_SLICES = 6
 Figures = dict[str, Any]
 

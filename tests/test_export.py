@@ -1,6 +1,8 @@
 """export.py: the ONNX file says all that one needs to use it, and what it gives was compared with torch."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from sarco.errors import InputError, OptionError, SarcoError
 from sarco.labels import LabelTable
 from sarco.runs import RunDescription, RunStore
 
+ROOT = Path(__file__).parents[1]
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 
@@ -131,3 +134,12 @@ def test_real_slices_can_be_compared_on(call: Any, shared_data: Path) -> None:
     file = call(f"--infer_path={shared_data / 'odd_series' / 'feet_first_3_slices'}")
     report = json.loads(file.with_suffix(".json").read_text())
     assert report["compared_on"].startswith("series ") and len(report["slices"]) == 3
+
+
+def test_it_is_called_as_a_module_with_the_run_as_its_first_word(folder: Path, tmp_path: Path) -> None:
+    """Catches a command that cannot be found, or takes the id of the run for something else."""
+    words = ["-m", "sarco.export", "stacked", f"--dirpath={folder / 'checkpoints'}", "--onnx", "network.txt"]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--onnx=network.txt: has to end in .onnx" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+import export
 from sarco import cache, doctor, measure_series, metrics, phantom, review
+from sarco.export import name_first
 from sarco.flags import build, parse
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +28,7 @@ README = TEXTS["README.md"]
 CONSUMERS: dict[str, tuple[type, ...]] = {
     "training.py": importlib.import_module("training").CONSUMERS,
     "inference.py": importlib.import_module("inference").CONSUMERS,
-    "export.py": (importlib.import_module("export").ExportOptions,),
+    "python -m sarco.export": (export.ExportOptions,),
 }
 NO_DEFAULT = {"run_id": {"training.py": "fresh 8 characters"}}  # said in words; `none` elsewhere
 SHELL = {"&&", "&", "|", ">", "<", ";", "<<"}
@@ -185,10 +187,11 @@ def commands(start: str) -> list[list[str]]:
 @pytest.mark.parametrize("script", CONSUMERS)
 def test_every_command_of_a_script_parses(script: str) -> None:
     """Catches an example that ends in an error about its own flags."""
-    found = commands(script)
+    found = commands(script.removeprefix("python "))
     assert len(found) >= 2 if script == "training.py" else found
     for words in found:
-        typed = parse(words, CONSUMERS[script], script, "")
+        named = name_first(words) if script.endswith("export") else words
+        typed = parse(named, CONSUMERS[script], script, "")
         for consumer in CONSUMERS[script]:
             build(consumer, typed)
 
@@ -223,7 +226,7 @@ def test_no_other_command_of_the_project_is_named() -> None:
     for name, line in shell_lines():
         for words in re.findall(r"\bpython (-m \S+|\S+\.py)", line):
             known = [
-                *CONSUMERS,
+                *(script.removeprefix("python ") for script in CONSUMERS),
                 "-m sarco.phantom",
                 "-m sarco.cache",
                 "-m sarco.metrics",
@@ -326,7 +329,7 @@ def test_help_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "argv", [script, "-h"])
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+            runpy.run_path(str(ROOT / script if script.endswith(".py") else ROOT / "export.py"), run_name="__main__")
         text = " ".join(shown.getvalue().split())
         for name, default in table(script).items():
             assert f"--{name} " in text or f"--{name}," in text

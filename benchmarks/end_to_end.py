@@ -89,7 +89,7 @@ def run_metrics(work: Path, series: Path) -> str:
     """How far the label maps of both commands agree."""
     from sarco.comparison import compare_label_maps
 
-    name = next((work / "auto").glob("preds_from_*")).name
+    name = next((work / "auto").glob(f"preds_from_*_of_{series.name}")).name
     compared = compare_label_maps(*(work / one / name / "label_map.nii.gz" for one in ("torch", "auto")))
     return f"Dice of the two label maps: {min(one.dice for one in compared):.5f}."
 

@@ -274,11 +274,6 @@ class SeriesQuality:
         return [Flag("unlike_training", reason, numbers, tuple(odd))]
 
 
-def flags_of_slice(flags: Iterable[Flag], slice_index: int) -> tuple[str, ...]:
-    """Names of the flags that concern one slice: those that list it, and those that concern the whole series."""
-    return tuple(flag.name for flag in flags if not flag.slices or slice_index in flag.slices)
-
-
 def _gaps(n_planes: int, present: Iterable[int], step_mm: float) -> list[Flag]:
     missing = sorted(set(range(n_planes)) - set(present))
     if not missing:

@@ -243,7 +243,7 @@ def describe(summary: Mapping[str, Any]) -> Iterator[str]:
 def write_report(folder: Path, rows: Sequence[SliceMeasurement], summary: Mapping[str, Any]) -> None:
     """Writes ``measurements.csv`` and ``summary.json``.
 
-    The table repeats on every row what moves densities, and the names of the slice's quality flags.
+    The table repeats on every row what moves densities, and the names of the quality flags of slice and series.
 
     Args:
         folder: exists.
@@ -258,11 +258,16 @@ def write_report(folder: Path, rows: Sequence[SliceMeasurement], summary: Mappin
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*names, *beside, "flags"])
         for row in rows:
-            flags = ";".join(flag["name"] for flag in summary["flags"] if row.slice_index in flag.get("slices", ()))
+            flags = ";".join(_flags_of_slice(summary["flags"], row.slice_index))
             values = [_rounded(getattr(row, name)) for name in names]
             writer.writerow(["" if value is None else value for value in (*values, *beside.values(), flags)])
     text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
+
+
+def _flags_of_slice(flags: Sequence[Mapping[str, Any]], slice_index: int) -> list[str]:
+    """Names of the flags that list a slice, and of those that list none, because they concern the whole series."""
+    return [flag["name"] for flag in flags if not flag.get("slices") or slice_index in flag["slices"]]
 
 
 def _rounded(value: Any) -> Any:

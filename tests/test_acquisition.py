@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from dicom_parts import data_set
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.sequence import Sequence
@@ -13,20 +14,10 @@ from pydicom.tag import Tag
 from sarco.acquisition import acquisition_of, describe_contrast
 
 
-def dataset(**tags: object) -> Dataset:
-    """A data set with these tags."""
-    made = Dataset()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, value in tags.items():
-            setattr(made, name, value)
-    return made
-
-
 def test_what_a_scanner_writes() -> None:
     """Catches a kernel with two parts, as scanners write it, that comes out as a list or as its first part."""
     found = acquisition_of(
-        dataset(
+        data_set(
             ContrastBolusAgent="Imeron 350", ContrastBolusRoute="IV", KVP="100", ConvolutionKernel=["Br38f", "3"],
             SliceThickness="5", GantryDetectorTilt="-12.5",
             SeriesDescription="Abdomen venous", Manufacturer="X", ManufacturerModelName="Y",
@@ -44,19 +35,19 @@ def test_silence_about_contrast_is_not_its_absence() -> None:
     found = acquisition_of(Dataset())
     assert found["contrast"] is None
     assert set(found.values()) == {None}
-    assert acquisition_of(dataset(ContrastBolusAgent=""))["contrast"] is None
+    assert acquisition_of(data_set(ContrastBolusAgent=""))["contrast"] is None
 
 
 @pytest.mark.parametrize("agent", ["NONE", "no", "Without", "nein"])
 def test_a_tag_that_says_none_means_none(agent: str) -> None:
     """Catches contrast that is there because the word "none" is."""
-    assert acquisition_of(dataset(ContrastBolusAgent=agent))["contrast"] is False
+    assert acquisition_of(data_set(ContrastBolusAgent=agent))["contrast"] is False
 
 
 def test_contrast_may_stand_elsewhere() -> None:
     """Catches contrast overlooked where only the sequence or the route is filled in."""
-    assert acquisition_of(dataset(ContrastBolusAgentSequence=Sequence([Dataset()])))["contrast"] is True
-    assert acquisition_of(dataset(ContrastBolusRoute="INTRAVENOUS"))["contrast"] is True
+    assert acquisition_of(data_set(ContrastBolusAgentSequence=Sequence([Dataset()])))["contrast"] is True
+    assert acquisition_of(data_set(ContrastBolusRoute="INTRAVENOUS"))["contrast"] is True
 
 
 def test_damaged_tags_say_nothing() -> None:

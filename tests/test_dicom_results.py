@@ -7,7 +7,6 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from email.parser import BytesParser
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dicom_parts import Measured
 
 from sarco.dicom import find_series
 from sarco.dicom_results import PICTURE, REPORT, SEGMENTATION, Wanted, check_source, write_dicom_results
@@ -29,18 +29,6 @@ ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))
 ALL = Wanted(seg=True, sr=True, sc=True)
 DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 PICTURE_RGB = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One slice and label."""
-
-    slice_index: int
-    label_id: int
-    n_pixels: int
-    area_cm2: float
-    mean_hu: float
-    sd_hu: float
 
 
 def write_all(folder: Path, scan: Path, label_map: np.ndarray | None, labels: LabelTable) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from dicom_parts import Measured
 
 from sarco.dicom import find_series
 from sarco.dicom_seg import Segmentation, write_segmentation
@@ -22,18 +23,6 @@ from sarco.phantom import Phantom
 hd = pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")
 
 ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One slice and label."""
-
-    slice_index: int
-    label_id: int
-    n_pixels: int
-    area_cm2: float
-    mean_hu: float | None
-    sd_hu: float | None
 
 
 @dataclass(frozen=True)

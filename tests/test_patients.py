@@ -1,10 +1,10 @@
 """Who the patient is: exact joins, units told apart, values that cannot be true, and where each comes from."""
 
 import re
-import warnings
 from pathlib import Path
 
 import pytest
+from dicom_parts import data_set
 from pydicom import Dataset
 
 from sarco.errors import InputError
@@ -15,16 +15,6 @@ def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:
     """A patients file."""
     (folder / "patients.csv").write_bytes(text.encode(encoding))
     return folder / "patients.csv"
-
-
-def dataset(**tags: str) -> Dataset:
-    """A data set with these tags, sound or not."""
-    made = Dataset()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, value in tags.items():
-            setattr(made, name, value)
-    return made
 
 
 # --- the join --------------------------------------------------------------------------------------------------------
@@ -185,7 +175,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_what_dicom_says() -> None:
     """Catches tags overlooked, and values without their source."""
-    patient = patient_from_dicom(dataset(PatientSex="M", PatientSize="1.80", PatientWeight="81", PatientAge="063Y"))
+    patient = patient_from_dicom(data_set(PatientSex="M", PatientSize="1.80", PatientWeight="81", PatientAge="063Y"))
     assert (patient.sex, patient.height_m, patient.weight_kg, patient.age_years) == ("M", 1.8, 81, 63)
     assert patient.bmi == pytest.approx(25)
     assert patient.source == {
@@ -197,7 +187,7 @@ def test_what_dicom_says() -> None:
 
 def test_centimetres_in_dicom_are_recognised() -> None:
     """Catches a SMI of 0.005: PatientSize is in metres, and often is not."""
-    patient = patient_from_dicom(dataset(PatientSize="180"))
+    patient = patient_from_dicom(data_set(PatientSize="180"))
     assert patient.height_m == 1.8
     assert "in cm" in patient.source["height_m"]
 
@@ -208,7 +198,7 @@ def test_centimetres_in_dicom_are_recognised() -> None:
 )
 def test_what_cannot_be_true_in_dicom_is_left_out(tags: dict[str, str]) -> None:
     """Catches zeros that a scanner fills in, and a scan refused for them."""
-    patient = patient_from_dicom(dataset(**tags))
+    patient = patient_from_dicom(data_set(**tags))
     assert (patient.sex, patient.height_m, patient.weight_kg, patient.age_years) == (None, None, None, None)
     assert len(patient.notes) == 1
     assert next(iter(tags)) in patient.notes[0]
@@ -216,7 +206,7 @@ def test_what_cannot_be_true_in_dicom_is_left_out(tags: dict[str, str]) -> None:
 
 def test_a_height_and_weight_that_do_not_go_together_are_left_out() -> None:
     """Catches pounds for kilograms, and swapped fields."""
-    patient = patient_from_dicom(dataset(PatientSex="F", PatientSize="1.1", PatientWeight="180"))
+    patient = patient_from_dicom(data_set(PatientSex="F", PatientSize="1.1", PatientWeight="180"))
     assert (patient.sex, patient.height_m, patient.weight_kg) == ("F", None, None)
     assert set(patient.source) == {"sex"}
     assert "BMI of 148.8" in patient.notes[0]
@@ -225,19 +215,19 @@ def test_a_height_and_weight_that_do_not_go_together_are_left_out() -> None:
 @pytest.mark.parametrize(("text", "years"), [("018M", 1.5), ("052W", 1.0), ("000D", 0.0), ("045Y", 45)])
 def test_ages_in_other_units(text: str, years: float) -> None:
     """Catches an infant of 18 years."""
-    assert patient_from_dicom(dataset(PatientAge=text)).age_years == pytest.approx(years, abs=0.01)
+    assert patient_from_dicom(data_set(PatientAge=text)).age_years == pytest.approx(years, abs=0.01)
 
 
 def test_other_sexes_have_no_cutoff_but_no_error_either() -> None:
     """Catches PatientSex O that becomes M or stops a run."""
-    patient = patient_from_dicom(dataset(PatientSex="O"))
+    patient = patient_from_dicom(data_set(PatientSex="O"))
     assert patient.sex is None
     assert not patient.notes
 
 
 def test_identity_is_taken_as_it_stands() -> None:
     """Catches a folder name or a UID in the place of an empty PatientID."""
-    assert identity_of(dataset(PatientID=" 007 ", StudyInstanceUID="1.2.3")) == Identity("007", "1.2.3")
+    assert identity_of(data_set(PatientID=" 007 ", StudyInstanceUID="1.2.3")) == Identity("007", "1.2.3")
     assert identity_of(Dataset()) == Identity("", "")
 
 

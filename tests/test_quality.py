@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sarco.dicom import find_series, read_series
 from sarco.nifti import read_label_map
 from sarco.phantom import Phantom, PhantomOptions, make_phantom
-from sarco.quality import LIMITS, Flag, SeriesQuality, flags_of_slice
+from sarco.quality import LIMITS, Flag, SeriesQuality
 from sarco.training_statistics import measure_training
 from tests.test_training_statistics import crops
 
@@ -209,13 +209,6 @@ def test_a_prediction_of_nothing_is_no_sound_one() -> None:
         for k in range(3):
             quality.add(k, hu[..., k], ids[..., k] * np.uint8(k in kept), phantom.affine_lps, 0.96)
         assert names(quality.flags(n_planes=3, step_mm=3)) == expected
-
-
-def test_flags_of_one_slice() -> None:
-    """Catches a row of measurements.csv that carries its neighbour's flags, or lacks those of the series."""
-    flags = (Flag("metal", "x", {}, (2,)), Flag("thick_slices", "x"))
-    assert flags_of_slice(flags, 2) == ("metal", "thick_slices")
-    assert flags_of_slice(flags, 1) == ("thick_slices",)
 
 
 def test_what_was_not_checked_is_said(statistics: dict[str, Any]) -> None:

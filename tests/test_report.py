@@ -148,8 +148,9 @@ def test_what_others_found_stands_in_the_summary() -> None:
 
 
 def test_the_table_has_a_row_a_slice_and_label(tmp_path: Path) -> None:
-    """Catches densities without what they depend on, and flags on the wrong slice."""
-    summary = summary_of(at(2), flags=[{"name": "metal", "slices": [2]}, {"name": "arms", "slices": [2, 3]}])
+    """Catches densities without what they depend on, flags on the wrong slice, and those of the series on none."""
+    flags = [{"name": "metal", "slices": [2]}, {"name": "arms", "slices": [2, 3]}, {"name": "no_l3", "slices": []}]
+    summary = summary_of(at(2), flags=flags)
     write_report(tmp_path, rows(), summary)
     with open(tmp_path / "measurements.csv", encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
@@ -159,7 +160,9 @@ def test_the_table_has_a_row_a_slice_and_label(tmp_path: Path) -> None:
     assert {(row["contrast"], row["kvp"], row["kernel"], row["slice_thickness_mm"]) for row in table} == {
         ("contrast not recorded", "120.0", "Br38f", "5.0")
     }
-    assert [row["flags"] for row in table] == ["", "", "metal;arms", "metal;arms", "arms", "arms", "", ""]
+    assert [row["flags"] for row in table] == ["no_l3"] * 2 + ["metal;arms;no_l3"] * 2 + ["arms;no_l3"] * 2 + [
+        "no_l3"
+    ] * 2
     assert [float(row["area_cm2"]) for row in table] == pytest.approx([10, 20, 30, 60, 20, 40, 0, 0])
     assert table[-1]["mean_hu"] == ""
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8")) == summary

@@ -19,7 +19,7 @@ import numpy as np
 import sarco
 from sarco.device import Device, choose_device, may_have_gpu
 from sarco.engines import (
-    FEWEST_PIXELS,
+    FIRST_LOOK,
     INSTALL,
     PACKAGES,
     Engine,
@@ -27,8 +27,10 @@ from sarco.engines import (
     Logits,
     Network,
     OnnxEngine,
+    Sample,
     check_packages,
     compare_masks,
+    judge,
     missing_packages,
     run_all,
 )
@@ -36,6 +38,7 @@ from sarco.errors import OptionError, SarcoError
 from sarco.kept_network import KeptNetwork, Shelf
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, import_openvino, openvino_computes_bf16
 from sarco.runs import RunDescription
+from sarco.series import pick_evenly
 
 if TYPE_CHECKING:  # seconds to import, and not needed where an exported network is at hand
     from network import SegmentationNetwork
@@ -160,9 +163,9 @@ class TorchNetwork:
         """Takes the engine."""
         self._engine = engine
 
-    def engine_for(self, images: Images) -> tuple[Engine, Logits]:
-        """torch, and its logits of the images."""
-        return self._engine, self._engine(images)
+    def engine_for(self, images: Images) -> tuple[Engine, Mapping[int, Logits]]:
+        """torch, which need not look at them."""
+        return self._engine, {}
 
 
 def _open_torch(checkpoint: Path, device: Device, batch_size: int, tell: Tell) -> Opened:
@@ -226,11 +229,11 @@ class ExportedNetwork:
 
             self.description, self._network = load_network(checkpoint)
 
-    def engine_for(self, images: Images) -> tuple[Engine, Logits]:
+    def engine_for(self, images: Images) -> tuple[Engine, Mapping[int, Logits]]:
         """The fastest engine whose masks of these images are those of the slower one; torch is the last.
 
         Args:
-            images: (B, C, S, S) in [0, 1], some slices of the series.
+            images: (B, C, S, S) in [0, 1], some slices of the series, in order.
         """
         if self._kept and not self._unfit:
             try:
@@ -243,26 +246,22 @@ class ExportedNetwork:
             self._export(images)
         if self._unfit:
             self._say(f"engine: torch, because {TITLES[self._engine]} {self._unfit}")
-            torch_engine = self._torch_engine()
-            return torch_engine, torch_engine(images)
-        exact = self._compile(F32)
-        logits = run_all(exact, images)
+            return self._torch_engine(), {}
+        exact = Sample(self._compile(F32), images)
         differ = []
         for precision in self._precisions[:-1]:
-            fast = self._compile(precision)
-            fast_logits = run_all(fast, images)
-            agreement = compare_masks(logits, fast_logits)
-            if agreement.n_pixels < FEWEST_PIXELS:
-                self._say(f"engine: {exact.name}, because {len(images)} slices show too little to check {fast.name}")
-                return exact, logits
-            if agreement.holds_with_room:
-                found = f"{agreement} on {len(images)} slices"
-                self._say(f"engine: {fast.name}, whose masks are those of fp32 ({found})")
-                return fast, fast_logits
-            differ.append(f"the masks of {fast.name} differ ({agreement})")
-        because = f", because {' and '.join(differ)} on {len(images)} slices" if differ else ""
-        self._say(f"engine: {exact.name}{because}")
-        return exact, logits
+            fast = Sample(self._compile(precision), images)
+            verdict = judge(exact, fast)
+            if verdict.fits:
+                self._say(f"engine: {fast.engine.name}, whose masks are those of fp32 ({verdict})")
+                return fast.engine, fast.seen
+            if not verdict.shows_enough:
+                differ = [f"{verdict.n_slices} slices show too little to check {fast.engine.name}"]
+                break
+            differ.append(f"the masks of {fast.engine.name} differ ({verdict})")
+        because = f", because {' and '.join(differ)}" if differ else ""
+        self._say(f"engine: {exact.engine.name}{because}")
+        return exact.engine, exact.seen
 
     def _export(self, images: Images) -> None:
         """Exports the network, compares it with torch on these images, and keeps it with the verdict."""
@@ -270,13 +269,13 @@ class ExportedNetwork:
         try:
             files = EXPORTS[self._engine](self._open(), images[:1])
             self._kept = KeptNetwork(files, {})
-            expected = np.concatenate([torch_engine(image[None]) for image in images])  # one by one takes less memory
-            agreement = compare_masks(expected, run_all(self._compile(F32), images))
+            few = images[pick_evenly(range(len(images)), FIRST_LOOK)]
+            agreement = compare_masks(run_all(torch_engine, few), run_all(self._compile(F32), few))
         except Exception as error:  # converters raise nearly anything
             self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({reason_of(error)})"
             return
         if not agreement.holds:
-            self._unfit = f"gives other masks ({agreement} on {len(images)} slices)"
+            self._unfit = f"gives other masks ({agreement} on {len(few)} slices)"
         record = {"description": self.description.to_builtins(), "unfit": self._unfit, "agreement": asdict(agreement)}
         self._kept = KeptNetwork(files, record)
         if agreement.holds:

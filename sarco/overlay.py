@@ -12,7 +12,7 @@ from PIL import Image
 
 from sarco.geometry import Affine, display_flips, spacing_mm
 from sarco.labels import LabelTable
-from sarco.series import Series
+from sarco.series import Series, pick_evenly
 
 WINDOW_HU = (-160.0, 240.0)  # the soft-tissue window that radiologists read abdomens with
 TILE_PIXELS = 320
@@ -22,18 +22,6 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (235, 235, 235)
 
 Picture = NDArray[np.uint8]
-
-
-def pick_evenly(indices: Sequence[int], count: int) -> list[int]:
-    """Up to ``count`` of the indices, evenly spread, the ends left out where there are many.
-
-    >>> pick_evenly(range(100), 4)
-    [12, 37, 62, 87]
-    """
-    n = len(indices)
-    if n <= count:
-        return list(indices)
-    return [indices[int((k + 0.5) * n / count)] for k in range(count)]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from sarco.geometry import spacing_mm
 from sarco.images import read_hu
 from sarco.label_volume import LabelVolume
 from sarco.labels import LabelTable
-from sarco.series import Series, SliceHeader
+from sarco.series import Series, SliceHeader, pick_evenly
 
-SLICES_CHECKED = 4  # shown to the network first, evenly spread, so that it can choose its engine
+SLICES_SHOWN = 12  # to the network first, evenly spread, so that it can choose its engine
 BATCHES_BESIDE = 2  # in the making, besides those that the network works on: one before it, one behind
 
 
@@ -176,17 +176,23 @@ def predict_series(
     cv2.setNumThreads(1)  # the network has all cores; more threads in here would only get in its way
     prepare, restore = SlicePreparer(series, options), SliceRestorer(labels)
     places = range(len(series.slices))
-    checked = list(places) if len(places) <= SLICES_CHECKED else _spread(len(places), SLICES_CHECKED)
-    first = [prepare(place) for place in checked]
-    engine, logits = network.engine_for(np.stack([one.image for one in first]))
+    shown = pick_evenly(places, SLICES_SHOWN)
+    ready = {place: prepare(place) for place in shown}
+    engine, seen = network.engine_for(np.stack([one.image for one in ready.values()]))
+    done = [(ready.pop(shown[k]), logits) for k, logits in seen.items()]
+    todo = [place for place in places if place in ready or place not in shown]
+    batches = [todo[start : start + engine.batch_size] for start in range(0, len(todo), engine.batch_size)]
     volume = LabelVolume(series.shape, series.plane_index)
     confidence: dict[int, float] = {}
 
+    def prepare_all(batch: Sequence[int]) -> list[PreparedSlice]:
+        return [ready.pop(place) if place in ready else prepare(place) for place in batch]
+
     def restore_all(prepared: Sequence[PreparedSlice], logits: Logits) -> list[RestoredSlice]:
         restored = [restore(one, its) for one, its in zip(prepared, logits, strict=True)]
-        for one, done in zip(prepared, restored, strict=True):
-            if on_slice:
-                on_slice(one, done)
+        if on_slice:
+            for one, it in zip(prepared, restored, strict=True):
+                on_slice(one, it)
         return restored
 
     def collect(restored: Sequence[RestoredSlice]) -> None:
@@ -194,21 +200,22 @@ def predict_series(
             volume.put(one.slice_index, one.label_map)
             confidence[one.slice_index] = one.confidence
 
-    collect(restore_all(first, logits))
-    todo = sorted(set(places) - set(checked))
-    batches = [todo[start : start + engine.batch_size] for start in range(0, len(todo), engine.batch_size)]
-    _run_batches(batches, lambda batch: [prepare(place) for place in batch], engine, restore_all, collect)
+    _run_batches(done, batches, prepare_all, engine, restore_all, collect)
     return Prediction(volume.finish(), confidence, engine.name)
 
 
 def _run_batches(
+    done: Sequence[tuple[PreparedSlice, Logits]],
     batches: Sequence[Sequence[int]],
     prepare: Callable[[Sequence[int]], list[PreparedSlice]],
     engine: Engine,
     restore: Callable[[Sequence[PreparedSlice], Logits], list[RestoredSlice]],
     collect: Callable[[Sequence[RestoredSlice]], None],
 ) -> None:
-    """Runs batches through the three stages; the first error of any thread is raised here, and the rest is dropped."""
+    """Runs batches through the three stages, and what is computed already through the last of them.
+
+    The first error of any thread is raised here, and the rest is dropped.
+    """
     pools = [ThreadPoolExecutor(n_threads) for n_threads in (1, engine.n_parallel, 1)]
     reading, computing, restoring = pools
 
@@ -218,6 +225,7 @@ def _run_batches(
         return restoring.submit(restore, batch, engine(images))
 
     waiting: deque[Future[Future[list[RestoredSlice]]]] = deque()
+    at_once = [restoring.submit(restore, [prepared], logits[None]) for prepared, logits in done]
     try:
         for batch in batches:
             waiting.append(computing.submit(compute, reading.submit(prepare, batch)))
@@ -225,15 +233,8 @@ def _run_batches(
                 collect(waiting.popleft().result().result())
         while waiting:
             collect(waiting.popleft().result().result())
+        for restored in at_once:
+            collect(restored.result())
     finally:
         for pool in pools:  # from the first to the last, so that nothing new comes
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """Places evenly spread over a series, the ends left out.
-
-    >>> _spread(100, 4)
-    [12, 37, 62, 87]
-    """
-    return [int((k + 0.5) * count / wanted) for k in range(wanted)]

@@ -219,3 +219,15 @@ def check_axial(header: SliceHeader) -> None:
             f"{header.name}: the slice is {header.plane_name}, but muscle is segmented on axial slices; choose the "
             "axial series, or reformat this one"
         )
+
+
+def pick_evenly(indices: Sequence[int], count: int) -> list[int]:
+    """Up to ``count`` of the indices, evenly spread, the ends left out where there are many.
+
+    >>> pick_evenly(range(100), 4)
+    [12, 37, 62, 87]
+    """
+    n = len(indices)
+    if n <= count:
+        return list(indices)
+    return [indices[int((k + 0.5) * n / count)] for k in range(count)]

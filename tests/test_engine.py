@@ -35,7 +35,7 @@ from sarco.config import (
 )
 from sarco.device import choose_device
 from sarco.dicom import find_series
-from sarco.engines import Agreement, OnnxEngine, compare_masks
+from sarco.engines import Agreement, OnnxEngine, Verdict, compare_masks
 from sarco.errors import CheckpointError, OptionError
 from sarco.labels import LabelTable
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
@@ -49,7 +49,10 @@ openvino_missing = importlib.util.find_spec("openvino") is None
 needs_openvino = pytest.mark.skipif(openvino_missing, reason="openvino is not installed")
 needs_onnx = pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
 SIZE = 96
-SAME, OTHER, LARGER = Agreement(0.9995, 0.002, 9000), Agreement(0.998, 0.0, 9000), Agreement(1.0, 0.004, 9000)
+SAME = Verdict(True, Agreement(0.9995, 0.002, 9000), 4)
+OTHER = Verdict(False, Agreement(0.998, 0.0, 9000), 4)
+LARGER = Verdict(False, Agreement(1.0, 0.004, 9000), 12)
+EMPTY = Verdict(False, Agreement(1.0, 0.0, 3), 12)
 STEPS = 40
 
 
@@ -152,8 +155,9 @@ def opened(trained: Trained, **options: Any) -> tuple[Any, Any, list[str]]:
     """The engine for the images, its logits, and what was said."""
     told: list[str] = []
     network = open_network(trained.checkpoint, trained.sha256, gpu=-1, tell=told.append, **options).network
-    chosen, logits = network.engine_for(trained.images)
-    return chosen, logits, told
+    chosen, seen = network.engine_for(trained.images)
+    logits = [seen[k] if k in seen else chosen(image[None])[0] for k, image in enumerate(trained.images)]
+    return chosen, np.stack(logits), told
 
 
 def test_torch_engine_is_the_model(trained: Trained, torch_logits: Any) -> None:
@@ -219,7 +223,7 @@ def test_bf16_is_finer_than_it_comes(learnt: Trained, exported: Any, monkeypatch
 @pytest.mark.parametrize(
     ("found", "name", "words"),
     [
-        ([SAME], "OpenVINO, bf16", "whose masks are those of fp32 (Dice 0.99950, area 0.20 %"),
+        ([SAME], "OpenVINO, bf16", "whose masks are those of fp32 (Dice 0.99950, area 0.20 % apart on 4 slices)"),
         ([OTHER, SAME], "OpenVINO, fp32 and bf16", "whose masks are those of fp32 (Dice 0.99950, area 0.20 %"),
         (
             [OTHER, OTHER],
@@ -231,16 +235,16 @@ def test_bf16_is_finer_than_it_comes(learnt: Trained, exported: Any, monkeypatch
             "OpenVINO, fp32",
             " and the masks of OpenVINO, fp32 and bf16 differ (Dice 1.00000",
         ),
-        ([Agreement(1.0, 0.0, 3)], "OpenVINO, fp32", "show too little to check OpenVINO, bf16"),
+        ([EMPTY], "OpenVINO, fp32", "because 12 slices show too little to check OpenVINO, bf16"),
     ],
 )
 def test_what_the_check_finds_decides(
-    trained: Trained, kept: Path, monkeypatch: pytest.MonkeyPatch, found: list[Agreement], name: str, words: str
+    trained: Trained, kept: Path, monkeypatch: pytest.MonkeyPatch, found: list[Verdict], name: str, words: str
 ) -> None:
     """Catches a check whose verdict nobody heeds, on either side of its limits, and a precision that is passed over."""
     verdicts = iter(found)
     monkeypatch.setattr(engine, "openvino_computes_bf16", lambda: True)
-    monkeypatch.setattr(engine, "compare_masks", lambda one, two: next(verdicts))
+    monkeypatch.setattr(engine, "judge", lambda exact, other: next(verdicts))
     chosen, _, told = opened(trained)
     assert chosen.name == name
     assert len(told) == 1 and words in told[0]
@@ -442,8 +446,9 @@ def test_an_error_in_a_thread_is_one_line_and_leaves_nothing(
 
     def sometimes(*words: Any) -> Any:
         calls.append(1)
-        return real(*words) if len(calls) <= 5 else fail()  # four are shown to the engine first, in the main thread
+        return real(*words) if len(calls) <= 5 else fail()
 
+    monkeypatch.setattr(pipeline, "SLICES_SHOWN", 4)  # they are read in the main thread
     monkeypatch.setattr(pipeline, name, sometimes)
     assert predict("--engine=torch") == 1
     shown = capsys.readouterr()

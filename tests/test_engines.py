@@ -12,9 +12,10 @@ import pytest
 
 from sarco.engines import (
     FEWEST_PIXELS,
-    Agreement,
+    Sample,
     check_packages,
     compare_masks,
+    judge,
     missing_packages,
     run_all,
 )
@@ -65,18 +66,52 @@ def test_the_limits(moved: int, holds: bool) -> None:
     assert agreement.holds is holds
 
 
+class Moving:
+    """An engine that draws 10,000 pixels on each image, some of them in another place; an image is its own number."""
+
+    name, batch_size, n_parallel = "moving", 1, 1
+
+    def __init__(self, moved: list[int], drawn: int = 10_000) -> None:
+        self.moved, self.drawn, self.seen = moved, drawn, []
+
+    def __call__(self, images: Any) -> Any:
+        ids = np.zeros((1, 2, 20_000), dtype=np.int64)
+        place = int(images[0, 0, 0, 0])
+        self.seen.append(place)
+        moved = self.moved[place]
+        ids[0, 0, : self.drawn - moved] = ids[0, 1, :moved] = 1
+        return logits_of(ids, 2)
+
+
 @pytest.mark.parametrize(
-    ("agreement", "holds", "holds_with_room"),
+    ("moved", "fits", "n_slices"),
     [
-        (Agreement(0.9993, 0.002, 900), True, True),
-        (Agreement(0.9992, 0.0, 900), True, False),
-        (Agreement(1.0, 0.0024, 900), True, False),
-        (Agreement(0.9989, 0.0, 900), False, False),
+        ([4] * 12, True, 4),
+        ([16] * 12, False, 4),
+        ([6] * 12, True, 12),
+        ([8] * 12, False, 12),
+        ([1, 9, 1] * 4, True, 12),  # the four that are seen first are the worst
+        ([20, 6, 20] * 4, False, 12),  # or the best
+        ([6, 6], True, 2),
+        ([8, 8], False, 2),
     ],
 )
-def test_a_sample_has_to_agree_better_than_the_whole(agreement: Agreement, holds: bool, holds_with_room: bool) -> None:
-    """Catches four slices that just pass, for a series that then just does not."""
-    assert (agreement.holds, agreement.holds_with_room) == (holds, holds_with_room)
+def test_a_sample_has_to_agree_better_than_its_series(moved: list[int], fits: bool, n_slices: int) -> None:
+    """Catches few slices that just pass for a series that then does not, and a doubt that is not looked into."""
+    images = np.arange(len(moved), dtype=np.float32)[:, None, None, None]
+    other = Sample(Moving(moved), images)
+    verdict = judge(Sample(Moving([0] * len(moved)), images), other)
+    assert (verdict.fits, verdict.n_slices) == (fits, n_slices)
+    assert len(other.engine.seen) == n_slices
+    assert sorted(other.engine.seen) == sorted(other.seen)  # each once, also those that were looked at twice
+
+
+def test_a_sample_without_muscle_where_it_is_looked_at_first_is_looked_at_whole() -> None:
+    """Catches slices of the chest that decide, and a sample that shows nothing taken for one that fits."""
+    images = np.arange(12, dtype=np.float32)[:, None, None, None]
+    nothing = Sample(Moving([0] * 12, drawn=8), images)
+    verdict = judge(nothing, nothing)
+    assert (verdict.fits, verdict.shows_enough, verdict.n_slices) == (False, False, 12)
 
 
 def test_empty_masks_agree_but_say_so() -> None:

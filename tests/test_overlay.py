@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sarco.labels import LabelTable
-from sarco.overlay import GAP_PIXELS, TILE_PIXELS, contact_sheet, draw_tile, encode_png, pick_evenly
+from sarco.overlay import GAP_PIXELS, TILE_PIXELS, contact_sheet, draw_tile, encode_png
 from sarco.phantom import PhantomOptions, make_phantom
 
 LABELS = LabelTable({1: "one", 2: "two"})
@@ -178,16 +178,6 @@ def test_legend_of_many_long_names_fits() -> None:
     few = contact_sheet([np.zeros((TILE_PIXELS, TILE_PIXELS, 3), np.uint8)], LABELS, "title")
     assert sheet.shape[0] > few.shape[0] + 10 * 20
     assert (sheet[:, -3:] == 24).all(), "nothing is written over the right edge"
-
-
-def test_slices_are_picked_evenly() -> None:
-    """Catches the same slice twice, or only the first ones."""
-    assert pick_evenly([4, 7], 5) == [4, 7]
-    for n in (5, 6, 99):
-        picked = pick_evenly(range(n), 5)
-        assert len(set(picked)) == 5 and picked == sorted(picked)
-        assert picked[0] < n / 5 and picked[-1] >= n - n / 5 - 1
-    assert pick_evenly([], 3) == []
 
 
 def test_phantom_picture_is_written(tmp_path: Path) -> None:

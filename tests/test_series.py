@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sarco.errors import GeometryError, InputError
-from sarco.series import SliceHeader, check_axial, find_doubles, make_runs, make_series, set_strays_aside
+from sarco.series import SliceHeader, check_axial, find_doubles, make_runs, make_series, pick_evenly, set_strays_aside
 
 AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
 
@@ -131,3 +131,13 @@ def test_only_axial_slices_are_segmented(orientation: tuple[float, ...], plane: 
         check_axial(header(0, orientation=orientation))
     turn = np.radians(30)
     check_axial(header(0, orientation=(1, 0, 0, 0, float(np.cos(turn)), float(np.sin(turn)))))
+
+
+def test_slices_are_picked_evenly() -> None:
+    """Catches the same slice twice, or only the first ones."""
+    assert pick_evenly([4, 7], 5) == [4, 7]
+    for n in (5, 6, 99):
+        picked = pick_evenly(range(n), 5)
+        assert len(set(picked)) == 5 and picked == sorted(picked)
+        assert picked[0] < n / 5 and picked[-1] >= n - n / 5 - 1
+    assert pick_evenly([], 3) == []

@@ -207,6 +207,7 @@ class ExportedNetwork:
         """
         self._checkpoint, self._engine, self._precisions = checkpoint, engine, precisions
         self._shelf, self._batch_size, self._tell = shelf, batch_size, tell
+        self._compiler = ThreadPoolExecutor(1)  # one after the other, so that Python keeps a core
         self._compiling: dict[str, Future[Engine]] = {}
         self._network: SegmentationNetwork | None = None  # where there is need of it
         self._torch: TorchEngine | None = None
@@ -220,7 +221,7 @@ class ExportedNetwork:
             except (SarcoError, AttributeError, KeyError, TypeError, ValueError) as error:
                 self._kept, damage = None, f"{shelf.path} cannot be used ({reason_of(error)})"
         if self._kept and not self._unfit:  # compiled in the background, while the caller looks for images
-            for precision in {F32, precisions[0]}:
+            for precision in dict.fromkeys((F32, precisions[0])):
                 self._start_compiling(precision)
         if damage:
             self._tell_damage(damage)
@@ -303,12 +304,10 @@ class ExportedNetwork:
         if precision not in self._compiling:
             assert self._kept
             files = self._kept.files
-            compiler = ThreadPoolExecutor(1)
             if self._engine == "openvino":
-                self._compiling[precision] = compiler.submit(OpenVinoEngine, files, precision)
+                self._compiling[precision] = self._compiler.submit(OpenVinoEngine, files, precision)
             else:
-                self._compiling[precision] = compiler.submit(OnnxEngine, files["model.onnx"])
-            compiler.shutdown(wait=False)
+                self._compiling[precision] = self._compiler.submit(OnnxEngine, files["model.onnx"])
 
     def _tell_damage(self, damage: str) -> None:
         self._tell(f"engine: {damage}, so the network is exported anew")

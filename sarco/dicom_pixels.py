@@ -193,7 +193,8 @@ def _rescale(path: Path, dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDAr
             f"{path}: RescaleSlope {slope:g} or RescaleIntercept {intercept:g} is no HU scale; correct the tag"
         )
     hu = stored.astype(np.float32)
-    hu *= np.float32(slope)
+    if slope != 1:
+        hu *= np.float32(slope)
     hu += np.float32(intercept)
     if kind == "US" and not _CLEARLY_HU[0] <= float(hu.min()) <= _CLEARLY_HU[1]:
         raise InputError(f"{path}: RescaleType is US (unspecified) and values reach no air; choose the series in HU")

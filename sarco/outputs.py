@@ -13,14 +13,12 @@ from sarco.dicom_results import Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
 from sarco.evaluation import SeriesEvaluation
 from sarco.labels import LabelTable
-from sarco.overlay import ShownSlice, contact_sheet, draw_tile, encode_png, planes_to_show, show_slices
+from sarco.overlay import ContactSheet, ShownSlice, encode_png
 from sarco.pipeline import PreparedSlice, RestoredSlice
 from sarco.report import write_report
 from sarco.results import OVERLAY, Provenance, write_results
 from sarco.review_page import ReviewWriter, provenance_of, read_identity
 from sarco.series import Series
-
-SLICES_SHOWN = 20  # on the contact sheet
 
 
 @dataclass(frozen=True)
@@ -68,16 +66,14 @@ class SeriesOutputs:
         self.wanted = wanted
         self._source = check_source(series, wanted)
         self._page = ReviewWriter(series, labels, read_identity(series) if show_identity else None)
-        self._shown = planes_to_show(series, SLICES_SHOWN)
-        self._hu: dict[int, NDArray[np.float32]] = {}  # of the slices on the contact sheet, by plane
+        self._sheet = ContactSheet(series, labels)
 
     def take(self, prepared: PreparedSlice, restored: RestoredSlice) -> None:
         """Takes one slice, in any order, while its pixels are at hand."""
         plane, hu, label_map = prepared.plane, prepared.hu, restored.label_map
         self.evaluation.add(plane, hu, label_map, restored.confidence, prepared.body)
         self._page.add(plane, hu, label_map)
-        if plane in self._shown:
-            self._hu[plane] = hu
+        self._sheet.add(plane, hu, label_map)
 
     def write(self, folder: Path, label_map: NDArray[np.uint8], confidence: dict[int, float]) -> Written:
         """Writes everything, the label map first: nothing is written about one that is not proven.
@@ -90,26 +86,19 @@ class SeriesOutputs:
         Raises:
             SarcoError: the label map does not lie on the scan, or a DICOM result cannot be written.
         """
-        shown = list(show_slices(self.series, label_map, self._hu))
+        title = f"run {self.provenance.run_id}, {len(self.series.slices)} slices, series {self.series.uid}"
+        sheet = self._sheet.draw(title)
         with ThreadPoolExecutor(1) as beside:  # both take their time outside Python
-            drawing = beside.submit(self._draw, shown)
+            encoding = beside.submit(encode_png, sheet)
             prediction = write_results(folder, self.series, label_map, confidence, self.labels, self.provenance)
         summary, rows = self.evaluation.summary(), self.evaluation.rows
         write_report(folder, rows, summary)
         self._page.finish(folder, summary, provenance_of(prediction), [asdict(row) for row in rows])
-        sheet, png = drawing.result()
-        (folder / OVERLAY).write_bytes(png)
+        (folder / OVERLAY).write_bytes(encoding.result())
         if self._source:
             origin = Origin(self.provenance.run_id, self.provenance.sha256)
             write_dicom_results(
                 folder, self._source, self.wanted, label_map, self.labels, origin, per_slice=rows,
                 whole=summary["labels"], picture=sheet, report_slices=summary["level"]["slices"] or None,
             )  # fmt: skip
-        return Written(summary, shown)
-
-    def _draw(self, shown: Sequence[ShownSlice]) -> tuple[NDArray[np.uint8], bytes]:
-        """The contact sheet, (row, column, 3) RGB, and the same as a PNG file."""
-        title = f"run {self.provenance.run_id}, {len(self.series.slices)} slices, series {self.series.uid}"
-        tiles = [draw_tile(s.hu, s.label_map, s.affine_lps, self.labels, s.caption) for s in shown]
-        sheet = contact_sheet(tiles, self.labels, title)
-        return sheet, encode_png(sheet)
+        return Written(summary, self._sheet.shown)

@@ -1,7 +1,7 @@
 """Pictures to check a prediction with: slices in radiological view with the contours of the labels."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ WINDOW_HU = (-160.0, 240.0)  # the soft-tissue window that radiologists read abd
 TILE_PIXELS = 320
 GAP_PIXELS = 6
 LEGEND_PIXELS = 26
+SLICES_SHOWN = 20  # on a contact sheet
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (235, 235, 235)
 
@@ -41,24 +42,42 @@ class ShownSlice:
     caption: str
 
 
-def planes_to_show(series: Series, count: int) -> frozenset[int]:
-    """Up to ``count`` planes of a series that hold slices, evenly spread."""
-    return frozenset(series.plane_index[place] for place in pick_evenly(range(len(series.slices)), count))
+class ContactSheet:
+    """The slices of a series that are shown, evenly spread; each is drawn when it comes, in any order."""
 
+    def __init__(self, series: Series, labels: LabelTable) -> None:
+        """Starts empty.
 
-def show_slices(
-    series: Series, label_map: NDArray[np.uint8], hu: Mapping[int, NDArray[np.float32]]
-) -> Iterator[ShownSlice]:
-    """Slices of a series with their part of a label map, in order of position.
+        Args:
+            series: where the slices lie.
+            labels: names and colours.
+        """
+        self.series = series
+        self.labels = labels
+        self._planes = frozenset(pick_evenly(series.plane_index, SLICES_SHOWN))
+        self._drawn: dict[int, tuple[ShownSlice, Picture]] = {}
 
-    Args:
-        series: where they lie.
-        label_map: (row, column, plane) on its grid.
-        hu: (row, column) Hounsfield units of the slices to show, by plane.
-    """
-    for plane in sorted(hu):
-        affine = series.plane_affine_lps(plane)
-        yield ShownSlice(hu[plane], label_map[:, :, plane], affine, f"slice {plane}  z {affine[2, 3]:.1f} mm")
+    def add(self, plane: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8]) -> None:
+        """Takes one slice, where it is among those that are shown.
+
+        Args:
+            plane: its index in the series.
+            hu: (row, column) Hounsfield units.
+            label_map: (row, column) label ids.
+        """
+        if plane in self._planes:
+            affine = self.series.plane_affine_lps(plane)
+            shown = ShownSlice(hu, label_map, affine, f"slice {plane}  z {affine[2, 3]:.1f} mm")
+            self._drawn[plane] = shown, draw_tile(hu, label_map, affine, self.labels, shown.caption)
+
+    @property
+    def shown(self) -> list[ShownSlice]:
+        """The slices so far, in order of position."""
+        return [self._drawn[plane][0] for plane in sorted(self._drawn)]
+
+    def draw(self, title: str) -> Picture:
+        """The sheet, (row, column, 3) RGB."""
+        return contact_sheet([self._drawn[plane][1] for plane in sorted(self._drawn)], self.labels, title)
 
 
 def draw_tile(

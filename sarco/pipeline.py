@@ -21,7 +21,7 @@ from sarco.label_volume import LabelVolume
 from sarco.labels import LabelTable
 from sarco.series import Series, SliceHeader, pick_evenly
 
-SLICES_SHOWN = 12  # to the network first, evenly spread, so that it can choose its engine
+SAMPLE_SLICES = 12  # to the network first, evenly spread, so that it can choose its engine
 BATCHES_BESIDE = 2  # in the making, besides those that the network works on: one before it, one behind
 
 
@@ -176,7 +176,7 @@ def predict_series(
     cv2.setNumThreads(1)  # the network has all cores; more threads in here would only get in its way
     prepare, restore = SlicePreparer(series, options), SliceRestorer(labels)
     places = range(len(series.slices))
-    shown = pick_evenly(places, SLICES_SHOWN)
+    shown = pick_evenly(places, SAMPLE_SLICES)
     ready = {place: prepare(place) for place in shown}
     engine, seen = network.engine_for(np.stack([one.image for one in ready.values()]))
     done = [(ready.pop(shown[k]), logits) for k, logits in seen.items()]

@@ -29,7 +29,7 @@ from sarco.geometry import voxel_volume_mm3
 from sarco.images import find_images, read_headers, read_hu
 from sarco.labels import LabelTable
 from sarco.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
-from sarco.overlay import contact_sheet, draw_tile, encode_png, planes_to_show, show_slices
+from sarco.overlay import ContactSheet, encode_png
 from sarco.remeasure import ReportMeasurer
 from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once, hash_file
 from sarco.review_index import write_index
@@ -38,7 +38,6 @@ from sarco.series import Series, SliceHeader, make_series
 
 PROGRAM = "python -m sarco.review"
 PREDICTED = "_predicted"  # appended to what still holds the network's own label map
-SLICES_SHOWN = 20  # on the contact sheet
 
 
 class Measurer(Protocol):
@@ -137,20 +136,16 @@ def _measure_and_show(
 ) -> None:
     """One pass over the slices for figures and page, then the contact sheet."""
     writer = ReviewWriter(series, labels)
-    shown_planes = planes_to_show(series, SLICES_SHOWN)
-    on_sheet: dict[int, NDArray[np.float32]] = {}
+    sheet = ContactSheet(series, labels)
     for header, plane in zip(series.slices, series.plane_index, strict=True):
-        hu = read_hu(header)
-        measurer.add(plane, hu, label_map[:, :, plane])
-        writer.add(plane, hu, label_map[:, :, plane])
-        if plane in shown_planes:
-            on_sheet[plane] = hu
+        hu, ids = read_hu(header), label_map[:, :, plane]
+        measurer.add(plane, hu, ids)
+        writer.add(plane, hu, ids)
+        sheet.add(plane, hu, ids)
     summary, rows = measurer.finish(folder)
     writer.finish(folder, summary, provenance_of(prediction), rows)
-    shown = show_slices(series, label_map, on_sheet)
-    tiles = [draw_tile(one.hu, one.label_map, one.affine_lps, labels, one.caption) for one in shown]
     title = f"corrected, {len(series.slices)} slices, series {series.uid}"
-    (folder / OVERLAY).write_bytes(encode_png(contact_sheet(tiles, labels, title)))
+    (folder / OVERLAY).write_bytes(encode_png(sheet.draw(title)))
 
 
 def _keep_predicted(folder: Path) -> None:

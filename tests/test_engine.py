@@ -448,7 +448,7 @@ def test_an_error_in_a_thread_is_one_line_and_leaves_nothing(
         calls.append(1)
         return real(*words) if len(calls) <= 5 else fail()
 
-    monkeypatch.setattr(pipeline, "SLICES_SHOWN", 4)  # they are read in the main thread
+    monkeypatch.setattr(pipeline, "SAMPLE_SLICES", 4)  # they are read in the main thread
     monkeypatch.setattr(pipeline, name, sometimes)
     assert predict("--engine=torch") == 1
     shown = capsys.readouterr()

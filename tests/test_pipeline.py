@@ -18,7 +18,7 @@ from sarco.errors import GeometryError, InputError
 from sarco.images import read_hu
 from sarco.labels import LabelTable
 from sarco.phantom import Phantom
-from sarco.pipeline import SLICES_SHOWN, PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer, predict_series
+from sarco.pipeline import SAMPLE_SLICES, PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer, predict_series
 from sarco.series import Series
 from sarco_infdatamodule import SarcoInfDataModule
 
@@ -161,7 +161,7 @@ def test_only_a_few_slices_are_in_the_making(
     predict_series(network, many, DataOptions(image_size=32), LABELS, lambda *_: count(-1))
     assert alive == 0
     # Batches of two: two that are computed, one before and one behind them; and those that were shown to the network.
-    assert most <= 8 + SLICES_SHOWN
+    assert most <= 8 + SAMPLE_SLICES
 
 
 def test_an_error_while_reading_arrives(series: Series) -> None:

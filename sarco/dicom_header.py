@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.errors import InvalidDicomError
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
 from sarco.errors import GeometryError, InputError
@@ -30,6 +33,8 @@ _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _LARGEST_SIDE = 16384  # pixels; no CT comes near, a damaged header easily does
 _LARGEST_LENGTH_MM = 1e5  # positions and steps beyond 100 m are damage, not patients
 _MOST_FRAMES = 100_000
+_CONTEXT_FREE = {"UI", "DS", "IS", "CS", "US"}  # value representations whose bytes alone say what the value is
+_SHORT_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -268,9 +273,25 @@ def value_of(path: Path, dataset: pydicom.Dataset, tag: str) -> Any:
         InputError: it is damaged; names the tag.
     """
     try:
+        raw = dataset.get_item(_tag_of(tag))
+        if isinstance(raw, RawDataElement) and raw.value and len(raw.value) <= _SHORT_BYTES:
+            vr = raw.VR or dictionary_VR(raw.tag)
+            if vr in _CONTEXT_FREE:
+                return _decode(raw.tag, vr, raw.value, raw.is_little_endian)
         return dataset.get(tag)  # pydicom decodes an element when it is asked for
     except Exception as error:  # and raises nearly anything on a damaged one
         raise InputError(f"{path}: {tag} cannot be read ({reason_of(error)}); correct the tag") from None
+
+
+@lru_cache(maxsize=4096)
+def _decode(tag: BaseTag, vr: str, value: bytes, is_little_endian: bool) -> Any:
+    """What pydicom makes of the bytes of an element; most elements are alike in all slices of a series."""
+    return convert_raw_data_element(RawDataElement(tag, vr, len(value), value, 0, False, is_little_endian)).value
+
+
+@lru_cache
+def _tag_of(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def text_of(path: Path, dataset: pydicom.Dataset, tag: str) -> str:

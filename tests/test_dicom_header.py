@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 from sarco.dicom import find_series, read_series
-from sarco.dicom_header import inspect_file, is_dicom, read_headers
+from sarco.dicom_header import inspect_file, is_dicom, read_headers, value_of
 from sarco.errors import InputError
 from sarco.phantom import Phantom, write_series
 
@@ -139,3 +139,24 @@ def test_scout_views_are_known_by_their_image_type(slice_file: Callable[..., Pat
     assert not read_headers(slice_file())[0].is_localizer
     scout = slice_file(lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]))
     assert read_headers(scout)[0].is_localizer
+
+
+@pytest.mark.parametrize("syntax", [pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian])
+def test_values_are_those_of_pydicom_in_every_file(
+    slice_file: Callable[..., Path], tmp_path: Path, syntax: str
+) -> None:
+    """Catches a value that is remembered from another file or tag, or decoded as another kind of value."""
+    for rows, spacing in ((2, ["1.5", "0.75"]), (512, ["0.75", "1.5"]), (2, ["1.5", "0.75"])):
+        dataset = pydicom.dcmread(slice_file())
+        dataset.Rows, dataset.PixelSpacing, dataset.SeriesNumber, dataset.PixelPaddingValue = rows, spacing, "7", 2
+        dataset.PatientID, dataset.SpecificCharacterSet = "M\u00fcller", "ISO_IR 192"
+        del dataset.PixelData
+        dataset.file_meta.TransferSyntaxUID = syntax
+        path = tmp_path / "changed.dcm"
+        dataset.save_as(path)
+        read, expected = (pydicom.dcmread(path, force=True) for _ in range(2))
+        keywords = [element.keyword for element in expected if element.keyword]
+        assert len(keywords) > 20
+        for keyword in keywords:
+            found = value_of(path, read, keyword)
+            assert found == expected.get(keyword) and type(found) is type(expected.get(keyword)), keyword

@@ -350,11 +350,12 @@ def write_label_map(
     if np.abs(difference @ corners.T).max() > GRID_TOLERANCE_VOXELS:
         image.set_qform(None, code="unknown")
     image.header.set_xyzt_units("mm")
-    data = image.to_bytes()
-    if path.name.lower().endswith(".gz"):
-        data = gzip.compress(data, compresslevel=1, mtime=0)  # level 1: label maps are small; mtime: same in, same out
     with open(path, "wb") as file:
-        file.write(data)
+        if path.name.lower().endswith(".gz"):  # level 1: label maps are small; no name and time: same in, same out
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(file)
         file.flush()
         os.fsync(file.fileno())
 

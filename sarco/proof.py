@@ -140,13 +140,16 @@ def _label_errors(series: Series, ids: NDArray[np.uint8], affine_lps: NDArray[np
     world: dict[int, NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
     counts: Counter[int] = Counter()
     for header, plane in zip(series.slices, series.plane_index, strict=True):
-        slice_ids = np.ascontiguousarray(ids[:, :, plane])
+        rows, columns = (np.flatnonzero(ids[:, :, plane].any(axis=axis)) for axis in (1, 0))
+        if not rows.size:
+            continue
+        box = ids[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1, plane]  # all that is labelled: saves time
         along_row, along_column = np.array(header.orientation[:3]), np.array(header.orientation[3:])
-        for i in np.flatnonzero(np.bincount(slice_ids[slice_ids > 0], minlength=256)).tolist():
-            mask = slice_ids == i
-            per_row, per_column = np.count_nonzero(mask, axis=1), np.count_nonzero(mask, axis=0)
+        for i in np.flatnonzero(np.bincount(box[box > 0])).tolist():
+            per_row, per_column = (np.count_nonzero(box == i, axis=axis) for axis in (1, 0))
             n = int(per_row.sum())
-            row_sum, column_sum = (int(np.arange(len(pixels)) @ pixels) for pixels in (per_row, per_column))
+            row_sum = int(np.arange(rows[0], rows[-1] + 1) @ per_row)
+            column_sum = int(np.arange(columns[0], columns[-1] + 1) @ per_column)
             counts[i] += n
             sums[i] += (row_sum, column_sum, plane * n)
             world[i] += n * np.array(header.position) + along_column * row_sum * header.spacing_mm[0]

@@ -36,7 +36,7 @@ from sarco.engines import (
 )
 from sarco.errors import OptionError, SarcoError
 from sarco.kept_network import KeptNetwork, Shelf
-from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, import_openvino, openvino_computes_bf16
+from sarco.openvino_engine import BF16, F32, MIXED, NAMES, OpenVinoEngine, import_openvino, openvino_computes_bf16
 from sarco.runs import RunDescription
 from sarco.series import pick_evenly
 
@@ -251,8 +251,12 @@ class ExportedNetwork:
         exact = Sample(self._compile(F32), images)
         differ = []
         for precision in self._precisions[:-1]:
-            fast = Sample(self._compile(precision), images)
-            verdict = judge(exact, fast)
+            try:
+                fast = Sample(self._compile(precision), images)
+                verdict = judge(exact, fast)
+            except Exception as error:  # what is rebuilt for bf16 may be a network that nobody has seen yet
+                differ.append(f"{NAMES[precision]} cannot be had of this network ({reason_of(error)})")
+                continue
             if verdict.fits:
                 self._say(f"engine: {fast.engine.name}, whose masks are those of fp32 ({verdict})")
                 return fast.engine, fast.seen

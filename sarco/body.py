@@ -114,8 +114,8 @@ def find_body(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Body:
 def average_onto(shape: tuple[int, ...], image: NDArray[Any]) -> NDArray[Any]:
     """An image averaged onto fewer pixels.
 
-    Where it is at least twice as fine it is halved first: four times as fast, and a pixel of the result takes in up to
-    half a pixel of the image more or less than its own area.
+    Where it is at least twice as fine it is halved first: four times as fast, and a pixel of the result takes in less
+    than one pixel of the image beyond its own edges.
 
     Args:
         shape: (rows, columns) of the result.

@@ -251,6 +251,26 @@ def test_what_the_check_finds_decides(
 
 
 @needs_openvino
+def test_a_network_that_cannot_be_rebuilt_for_bf16_is_no_error(
+    trained: Trained, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a traceback, instead of 32 bits, where a network begins in a way that nobody thought of."""
+
+    def fail(*_: Any) -> Any:
+        raise StopIteration("no such feature map")
+
+    monkeypatch.setattr(engine, "openvino_computes_bf16", lambda: True)
+    monkeypatch.setattr(openvino_engine, "split_first_convolution", fail)
+    monkeypatch.setattr(openvino_engine, "cut", fail)
+    chosen, _, told = opened(trained)
+    assert chosen.name == "OpenVINO, fp32"
+    assert told == [
+        "engine: OpenVINO, fp32, because bf16 cannot be had of this network (no such feature map) and "
+        "fp32 and bf16 cannot be had of this network (no such feature map)"
+    ]
+
+
+@needs_openvino
 def test_masks_that_differ_from_torch_lead_back_to_torch(
     trained: Trained, torch_logits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

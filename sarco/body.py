@@ -177,9 +177,21 @@ def _cut_apart(solid: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> list[
     if count == 2:
         parts.append(survives[wholes] & (wholes > 0))
     for k in range(1, count if count > 2 else 1):
-        grown = _dilate((cores == k).astype(np.uint8), ARM_SEAM_MM, pixel_mm)
-        parts.append((grown > 0) & (solid > 0))
+        parts.append(_grow_back((cores == k).astype(np.uint8), solid, pixel_mm))
     return parts
+
+
+def _grow_back(core: NDArray[np.uint8], solid: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> NDArray[np.bool_]:
+    """What an erosion by `ARM_SEAM_MM` left of a part, with what it took; only looked for around it: saves time."""
+    left, top, width, height = cv2.boundingRect(core)
+    down, across = (round(ARM_SEAM_MM / mm) for mm in pixel_mm)
+    around = (
+        slice(max(0, top - down), top + height + down),
+        slice(max(0, left - across), left + width + across),
+    )
+    part = np.zeros(solid.shape, dtype=np.bool_)
+    part[around] = (_dilate(core[around], ARM_SEAM_MM, pixel_mm) > 0) & (solid[around] > 0)
+    return part
 
 
 def _open(mask: NDArray[np.uint8], pixel_mm: tuple[float, float]) -> NDArray[np.uint8]:

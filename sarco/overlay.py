@@ -180,5 +180,5 @@ def _write(picture: Picture, text: str, place: tuple[int, int], size: float, col
 def encode_png(picture: Picture) -> bytes:
     """An RGB picture as a PNG file; compressed less than it could be, because that takes a tenth of the time."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "png", compress_level=4)
+    Image.fromarray(picture).save(file, "png", compress_level=2)
     return file.getvalue()

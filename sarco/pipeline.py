@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import cv2
 import numpy as np
@@ -139,15 +139,13 @@ class SliceRestorer:
 
 def softmax(logits: Logits) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Probabilities (K, S, S) of logits (K, S, S), and the largest of them for each pixel (S, S)."""
-    probability = np.array(logits, dtype=np.float32, order="C")
-    largest = probability[0].copy()
-    for channel in probability[1:]:
-        cv2.max(largest, channel, dst=largest)
-    probability -= largest
-    total = np.zeros_like(largest)
-    for channel in probability:
+    logits = np.ascontiguousarray(logits, dtype=np.float32)
+    largest = reduce(cv2.max, logits)
+    probability = np.empty_like(logits)
+    for channel, its in zip(probability, logits, strict=True):
+        cv2.subtract(its, largest, dst=channel)
         cv2.exp(channel, dst=channel)
-        cv2.add(total, channel, dst=total)
+    total = reduce(cv2.add, probability)
     for channel in probability:
         cv2.divide(channel, total, dst=channel)
     return probability, 1 / total

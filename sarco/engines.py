@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -213,5 +213,5 @@ def judge(exact: Sample, other: Sample) -> Verdict:
     if verdict.shows_enough and not CLEARLY_FITS < agreement.share_used <= CLEARLY_UNFIT:
         return verdict
     agreement = compare_masks(exact.logits(everything), other.logits(everything))
-    enough = agreement.n_pixels >= FEWEST_PIXELS
-    return Verdict(enough and agreement.share_used <= SAMPLE_FITS, agreement, len(everything))
+    verdict = Verdict(agreement.share_used <= SAMPLE_FITS, agreement, len(everything))
+    return verdict if verdict.shows_enough else replace(verdict, fits=False)

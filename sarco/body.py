@@ -74,6 +74,11 @@ class Body:
         return rows * self.spacing_mm[0], columns * self.spacing_mm[1]
 
     @property
+    def pixel_cm2(self) -> float:
+        """Area of a coarse pixel."""
+        return self.pixel_mm[0] * self.pixel_mm[1] / 100
+
+    @property
     def box(self) -> Box:
         """The box around the trunk in pixels of the slice, with a small margin; the whole slice where there is none."""
         rows = np.flatnonzero(self.trunk.any(axis=1))
@@ -100,8 +105,7 @@ def find_body(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Body:
     rows, columns = hu.shape
     coarse_rows = max(1, min(rows, round(rows * spacing_mm[0] / COARSE_PIXEL_MM)))
     coarse_columns = max(1, min(columns, round(columns * spacing_mm[1] / COARSE_PIXEL_MM)))
-    plain = np.maximum(hu, np.float32(AIR_HU)) if hu.min() < AIR_HU else hu  # -3024 would outweigh its neighbours
-    coarse = average_onto((coarse_rows, coarse_columns), plain)
+    coarse = average_onto((coarse_rows, coarse_columns), raise_to_air(hu))
     pixel_mm = rows / coarse_rows * spacing_mm[0], columns / coarse_columns * spacing_mm[1]
     tissue = (coarse > BODY_THRESHOLD_HU).astype(np.uint8)
     opened = _open(tissue, pixel_mm)
@@ -109,6 +113,11 @@ def find_body(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Body:
     if count:  # opened again without them, which takes the rim that an arm leaves at the trunk
         opened = _open(tissue & ~arms, pixel_mm)
     return Body(coarse, _large_parts(opened, pixel_mm), arms, count, (rows, columns), spacing_mm)
+
+
+def raise_to_air(hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A slice without what lies below air: padding of -3024 would outweigh its neighbours where pixels are averaged."""
+    return np.maximum(hu, np.float32(AIR_HU)) if hu.min() < AIR_HU else hu
 
 
 def average_onto(shape: tuple[int, ...], image: NDArray[Any]) -> NDArray[Any]:

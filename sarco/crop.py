@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import AIR_HU, Body, Box, find_body
+from sarco.body import AIR_HU, Body, Box, find_body, raise_to_air
 from sarco.geometry import Affine, display_flips, spacing_mm
 
 
@@ -106,8 +106,7 @@ class CropGrid:
 
         A crop coarser than the slice is smoothed first, so that every pixel of the slice counts.
         """
-        if hu.min() < AIR_HU:  # padding values far below air would bleed into the edge
-            hu = np.maximum(hu, np.float32(AIR_HU))
+        hu = raise_to_air(hu)
         sigmas = [0.5 * np.sqrt(max(s * s - 1.0, 0.0)) for s in self.scale]
         if max(sigmas) > 0.3:
             hu = cv2.GaussianBlur(hu, (0, 0), sigmaX=max(sigmas[1], 1e-3), sigmaY=max(sigmas[0], 1e-3))

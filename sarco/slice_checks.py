@@ -65,14 +65,13 @@ def check_slice(
     row_mm, column_mm, _ = spacing_mm(affine_lps)
     hu = np.ascontiguousarray(hu, dtype=np.float32)
     body = body or find_body(hu, (row_mm, column_mm))
-    pixel_mm = body.pixel_mm
-    pixel_cm2 = pixel_mm[0] * pixel_mm[1] / 100
+    pixel_cm2 = body.pixel_cm2
     beyond = _beyond_view(body.coarse_hu, hu)
     at_edge = _grow(np.pad(beyond, 1, constant_values=True))[1:-1, 1:-1] & ~beyond
     # The opening of the body wears off a pixel.
     at_body = _grow(body.trunk) & (body.coarse_hu > BODY_THRESHOLD_HU) & ~body.arms
     muscle_share = coarsen_labels(label_map, body.trunk.shape)
-    edge_mm = (pixel_mm[0] + pixel_mm[1]) / 2
+    edge_mm = sum(body.pixel_mm) / 2
     mask = (label_map > 0) & (label_map < IGNORE_ID)
     values = hu[mask]
     small, small_share = _small_pieces(mask, row_mm * column_mm / 100)

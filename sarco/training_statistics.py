@@ -86,8 +86,7 @@ def measure_training(
         hu = np.asarray(images[index, images.shape[1] // 2], dtype=np.float32)
         ids = np.asarray(label_maps[index])
         body = find_body(hu, (pixel_mm, pixel_mm))
-        pixel_cm2 = body.pixel_mm[0] * body.pixel_mm[1] / 100
-        features = slice_features(body.coarse_hu, coarsen_labels(ids, body.trunk.shape), body.trunk, pixel_cm2)
+        features = slice_features(body.coarse_hu, coarsen_labels(ids, body.trunk.shape), body.trunk, body.pixel_cm2)
         in_part = bool((ids == IGNORE_ID).any())
         for name, value in features.items():
             if not (in_part and name.startswith("muscle")):

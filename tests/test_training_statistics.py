@@ -122,8 +122,7 @@ def test_a_slice_looks_the_same_before_and_after_the_crop(size: int) -> None:
             hu = phantom.hu[..., k].astype(np.float32)
             body = find_body(hu, (row_mm, column_mm))
             share = coarsen_labels(phantom.label_map[..., k], body.trunk.shape)
-            pixel_cm2 = body.pixel_mm[0] * body.pixel_mm[1] / 100
-            for name, value in slice_features(body.coarse_hu, share, body.trunk, pixel_cm2).items():
+            for name, value in slice_features(body.coarse_hu, share, body.trunk, body.pixel_cm2).items():
                 direct[name].append(value)
         for name, floor in FEATURES.items():
             assert found["features"][name]["median"] == pytest.approx(np.median(direct[name]), abs=2.5 * floor), name

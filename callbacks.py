@@ -13,7 +13,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 
-from sarco.atomic import atomic_file
+from sarco.core.files import atomic_file
 from sarco.device import Device
 from sarco.intervals import area_errors
 from sarco.runs import Run, RunDescription

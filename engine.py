@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import sarco
+from sarco.core.errors import OptionError, SarcoError
 from sarco.device import Device, choose_device, may_have_gpu
 from sarco.engines import (
     FIRST_LOOK,
@@ -34,7 +35,6 @@ from sarco.engines import (
     missing_packages,
     run_all,
 )
-from sarco.errors import OptionError, SarcoError
 from sarco.kept_network import KeptNetwork, Shelf
 from sarco.openvino_engine import BF16, F32, MIXED, NAMES, OpenVinoEngine, import_openvino, openvino_computes_bf16
 from sarco.runs import RunDescription

@@ -7,9 +7,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sarco.command import quieten_libraries, run_command, tune_allocator
-from sarco.config import DataOptions, ExportOptions
-from sarco.flags import build, parse
+from sarco.core.command import quieten_libraries, run_command, tune_allocator
+from sarco.core.options import DataOptions, ExportOptions
+from sarco.core.parser import build, parse
 
 if TYPE_CHECKING:  # seconds to import
     from network import SegmentationNetwork
@@ -33,9 +33,9 @@ def export(options: ExportOptions) -> None:
         SarcoError: the run cannot be exported, its file gives other masks than torch, or cannot be written.
     """
     from engine import export_onnx
-    from sarco.atomic import atomic_file, write_json
+    from sarco.core.errors import InputError
+    from sarco.core.files import atomic_file, write_json
     from sarco.engines import check_packages
-    from sarco.errors import InputError
     from sarco.results import Provenance
     from sarco.runs import RunStore
 
@@ -117,8 +117,8 @@ def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, 
         "versions": {name: metadata.version(name) for name in ("torch", "onnx", "onnxruntime")},
         "slices": slices,
     }
+    from sarco.core.errors import SarcoError
     from sarco.engines import Agreement
-    from sarco.errors import SarcoError
 
     n_pixels = sum(one["labelled_pixels"] for one in slices)
     if not Agreement(report["dice"], report["area_difference"], n_pixels).holds:

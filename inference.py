@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from sarco.command import quieten_libraries, run_command, tune_allocator
-from sarco.config import InferenceOptions, MeasurementOptions
-from sarco.flags import build, parse
+from sarco.core.command import quieten_libraries, run_command, tune_allocator
+from sarco.core.options import InferenceOptions, MeasurementOptions
+from sarco.core.parser import build, parse
 
 PROGRAM = "inference.py"
 CONSUMERS = (InferenceOptions, MeasurementOptions)
@@ -30,7 +30,7 @@ def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
     tune_allocator()
     run = OpenedRun(options)  # first: engines compile in the background, while Python looks for images
 
-    from sarco.errors import GeometryError, SarcoError
+    from sarco.core.errors import GeometryError, SarcoError
     from sarco.images import find_images
     from sarco.results import all_at_once, name_series, results_path
 

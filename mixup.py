@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sarco.config import MixupOptions
+from sarco.core.options import MixupOptions
 
 INPUT_LEVEL = 0
 LEVELS = 6  # the image and the encoder's five levels

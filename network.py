@@ -15,8 +15,8 @@ from monai.networks.nets.flexible_unet import SegmentationHead, UNetDecoder
 from torch import nn
 
 from mixup import Mix
-from sarco.config import NetworkOptions
-from sarco.errors import CheckpointError, InputError
+from sarco.core.errors import CheckpointError, InputError
+from sarco.core.options import NetworkOptions
 from sarco.precision import DepthwiseConv
 from sarco.runs import RunDescription, load_checkpoint
 

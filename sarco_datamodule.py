@@ -17,8 +17,8 @@ from sarco.augment import change_hu, coordinate_map, draw_augmentation, warp_bat
 from sarco.cache import PreparedSlice, SliceCache, make_key, open_cache
 from sarco.cases import Case, LabelledSlice, Split, find_cases, make_label_table, pseudonym, split_by_patient
 from sarco.cases import Dataset as FoundCases
-from sarco.config import AugmentOptions, DataOptions, PredictedOptions
-from sarco.errors import InputError
+from sarco.core.errors import InputError
+from sarco.core.options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.images import read_hu
 from sarco.labels import IGNORE_ID, LabelTable
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions

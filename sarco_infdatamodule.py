@@ -20,9 +20,9 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader, Dataset
 
 from sarco.cases import find_neighbours
-from sarco.config import DataOptions
+from sarco.core.errors import GeometryError
+from sarco.core.options import DataOptions
 from sarco.device import Device
-from sarco.errors import GeometryError
 from sarco.images import read_hu
 from sarco.label_volume import LabelVolume
 from sarco.labels import LabelTable

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 
 from sarco.cases import pseudonym
-from sarco.errors import OptionError
+from sarco.core.errors import OptionError
 from sarco.labels import IGNORE_ID, LabelTable
 from sarco.metrics import dice_of_confusion
 from sarco.overlay import WINDOW_HU, ShownSlice

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sarco.command import (
+from sarco.core.command import (
     INTERRUPTED,
     is_first_process,
     quieten_libraries,
@@ -13,7 +13,7 @@ from sarco.command import (
     shared_run_id,
     tune_allocator,
 )
-from sarco.config import (
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -23,7 +23,7 @@ from sarco.config import (
     ResumeOptions,
     RunOptions,
 )
-from sarco.flags import build, parse
+from sarco.core.parser import build, parse
 
 PROGRAM = "training.py"
 CONSUMERS = (
@@ -51,7 +51,7 @@ def train_anew(typed: Mapping[str, Any]) -> None:
     import pytorch_lightning as pl
 
     from model import SarcoModel
-    from sarco.atomic import write_json
+    from sarco.core.files import write_json
     from sarco.runs import RunDescription, RunStore, new_run_id
 
     options = build(RunOptions, {**typed, "run_id": typed.get("run_id") or shared_run_id(new_run_id)})
@@ -89,7 +89,7 @@ def train_anew(typed: Mapping[str, Any]) -> None:
 def go_on(resume: ResumeOptions, typed: Mapping[str, Any]) -> None:
     """An earlier run, after its last finished epoch."""
     from model import SarcoModel
-    from sarco.errors import InputError
+    from sarco.core.errors import InputError
     from sarco.resume import open_run
 
     assert resume.ckpt_path_to_resume_from is not None

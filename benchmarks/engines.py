@@ -71,7 +71,7 @@ def last_line(done: Measured) -> dict[str, float]:
 
 def work(name: str, checkpoint: Path, series: Path, folder: Path) -> dict[str, float]:
     """Times one engine in this process and leaves its masks in the folder."""
-    from sarco.command import tune_allocator
+    from sarco.core.command import tune_allocator
 
     tune_allocator()
     engine, images = open_engine(name, checkpoint, series)

@@ -27,8 +27,8 @@ from monai.transforms import CenterSpatialCrop, CropForeground, Rand2DElastic, R
 
 from model import SarcoModel
 from sarco.augment import coordinate_map, draw_augmentation, warp_sample
-from sarco.command import quieten_libraries, tune_allocator
-from sarco.config import (
+from sarco.core.command import quieten_libraries, tune_allocator
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,

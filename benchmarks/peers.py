@@ -33,7 +33,7 @@ from reading import write_slices
 from training_step import start_child
 
 from sarco.cases import Case, find_cases, split_by_patient
-from sarco.config import DataOptions
+from sarco.core.options import DataOptions
 from sarco.images import read_hu
 from sarco.nifti import write_label_map, write_volume
 from sarco.series import make_series

@@ -115,7 +115,7 @@ def scale_batch(typed: argparse.Namespace) -> tuple[str, str]:
 
 def time_network(backbone: str, side: int, precision: str) -> dict[str, float]:
     """Milliseconds a slice on OpenVINO, with what the network is made of."""
-    from sarco.command import tune_allocator
+    from sarco.core.command import tune_allocator
 
     tune_allocator()
     import numpy as np
@@ -141,7 +141,7 @@ def time_network(backbone: str, side: int, precision: str) -> dict[str, float]:
 def make_network(backbone: str):  # type: ignore[no-untyped-def]
     """A network with random weights, one input channel, background and one label."""
     from network import build_network
-    from sarco.config import NetworkOptions
+    from sarco.core.options import NetworkOptions
 
     return build_network(NetworkOptions(backbone=f"efficientnet-{backbone}", pretrained="no"), 1, 2)
 

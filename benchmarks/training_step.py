@@ -90,7 +90,7 @@ def measure(
 ) -> dict[str, list[float]]:
     """Times steps on invented slices that stay the same, in this process; the curve may take more steps."""
     if name != "plain":
-        from sarco.command import tune_allocator
+        from sarco.core.command import tune_allocator
 
         tune_allocator()
     import torch
@@ -112,7 +112,7 @@ def make_step(name: str, side: int, batch: int, backbone: str = "b0") -> Callabl
     import torch
 
     from network import build_network
-    from sarco.config import NetworkOptions
+    from sarco.core.options import NetworkOptions
     from sarco.loss import SegmentationLoss
     from sarco.precision import bf16_pays_in_training
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.comparison import LabelComparison
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 
 COVERAGE = 0.95
 RESAMPLES = 2000

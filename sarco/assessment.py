@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sarco.acquisition import describe_contrast
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 from sarco.patients import Patient
 
 FOLDER = Path(__file__).parent / "cutoffs"

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from sarco.body import AIR_HU
-from sarco.config import AugmentOptions
+from sarco.core.options import AugmentOptions
 
 ROTATION_DEG = 10.0  # uniform within +-
 SCALE = 1.3  # size changes by a factor from 1 / this to this: how much of the box a trunk fills differs that much

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.command import run_command
-from sarco.errors import InputError
+from sarco.core.command import run_command
+from sarco.core.errors import InputError
 
 PROGRAM = "python -m sarco.cache"
 FORMAT = 5  # raise when what is stored changes its meaning

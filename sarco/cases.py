@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.dicom import files_below, find_series, read_header
-from sarco.errors import DataWarning, GeometryError, InputError
 from sarco.geometry import slice_normal
 from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.nifti import is_nifti, nifti_stem, read_label_map

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.errors import GeometryError, InputError
+from sarco.core.errors import GeometryError, InputError
 from sarco.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
 from sarco.labels import BACKGROUND_ID, IGNORE_ID
 from sarco.nifti import LabelMap, is_nifti, nifti_stem, read_label_map

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.atomic import write_json
-from sarco.errors import InputError
+from sarco.core.errors import InputError
+from sarco.core.files import write_json
 from sarco.labels import IGNORE_ID, LabelTable, read_label_names
 from sarco.nifti import is_nifti, read_label_map, write_label_map
 from sarco.series import Series

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 from sarco.labels import BACKGROUND_ID, LabelTable
 from sarco.review_pixels import label_map_digest, slice_digest
 

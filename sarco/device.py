@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sarco.errors import OptionError
+from sarco.core.errors import OptionError
 
 NVIDIA_DRIVER = "libcuda.so.1"
 AMD_DRIVER = Path("/dev/kfd")

@@ -17,9 +17,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
-from sarco.errors import GeometryError, InputError
+from sarco.core.errors import GeometryError, InputError
+from sarco.core.messages import printable, reason_of
 from sarco.geometry import slice_normal
-from sarco.messages import printable, reason_of
 from sarco.series import SliceHeader
 
 HEADER_TAGS = [

@@ -7,8 +7,8 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
+from sarco.core.errors import InputError
 from sarco.dicom_source import Origin, Source, date_of_creation, fingerprint, identity, quiet
-from sarco.errors import InputError
 from sarco.geometry import Affine, display_flips
 
 KIND = "overlay"

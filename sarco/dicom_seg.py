@@ -13,6 +13,7 @@ import pydicom
 from numpy.typing import NDArray
 
 import sarco
+from sarco.core.errors import GeometryError, InputError
 from sarco.dicom_codes import code_label
 from sarco.dicom_source import (
     MAKER,
@@ -25,7 +26,6 @@ from sarco.dicom_source import (
     stable_uid,
     step_mm,
 )
-from sarco.errors import GeometryError, InputError
 from sarco.labels import LabelTable
 
 KIND = "segmentation"

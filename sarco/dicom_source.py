@@ -22,8 +22,8 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import validate_value
 
 import sarco
+from sarco.core.errors import InputError, OptionError
 from sarco.dicom_header import is_dicom, open_dataset
-from sarco.errors import InputError, OptionError
 from sarco.geometry import spacing_mm, voxel_volume_mm3
 from sarco.series import Series, SliceHeader
 

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.core.errors import InputError
 from sarco.doctor_series import Truth
-from sarco.errors import InputError
 from sarco.geometry import Affine
 from sarco.nifti import is_nifti, read_volumes
 

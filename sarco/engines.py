@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.errors import OptionError
+from sarco.core.errors import OptionError
 from sarco.series import pick_evenly
 
 Images = NDArray[np.float32]  # (B, C, S, S) in [0, 1]

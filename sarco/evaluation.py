@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sarco.assessment import read_cutoffs
 from sarco.body import Body
-from sarco.config import MeasurementOptions
+from sarco.core.options import MeasurementOptions
 from sarco.geometry import spacing_mm
 from sarco.intervals import ANY_LABEL, Interval, find_interval
 from sarco.level import Level

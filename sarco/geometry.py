@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.errors import GeometryError
+from sarco.core.errors import GeometryError
 
 Affine = NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.core.errors import GeometryError
 from sarco.dicom import FoundSeries, ListedSeries, find_series
 from sarco.dicom_header import read_headers as read_dicom_headers
 from sarco.dicom_pixels import read_dicom_hu
-from sarco.errors import GeometryError
 from sarco.geometry import plane_affine, slice_normal
 from sarco.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
 from sarco.series import Series, SliceHeader, check_axial

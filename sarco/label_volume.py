@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.errors import GeometryError
+from sarco.core.errors import GeometryError
 
 
 class LabelVolume:

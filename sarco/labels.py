@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sarco.errors import InputError
-from sarco.json_file import read_json
-from sarco.messages import shown
+from sarco.core.errors import InputError
+from sarco.core.files import read_json
+from sarco.core.messages import shown
 
 BACKGROUND_ID = 0
 IGNORE_ID = 255  # nobody looked at this pixel: left out of loss and scores, so that sparse labels can be used

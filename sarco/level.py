@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from sarco.errors import InputError, OptionError
+from sarco.core.errors import InputError, OptionError
 
 NOT_GIVEN = "the L3 slice is unknown; give --l3, or --vertebrae with --l3_label"
 

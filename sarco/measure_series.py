@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from sarco.acquisition import acquisition_of
 from sarco.assessment import read_cutoffs
-from sarco.command import run_command, say
+from sarco.core.command import run_command, say
+from sarco.core.errors import GeometryError, InputError, OptionError
+from sarco.core.parser import yes_no
 from sarco.dicom import find_series
 from sarco.dicom_header import flatten_frames, open_dataset
-from sarco.errors import GeometryError, InputError, OptionError
-from sarco.flags import yes_no
 from sarco.images import find_images, read_hu
 from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.level import Level, PlacedSlice, check_request, choose_slice, find_vertebra, is_uid, unknown_level

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.errors import GeometryError, InputError, OptionError
+from sarco.core.errors import GeometryError, InputError, OptionError
 from sarco.geometry import plane_affine, voxel_volume_mm3
 
 HuRange = tuple[int, int]

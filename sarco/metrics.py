@@ -14,9 +14,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from sarco.agreement import bland_altman, describe, summarise, write_tables
-from sarco.command import run_command
 from sarco.comparison import LabelComparison, compare_label_maps, describe_row, find_pairs, with_absent
-from sarco.errors import SarcoError
+from sarco.core.command import run_command
+from sarco.core.errors import SarcoError
 from sarco.labels import read_label_names
 
 PROGRAM = "python -m sarco.metrics"

@@ -21,7 +21,8 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.body import AIR_HU
-from sarco.errors import GeometryError, InputError
+from sarco.core.errors import GeometryError, InputError
+from sarco.core.messages import reason_of
 from sarco.geometry import (
     GRID_TOLERANCE_VOXELS,
     Affine,
@@ -31,7 +32,6 @@ from sarco.geometry import (
     swap_rows_and_columns,
     take_plane,
 )
-from sarco.messages import reason_of
 
 SUFFIXES = (".nii.gz", ".nii")
 _MOST_VOXELS = 2**31  # 4 GB of 16 bits: what a damaged header claims is refused before memory is taken

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydicom import Dataset
 
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 
 HEIGHT_M, WEIGHT_KG, AGE_YEARS, BMI = (1.0, 2.5), (20.0, 350.0), (0.0, 125.0), (8.0, 100.0)  # what can be true
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": None, "other": None}

@@ -23,9 +23,9 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from sarco import phantom_anatomy as anatomy
-from sarco.command import run_command
-from sarco.errors import InputError, OptionError
-from sarco.flags import yes_no
+from sarco.core.command import run_command
+from sarco.core.errors import InputError, OptionError
+from sarco.core.parser import yes_no
 from sarco.nifti import write_label_map
 from sarco.phantom_paint import add_scanner, body_from_world, paint_slice
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sarco.body import Body, find_body
 from sarco.cases import find_neighbours
-from sarco.config import DataOptions
+from sarco.core.options import DataOptions
 from sarco.crop import Placement
 from sarco.engines import Engine, Images, Logits, Network
 from sarco.geometry import spacing_mm

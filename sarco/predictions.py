@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sarco.cases import Case, LabelledSlice, with_neighbours
-from sarco.config import PredictedOptions
+from sarco.core.errors import InputError
+from sarco.core.files import read_json
+from sarco.core.messages import shown
+from sarco.core.options import PredictedOptions
 from sarco.dicom import files_below
 from sarco.dicom_header import is_dicom, read_headers
-from sarco.errors import InputError
 from sarco.images import read_headers as read_image_headers
-from sarco.json_file import read_json
-from sarco.messages import shown
 from sarco.results import LABEL_MAP, PREDICTION, hash_file
 from sarco.series import SliceHeader
 

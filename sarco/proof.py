@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.errors import GeometryError
+from sarco.core.errors import GeometryError
 from sarco.geometry import GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE, GRID_TOLERANCE_VOXELS, spacing_mm
 from sarco.series import Series
 

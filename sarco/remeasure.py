@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.assessment import read_cutoffs
-from sarco.errors import InputError, SarcoError
+from sarco.core.errors import InputError, SarcoError
 from sarco.geometry import spacing_mm
 from sarco.labels import LabelTable
 from sarco.level import Level, unknown_level

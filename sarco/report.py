@@ -9,7 +9,7 @@ from typing import Any
 
 from sarco.acquisition import describe_contrast
 from sarco.assessment import NOT_APPLICABLE, CutoffSet, Interval, assess
-from sarco.errors import OptionError
+from sarco.core.errors import OptionError
 from sarco.level import Level
 from sarco.measurements import HuRanges, PooledMeasurement, SliceMeasurement, pool
 from sarco.patients import Patient

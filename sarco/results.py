@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.atomic import write_json
-from sarco.errors import InputError
+from sarco.core.errors import InputError
+from sarco.core.files import write_json
 from sarco.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.labels import LabelTable
 from sarco.nifti import is_nifti, nifti_stem, write_label_map

@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sarco.errors import CheckpointError, OptionError
-from sarco.flags import build
+from sarco.core.errors import CheckpointError, OptionError
+from sarco.core.parser import build
 from sarco.runs import CHOICES, Run, RunDescription, load_checkpoint, read_run
 
 # What the weights, the split or the run's name were made from; anything else may change.

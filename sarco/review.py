@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.atomic import write_json
-from sarco.command import run_command, say
+from sarco.core.command import run_command, say
+from sarco.core.errors import InputError, SarcoError
+from sarco.core.files import write_json
 from sarco.corrected_case import add_case
 from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.dicom import files_below
-from sarco.errors import InputError, SarcoError
 from sarco.geometry import voxel_volume_mm3
 from sarco.images import find_images, read_headers, read_hu
 from sarco.labels import LabelTable

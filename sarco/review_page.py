@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.atomic import atomic_file
+from sarco.core.errors import GeometryError
+from sarco.core.files import atomic_file
 from sarco.dicom_header import open_dataset, text_of
-from sarco.errors import GeometryError
 from sarco.geometry import display_flips, spacing_mm, voxel_volume_mm3
 from sarco.labels import LabelTable
 from sarco.measurements import pixel_area_cm2

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import sarco
-from sarco.atomic import write_json
-from sarco.config import (
+from sarco.core.errors import CheckpointError, InputError, OptionError, SarcoError
+from sarco.core.files import read_json, write_json
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -20,9 +21,7 @@ from sarco.config import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.errors import CheckpointError, InputError, OptionError, SarcoError
-from sarco.flags import build, to_builtins
-from sarco.json_file import read_json
+from sarco.core.parser import build, to_builtins
 from sarco.labels import LabelTable
 
 CHOICES = ("best", "last")

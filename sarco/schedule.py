@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from sarco.config import FitOptions
+from sarco.core.options import FitOptions
 
 
 def make_scheduler(optimiser: torch.optim.Optimizer, fit: FitOptions) -> LambdaLR | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sarco.errors import GeometryError, InputError
+from sarco.core.errors import GeometryError, InputError
 from sarco.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, split_runs, stack_slices
 
 SAME_POSITION_MM = 1e-3

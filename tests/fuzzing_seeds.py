@@ -22,11 +22,11 @@ from fuzzing_mutators import Files, Mutator
 from numpy.typing import NDArray
 
 from sarco.cases import DataWarning, find_cases
-from sarco.command import run_command
-from sarco.config import PredictedOptions
+from sarco.core.command import run_command
+from sarco.core.errors import SarcoError
+from sarco.core.options import PredictedOptions
 from sarco.dicom import PROGRAM, find_series, main, read_series
 from sarco.doctor_faults import FAULTS
-from sarco.errors import SarcoError
 from sarco.images import find_images, read_hu
 from sarco.labels import LabelTable, read_label_names
 from sarco.nifti import write_volume

@@ -19,7 +19,7 @@ from sarco.agreement import (
     write_tables,
 )
 from sarco.comparison import LabelComparison, absent
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 
 DIFFERENCES = (1.0, -2.0, 4.0, 0.0, 3.0, -1.5, 2.5)
 

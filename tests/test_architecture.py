@@ -73,7 +73,7 @@ def packages(name: str) -> set[str]:
 def test_there_is_something_to_read() -> None:
     """Catches a test that passes because it looks into an empty folder."""
     assert {"sarco.geometry", "sarco.dicom", "training", "inference", "transforms"} <= IMPORTS.keys()
-    assert "sarco.errors" in IMPORTS["sarco.geometry"]
+    assert "sarco.core.errors" in IMPORTS["sarco.geometry"]
 
 
 @pytest.mark.parametrize("name", [name_of(path) for path in GROUND_FLOOR])
@@ -86,7 +86,7 @@ def test_the_ground_floor_never_looks_up(name: str) -> None:
 def test_geometry_is_numpy_and_nothing_else() -> None:
     """Catches files or frameworks in the place where everybody looks for formulas."""
     ours = {imported for imported in IMPORTS["sarco.geometry"] if imported.split(".")[0] == "sarco"}
-    assert ours == {"sarco.errors"}
+    assert ours == {"sarco.core.errors"}
     assert packages("sarco.geometry") - {"sarco"} - sys.stdlib_module_names == {"numpy"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sarco.assessment import FOLDER, Assessment, assess, read_cutoffs
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 from sarco.patients import Patient
 
 SETS = read_cutoffs()

@@ -28,7 +28,7 @@ from sarco.augment import (
 )
 from sarco.body import AIR_HU
 from sarco.cache import SliceCache
-from sarco.config import AugmentOptions, DataOptions
+from sarco.core.options import AugmentOptions, DataOptions
 from sarco.labels import IGNORE_ID, LabelTable
 from sarco.sampling import Draw
 from sarco_datamodule import IGNORED, SliceDataset

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.cache import PreparedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
-from sarco.config import DataOptions, RunOptions
+from sarco.core.errors import InputError, OptionError
+from sarco.core.options import DataOptions, RunOptions
 from sarco.dicom import read_slice
-from sarco.errors import InputError, OptionError
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco_datamodule import SarcoDataModule

@@ -23,7 +23,8 @@ from callbacks import (
     make_trainer,
 )
 from model import SarcoModel
-from sarco.config import (
+from sarco.core.errors import DataWarning
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -33,7 +34,6 @@ from sarco.config import (
     RunOptions,
 )
 from sarco.device import Device, choose_device
-from sarco.errors import DataWarning
 from sarco.labels import LabelTable
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.runs import Run, RunDescription

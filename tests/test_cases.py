@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sarco.cases import Dataset, LabelledSlice, find_cases, make_label_table, split_by_patient
-from sarco.errors import DataWarning, GeometryError, InputError
+from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.nifti import write_label_map
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
 

@@ -9,7 +9,7 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from sarco.comparison import compare_label_maps, compare_masks, describe_row, find_pairs, with_absent
-from sarco.errors import GeometryError, InputError
+from sarco.core.errors import GeometryError, InputError
 from sarco.nifti import write_label_map
 from sarco.phantom import Phantom, PhantomOptions, make_phantom
 

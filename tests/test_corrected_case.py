@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from review_results import LABELS, three_labels
 
+from sarco.core.errors import InputError
 from sarco.corrected_case import add_case, case_name
 from sarco.dicom import find_series
-from sarco.errors import InputError
 from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.phantom import Phantom, write_series

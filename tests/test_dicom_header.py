@@ -10,9 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 
+from sarco.core.errors import InputError
 from sarco.dicom import find_series, read_series
 from sarco.dicom_header import inspect_file, is_dicom, read_headers, value_of
-from sarco.errors import InputError
 from sarco.phantom import Phantom, write_series
 
 

@@ -15,9 +15,9 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
+from sarco.core.errors import InputError
 from sarco.dicom import read_slice
 from sarco.dicom_pixels import coded_shape
-from sarco.errors import InputError
 from sarco.phantom import Phantom, write_series
 
 SliceFile = Callable[..., Path]

@@ -16,10 +16,10 @@ import pydicom
 import pytest
 from dicom_parts import Measured
 
+from sarco.core.errors import SarcoError
 from sarco.dicom import find_series
 from sarco.dicom_results import PICTURE, REPORT, SEGMENTATION, Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
-from sarco.errors import SarcoError
 from sarco.labels import LabelTable
 from sarco.phantom import Phantom
 

@@ -12,11 +12,11 @@ import pydicom
 import pytest
 from dicom_parts import Measured
 
+from sarco.core.errors import InputError
 from sarco.dicom import find_series
 from sarco.dicom_seg import Segmentation, write_segmentation
 from sarco.dicom_source import Origin, Source, read_source
 from sarco.dicom_sr import write_report
-from sarco.errors import InputError
 from sarco.labels import LabelTable
 from sarco.phantom import Phantom
 

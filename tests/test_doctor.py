@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut
 
 from sarco import doctor
+from sarco.core.errors import InputError, OptionError, SarcoError
 from sarco.doctor_faults import FAULTS
 from sarco.doctor_score import Outcome, Verdict, difference, judge, run_reader, usual_lines
 from sarco.doctor_series import Truth
-from sarco.errors import InputError, OptionError, SarcoError
 from sarco.nifti import read_volumes, write_volume
 
 ROOT = Path(__file__).parents[1]

@@ -23,8 +23,9 @@ from engine import TorchEngine, open_network
 from model import SarcoModel
 from network import load_network
 from sarco import openvino_engine
-from sarco.command import run_command
-from sarco.config import (
+from sarco.core.command import run_command
+from sarco.core.errors import CheckpointError, OptionError
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -36,7 +37,6 @@ from sarco.config import (
 from sarco.device import choose_device
 from sarco.dicom import find_series
 from sarco.engines import Agreement, OnnxEngine, Verdict, compare_masks
-from sarco.errors import CheckpointError, OptionError
 from sarco.labels import LabelTable
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.phantom import PhantomOptions, make_phantom, write_series
@@ -450,7 +450,7 @@ def test_an_error_in_a_thread_is_one_line_and_leaves_nothing(
 ) -> None:
     """Catches a traceback, a silent hole, or half of the results."""
     from sarco import pipeline
-    from sarco.errors import GeometryError, InputError
+    from sarco.core.errors import GeometryError, InputError
 
     threads = []
 

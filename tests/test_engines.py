@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sarco.core.errors import OptionError
 from sarco.engines import (
     FEWEST_PIXELS,
     Sample,
@@ -19,7 +20,6 @@ from sarco.engines import (
     missing_packages,
     run_all,
 )
-from sarco.errors import OptionError
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sarco.config import MeasurementOptions
+from sarco.core.errors import InputError, OptionError
+from sarco.core.options import MeasurementOptions
 from sarco.dicom import find_series
-from sarco.errors import InputError, OptionError
 from sarco.evaluation import Evidence, Plans, SeriesEvaluation
 from sarco.images import read_hu
 from sarco.intervals import ANY_LABEL

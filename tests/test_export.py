@@ -13,7 +13,8 @@ import torch
 import export
 from model import SarcoModel
 from network import SegmentationNetwork
-from sarco.config import (
+from sarco.core.errors import InputError, OptionError, SarcoError
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -22,7 +23,6 @@ from sarco.config import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.errors import InputError, OptionError, SarcoError
 from sarco.labels import LabelTable
 from sarco.runs import RunDescription, RunStore
 

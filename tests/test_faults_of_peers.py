@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.assessment import assess, read_cutoffs
+from sarco.core.errors import GeometryError, InputError
 from sarco.dicom import find_series
-from sarco.errors import GeometryError, InputError
 from sarco.measure_series import main
 from sarco.nifti import write_label_map
 from sarco.patients import Identity, Patient, read_patients

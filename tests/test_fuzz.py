@@ -11,8 +11,8 @@ from fuzzing import fuzz
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sarco.config import PredictedOptions
-from sarco.errors import InputError, SarcoError
+from sarco.core.errors import InputError, SarcoError
+from sarco.core.options import PredictedOptions
 from sarco.labels import read_label_names
 from sarco.predictions import find_predictions
 from sarco.runs import read_run

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import sarco.geometry
-from sarco.errors import GeometryError
+from sarco.core.errors import GeometryError
 from sarco.geometry import (
     display_flips,
     find_plane,

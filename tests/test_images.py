@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sarco.core.errors import GeometryError, InputError
 from sarco.dicom import find_series, read_series
-from sarco.errors import GeometryError, InputError
 from sarco.images import find_images, read_headers, read_hu
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import Phantom

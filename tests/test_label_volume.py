@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sarco.errors import GeometryError
+from sarco.core.errors import GeometryError
 from sarco.label_volume import LabelVolume
 
 SHAPE = (4, 5, 6)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 from sarco.labels import COLOURS_RGB, LabelTable, read_label_names
 
 

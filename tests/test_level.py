@@ -2,7 +2,7 @@
 
 import pytest
 
-from sarco.errors import InputError, OptionError
+from sarco.core.errors import InputError, OptionError
 from sarco.level import NOT_GIVEN, PlacedSlice, check_request, choose_slice, find_vertebra, unknown_level
 
 # Slices 5 mm apart, slice 3 missing.

@@ -16,8 +16,8 @@ import numpy as np
 import pydicom
 import pytest
 
+from sarco.core.errors import GeometryError, InputError, OptionError, SarcoError
 from sarco.dicom import find_series, read_series
-from sarco.errors import GeometryError, InputError, OptionError, SarcoError
 from sarco.level import NOT_GIVEN
 from sarco.measure_series import find_level, main, measure_series, read_facts
 from sarco.measurements import pool

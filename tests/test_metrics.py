@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_average_precision, multiclass_jaccard_index
 
-from sarco.errors import InputError, SarcoError
+from sarco.core.errors import InputError, SarcoError
 from sarco.metrics import (
     N_BINS,
     SegmentationScores,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mixup import LEVELS, Mix, draw_mix, mix_target
 from model import SarcoModel
 from network import build_network
-from sarco.config import (
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,

@@ -14,7 +14,8 @@ from torch import nn
 
 from model import SarcoModel
 from network import BATCH_NORM_MOMENTUM, build_network, load_encoder_weights
-from sarco.config import (
+from sarco.core.errors import CheckpointError
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -23,7 +24,6 @@ from sarco.config import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.errors import CheckpointError
 from sarco.labels import LabelTable
 from sarco.phantom import PhantomOptions, make_phantom
 from sarco.runs import RunDescription

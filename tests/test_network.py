@@ -11,10 +11,8 @@ from efficientnet_pytorch import EfficientNet
 from torch import nn
 
 from network import BATCH_NORM_MOMENTUM, adapt_stem, build_network, load_encoder_weights
-from sarco.config import (
-    NetworkOptions,
-)
-from sarco.errors import InputError
+from sarco.core.errors import InputError
+from sarco.core.options import NetworkOptions
 
 # From the image's channels to those at strides 2, 4, 8, 16 and 32 (efficientnet-pytorch's reduction_1..5).
 CHANNELS = {

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 import engine
 from network import build_network
-from sarco.config import NetworkOptions
+from sarco.core.options import NetworkOptions
 from sarco.engines import run_all
 from sarco.openvino_engine import (
     BF16,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from sarco.body import find_body
-from sarco.config import MeasurementOptions
+from sarco.core.errors import GeometryError
+from sarco.core.options import MeasurementOptions
 from sarco.crop import Placement
 from sarco.dicom import find_series
 from sarco.dicom_results import Wanted
-from sarco.errors import GeometryError
 from sarco.evaluation import Evidence, Plans
 from sarco.images import read_hu
 from sarco.labels import LabelTable

@@ -7,7 +7,7 @@ import pytest
 from dicom_parts import data_set
 from pydicom import Dataset
 
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 from sarco.patients import Identity, Patient, identity_of, merge_patients, patient_from_dicom, read_patients
 
 

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from sarco.errors import InputError, OptionError
+from sarco.core.errors import InputError, OptionError
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
 from sarco.phantom_anatomy import GROUP_NAMES
 

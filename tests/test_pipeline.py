@@ -12,9 +12,9 @@ import torch
 from monai.data import MetaTensor, decollate_batch
 from monai.transforms import Invertd
 
-from sarco.config import DataOptions
+from sarco.core.errors import GeometryError, InputError
+from sarco.core.options import DataOptions
 from sarco.dicom import find_series
-from sarco.errors import GeometryError, InputError
 from sarco.images import read_hu
 from sarco.labels import LabelTable
 from sarco.phantom import Phantom

@@ -9,9 +9,9 @@ from torch import nn
 
 import sarco.precision
 from network import build_network
-from sarco.config import NetworkOptions
+from sarco.core.errors import OptionError
+from sarco.core.options import NetworkOptions
 from sarco.device import choose_device
-from sarco.errors import OptionError
 from sarco.loss import SegmentationLoss
 from sarco.precision import DepthwiseConv, bf16_pays_in_training
 

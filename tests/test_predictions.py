@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from sarco.cases import find_cases
-from sarco.config import DataOptions, PredictedOptions
+from sarco.core.errors import InputError
+from sarco.core.options import DataOptions, PredictedOptions
 from sarco.dicom import find_series
-from sarco.errors import InputError
 from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.phantom import PhantomOptions, write_dataset

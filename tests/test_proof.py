@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sarco.core.errors import GeometryError
 from sarco.dicom import find_series
-from sarco.errors import GeometryError
 from sarco.nifti import write_label_map
 from sarco.phantom import Phantom
 from sarco.proof import prove_export

@@ -18,8 +18,8 @@ import pytest
 
 import export
 from sarco import cache, doctor, measure_series, metrics, phantom, review
+from sarco.core.parser import build, parse
 from sarco.export import name_first
-from sarco.flags import build, parse
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")

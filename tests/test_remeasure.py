@@ -9,7 +9,7 @@ import pytest
 from review_results import LABELS, three_labels, write_corrections, write_review_results
 
 from sarco.assessment import read_cutoffs
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 from sarco.level import PlacedSlice, choose_slice
 from sarco.measure_series import measure_series, read_facts
 from sarco.measurements import STANDARD_RANGES

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sarco.assessment import read_cutoffs
-from sarco.errors import OptionError
+from sarco.core.errors import OptionError
 from sarco.level import Level, unknown_level
 from sarco.measurements import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
 from sarco.patients import Patient

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import sarco
+from sarco.core.errors import InputError
 from sarco.dicom import Series, find_series
-from sarco.errors import InputError
 from sarco.geometry import lps_to_ras, swap_rows_and_columns
 from sarco.labels import LabelTable
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from sarco.config import (
+from sarco.core.errors import CheckpointError, OptionError
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -18,7 +19,6 @@ from sarco.config import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.errors import CheckpointError, OptionError
 from sarco.labels import LabelTable
 from sarco.resume import FIXED, open_run
 from sarco.runs import RunDescription, RunStore

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from review_results import LABELS, three_labels, write_corrections, write_review_results
 
 from sarco.cases import find_cases
-from sarco.errors import InputError, SarcoError
+from sarco.core.errors import InputError, SarcoError
 from sarco.images import find_images, read_hu
 from sarco.nifti import read_label_map
 from sarco.phantom import Phantom, write_series

@@ -8,7 +8,7 @@ import pytest
 from browser import Browser
 from review_results import HOSTILE, write_review_results
 
-from sarco.errors import InputError
+from sarco.core.errors import InputError
 from sarco.phantom import Phantom
 from sarco.review import main
 from sarco.review_index import read_entry, write_index

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from review_results import HOSTILE, LABELS, three_labels, write_page
 
+from sarco.core.errors import GeometryError
 from sarco.dicom import find_series, read_slice
-from sarco.errors import GeometryError
 from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.phantom import Phantom

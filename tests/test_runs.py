@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import sarco
-from sarco.config import (
+from sarco.core.errors import CheckpointError, OptionError
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -23,7 +24,6 @@ from sarco.config import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.errors import CheckpointError, OptionError
 from sarco.labels import LabelTable
 from sarco.runs import Run, RunDescription, RunStore, load_checkpoint, new_run_id, read_run
 

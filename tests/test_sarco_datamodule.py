@@ -11,7 +11,7 @@ import torch
 
 import sarco_datamodule
 from model import SarcoModel
-from sarco.config import AugmentOptions, DataOptions, FitOptions, MixupOptions, NetworkOptions, RunOptions
+from sarco.core.options import AugmentOptions, DataOptions, FitOptions, MixupOptions, NetworkOptions, RunOptions
 from sarco.labels import IGNORE_ID
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import PhantomOptions, write_dataset

@@ -11,9 +11,9 @@ import torch
 from monai.data import list_data_collate
 from torch.utils.data import DataLoader
 
-from sarco.config import DataOptions
+from sarco.core.errors import GeometryError
+from sarco.core.options import DataOptions
 from sarco.dicom import Series, find_series
-from sarco.errors import GeometryError
 from sarco.labels import LabelTable
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import Phantom

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sarco.config import FitOptions
+from sarco.core.options import FitOptions
 from sarco.schedule import make_scheduler, warmup_cosine
 
 CURVES = Path(__file__).parents[2] / "shared" / "design" / "warmup_cosine_curve.json"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tracking
-from sarco.errors import OptionError
+from sarco.core.errors import OptionError
 from sarco.labels import LabelTable
 from tracking import choose_mode, overlay_image, start_logger
 

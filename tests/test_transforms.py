@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from sarco.body import find_body
-from sarco.config import DataOptions
+from sarco.core.options import DataOptions
 from sarco.crop import AIR_HU
 from sarco.geometry import spacing_mm
 from sarco.phantom import Phantom, PhantomOptions, make_phantom

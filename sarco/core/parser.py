@@ -1,7 +1,7 @@
 """The parser that is made from the fields of options dataclasses: a flag *is* a field.
 
-Its name, type, default, help and range stand in one place, see `sarco.config`. What was not typed is left out, so that
-``replace(stored_or_default, **typed)`` gives *default < checkpoint < typed now*.
+Its name, type, default, help and range stand in one place, see `sarco.core.options`. What was not typed is left out, so
+that ``replace(stored_or_default, **typed)`` gives *default < checkpoint < typed now*.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
-from sarco.errors import OptionError
+from sarco.core.errors import OptionError
 
 Options = TypeVar("Options")
 

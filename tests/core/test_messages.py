@@ -2,7 +2,7 @@
 
 import pytest
 
-from sarco.messages import printable, reason_of, shown
+from sarco.core.messages import printable, reason_of, shown
 
 
 def test_only_what_can_be_printed_stays() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sarco.atomic import atomic_file, write_json
+from sarco.core.files import atomic_file, write_json
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from sarco.config import (
+from sarco.core.errors import OptionError
+from sarco.core.options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -24,10 +25,9 @@ from sarco.config import (
     ResumeOptions,
     RunOptions,
 )
-from sarco.errors import OptionError
-from sarco.flags import NO, YES, build, parse, to_builtins
+from sarco.core.parser import NO, YES, build, parse, to_builtins
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TRAINING = (
     RunOptions, DataOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
 )  # fmt: skip

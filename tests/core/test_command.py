@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sarco.command import run_command, tune_allocator
-from sarco.errors import CheckpointError, DataWarning, GeometryError, InputError, OptionError, SarcoError
+from sarco.core.command import run_command, tune_allocator
+from sarco.core.errors import CheckpointError, DataWarning, GeometryError, InputError, OptionError, SarcoError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def ending(main: Callable[[Sequence[str]], None]) -> int:
@@ -85,7 +85,7 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_reader_that_hangs_up_leaves_no_traceback() -> None:
     """Catches `script | head -1` ending in a BrokenPipeError."""
     code = (
-        "from sarco.command import run_command\n"
+        "from sarco.core.command import run_command\n"
         "def main(argv):\n"
         "    for _ in range(100000):\n"
         "        print('x' * 80)\n"
@@ -106,7 +106,7 @@ def test_tuned_allocator_does_no_harm(choice: str) -> None:
     """Catches a tuning of malloc that breaks big blocks or threads."""
     code = (
         "import threading\n"
-        "from sarco.command import tune_allocator\n"
+        "from sarco.core.command import tune_allocator\n"
         "tune_allocator()\n"
         "import numpy as np\n"
         "sums = []\n"
@@ -128,14 +128,14 @@ def test_tuned_allocator_does_no_harm(choice: str) -> None:
 
 def test_tuning_needs_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a start that fails on macOS, Windows or musl."""
-    monkeypatch.setattr("sarco.command.platform.system", lambda: "Darwin")
+    monkeypatch.setattr("sarco.core.command.platform.system", lambda: "Darwin")
     tune_allocator()
-    monkeypatch.setattr("sarco.command.platform.system", lambda: "Linux")
+    monkeypatch.setattr("sarco.core.command.platform.system", lambda: "Linux")
 
     def no_such_library(name: str) -> None:
         raise OSError(name)
 
-    monkeypatch.setattr("sarco.command.ctypes.CDLL", no_such_library)
+    monkeypatch.setattr("sarco.core.command.ctypes.CDLL", no_such_library)
     tune_allocator()
 
 

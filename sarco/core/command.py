@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from sarco.errors import DataWarning, OptionError, SarcoError
+from sarco.core.errors import DataWarning, OptionError, SarcoError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

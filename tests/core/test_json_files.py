@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sarco.errors import InputError
-from sarco.json_file import read_json
+from sarco.core.errors import InputError
+from sarco.core.files import read_json
 
 
 def test_content_is_read(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""Flags and what they mean: one frozen dataclass per consumer; `sarco.flags` makes the parser from their fields."""
+"""Options and what they mean: one frozen dataclass per consumer; the parser is made from their fields."""
 
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sarco.flags import (
+from sarco.core.parser import (
     BASICS,
     DATA,
     INFERENCE,

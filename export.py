@@ -14,7 +14,7 @@ from sarco.core.parser import build, parse
 if TYPE_CHECKING:  # seconds to import
     from network import SegmentationNetwork
     from sarco.runs import RunDescription
-    from sarco.series import Series
+    from sarco.scan.series import Series
 
 PROGRAM = "python -m sarco.export"
 INVENTED_SLICES = 6

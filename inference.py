@@ -133,7 +133,7 @@ class Predictor:
         """Predicts one series and writes its results.
 
         Args:
-            series: a `sarco.series.Series`.
+            series: a `sarco.scan.series.Series`.
             folder: exists and is empty.
             name: of the results, for W&B.
         """

@@ -20,10 +20,10 @@ from sarco.cases import Dataset as FoundCases
 from sarco.core.errors import InputError
 from sarco.core.options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.images import read_hu
-from sarco.labels import IGNORE_ID, LabelTable
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
-from sarco.series import SliceHeader
+from sarco.scan.labels import IGNORE_ID, LabelTable
+from sarco.scan.series import SliceHeader
 from sarco.training_statistics import measure_training
 from transforms import as_meta_tensor, make_crop, scale_window
 

@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader, Dataset
 
-from sarco.cases import find_neighbours
 from sarco.core.errors import GeometryError
 from sarco.core.options import DataOptions
 from sarco.device import Device
 from sarco.images import read_hu
-from sarco.label_volume import LabelVolume
-from sarco.labels import LabelTable
 from sarco.pipeline import RestoredSlice
-from sarco.series import Series
+from sarco.scan.label_volume import LabelVolume
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series, find_neighbours
 from transforms import as_meta_tensor, make_crop, placement_of, scale_window
 
 AFFINE_TOLERANCE_MM = 1e-3

@@ -19,10 +19,11 @@ from pytorch_lightning.loggers import WandbLogger
 
 from sarco.cases import pseudonym
 from sarco.core.errors import OptionError
-from sarco.labels import IGNORE_ID, LabelTable
 from sarco.metrics import dice_of_confusion
-from sarco.overlay import WINDOW_HU, ShownSlice
+from sarco.overlay import ShownSlice
 from sarco.runs import RunDescription
+from sarco.scan.hu import WINDOW_HU
+from sarco.scan.labels import IGNORE_ID, LabelTable
 
 OVERLAYS_SHOWN = 4
 

@@ -15,7 +15,8 @@ from monai.utils import ensure_tuple_rep
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.options import DataOptions
-from sarco.crop import CropGrid, Placement, View
+from sarco.crop import CropGrid, Placement
+from sarco.scan.view import View
 
 LINEAR = "bilinear"
 NEAREST = "nearest-exact"

@@ -17,8 +17,8 @@ import numpy as np
 from harness import make_phantoms, report, run, table
 
 from sarco.comparison import compare_label_maps
-from sarco.geometry import plane_affine
 from sarco.nifti import read_label_map
+from sarco.scan.geometry import plane_affine
 
 COMMON = [
     "--wandb=no", "--pretrained=no", "--image_size=128", "--batch_size=8", "--learning_rate=2e-3", "--seed=0",

@@ -17,10 +17,10 @@ from harness import report, table
 from numpy.typing import NDArray
 
 from sarco.dicom import find_series, read_series
-from sarco.geometry import gantry_tilt_deg
 from sarco.nifti import read_volumes
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
-from sarco.series import Series, make_series
+from sarco.scan.geometry import gantry_tilt_deg
+from sarco.scan.series import Series, make_series
 
 Seen = tuple[NDArray[np.float32], NDArray[np.float64]]  # HU in another index order, and that order to LPS mm
 

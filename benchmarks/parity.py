@@ -23,7 +23,7 @@ from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import predict_series
 from sarco.results import Provenance
 from sarco.runs import RunStore
-from sarco.series import Series
+from sarco.scan.series import Series
 
 ENGINES = {"auto": ("auto", "auto"), "OpenVINO fp32": ("openvino", "32"), "ONNX Runtime fp32": ("onnx", "32")}
 FIRST_SEED = 5001  # of patients that no training sees

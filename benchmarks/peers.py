@@ -36,7 +36,7 @@ from sarco.cases import Case, find_cases, split_by_patient
 from sarco.core.options import DataOptions
 from sarco.images import read_hu
 from sarco.nifti import write_label_map, write_volume
-from sarco.series import make_series
+from sarco.scan.series import make_series
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time
 TARGET_DICE = 0.90

@@ -19,7 +19,7 @@ from pydicom.uid import JPEG2000Lossless
 from sarco.dicom import find_series
 from sarco.dicom_pixels import read_dicom_hu
 from sarco.phantom import PhantomOptions, make_phantom, write_series
-from sarco.series import Series
+from sarco.scan.series import Series
 
 ROUNDS = 3
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sarco.body import AIR_HU
 from sarco.core.options import AugmentOptions
+from sarco.scan.hu import AIR_HU
 
 ROTATION_DEG = 10.0  # uniform within +-
 SCALE = 1.3  # size changes by a factor from 1 / this to this: how much of the box a trunk fills differs that much

@@ -7,7 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-AIR_HU = -1024.0  # what stands where a scanner saw nothing; the lowest HU of a 12-bit scale
+from sarco.scan.hu import raise_to_air
+from sarco.scan.view import Box
+
 BODY_THRESHOLD_HU = -300  # between lung or air and fat, half-way up the skin's edge
 COARSE_PIXEL_MM = 2.5  # the box is found on pixels of about this size: 15 times faster and at most 1 pixel off
 OPENING_MM = 15.0  # what is thinner than this is table, tube or blanket, not trunk
@@ -17,29 +19,6 @@ MARGIN_MM = 5.0
 ARM_SEAM_MM = 40.0  # an arm that lies against the trunk touches it over less than that
 ARM_BONE_HU = 200.0  # on coarse pixels
 SMALLEST_ARM_CM2, SMALLEST_ARM_BONE_CM2 = 12.0, 0.3  # a thin forearm has 20 cm2; a table's rail has no 12 cm2
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixel units: row 0 reaches from edge 0 to edge 1.
-
-    Attributes:
-        top, left, bottom, right: edges along rows (top, bottom) and columns (left, right).
-    """
-
-    top: float
-    left: float
-    bottom: float
-    right: float
-
-    def union(self, other: "Box") -> "Box":
-        """The smallest box that holds both."""
-        return Box(
-            min(self.top, other.top),
-            min(self.left, other.left),
-            max(self.bottom, other.bottom),
-            max(self.right, other.right),
-        )
 
 
 @dataclass(frozen=True)
@@ -113,11 +92,6 @@ def find_body(hu: NDArray[np.float32], spacing_mm: tuple[float, float]) -> Body:
     if count:  # opened again without them, which takes the rim that an arm leaves at the trunk
         opened = _open(tissue & ~arms, pixel_mm)
     return Body(coarse, _large_parts(opened, pixel_mm), arms, count, (rows, columns), spacing_mm)
-
-
-def raise_to_air(hu: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A slice without what lies below air: padding of -3024 would outweigh its neighbours where pixels are averaged."""
-    return np.maximum(hu, np.float32(AIR_HU)) if hu.min() < AIR_HU else hu
 
 
 def average_onto(shape: tuple[int, ...], image: NDArray[Any]) -> NDArray[Any]:

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.dicom import files_below, find_series, read_header
-from sarco.geometry import slice_normal
-from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.nifti import is_nifti, nifti_stem, read_label_map
-from sarco.series import Series, SliceHeader, check_axial, make_series
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
+from sarco.scan.series import Series, SliceHeader, check_axial, find_neighbours, make_series
 
-NO_NEIGHBOUR_BEYOND = 1.5  # steps: further away lies a gap, not the neighbour
 _NAMES_SHOWN = 20
 
 
@@ -178,30 +176,6 @@ def with_neighbours(cases: Sequence[Case], headers: Sequence[SliceHeader]) -> tu
         for case in cases
         for place, header in enumerate(case.slices)
     )
-
-
-def find_neighbours(slices: Sequence[SliceHeader]) -> list[tuple[SliceHeader, tuple[SliceHeader, SliceHeader]]]:
-    """For each slice of a series, in order of position, the slices below (inferior) and above (superior) it.
-
-    A slice stands in for a neighbour that is missing: at the ends, and beside a gap.
-    """
-    normal = slice_normal(slices[0].orientation)
-    normal = normal * np.sign(normal[np.abs(normal).argmax()])  # whichever way rows and columns of the slices run
-    along = np.array([np.dot(s.position, normal) for s in slices])
-    order = np.argsort(along, kind="stable")
-    gaps = np.diff(along[order])
-    reach = NO_NEIGHBOUR_BEYOND * gaps[gaps > 1e-3].min(initial=np.inf)
-    ordered = [slices[i] for i in order]
-
-    def fits(lower: int) -> bool:
-        return bool(1e-3 < gaps[lower] < reach) and ordered[lower].shape == ordered[lower + 1].shape
-
-    result = []
-    for place, header in enumerate(ordered):
-        below = ordered[place - 1] if place > 0 and fits(place - 1) else header
-        above = ordered[place + 1] if place + 1 < len(ordered) and fits(place) else header
-        result.append((header, (below, above)))
-    return result
 
 
 def split_by_patient(slices: Sequence[LabelledSlice], val_fraction: float, seed: int) -> Split:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError
-from sarco.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
-from sarco.labels import BACKGROUND_ID, IGNORE_ID
-from sarco.nifti import LabelMap, is_nifti, nifti_stem, read_label_map
+from sarco.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.results import LABEL_MAP
+from sarco.scan.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
+from sarco.scan.label_map import LabelMap
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID
 from sarco.surface import SurfaceDistances, compare_surfaces
 
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes of a grid; distances along the axes take right angles

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
-from sarco.labels import BACKGROUND_ID, LabelTable
 from sarco.review_pixels import label_map_digest, slice_digest
+from sarco.scan.labels import BACKGROUND_ID, LabelTable
 
 FORMAT, VERSION = "sarco corrections", 1
 _LARGEST_FILE = 200_000_000  # bytes; a whole series drawn anew takes a few million

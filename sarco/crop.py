@@ -9,59 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import AIR_HU, Body, Box, find_body, raise_to_air
-from sarco.geometry import Affine, display_flips, spacing_mm
-
-
-@dataclass(frozen=True)
-class View:
-    """How a slice is turned to be seen as radiologists see it: transposed first, then flipped.
-
-    Attributes:
-        transpose: rows and columns change places.
-        flip_rows, flip_columns: the order of rows (columns), as they are after that, is reversed.
-    """
-
-    transpose: bool
-    flip_rows: bool
-    flip_columns: bool
-
-    @classmethod
-    def of(cls, affine_lps: ArrayLike) -> "View":
-        """The view of slices with this affine; see `sarco.geometry.display_flips`."""
-        return cls(*display_flips(affine_lps))
-
-    def turn(self, channels: NDArray[Any]) -> NDArray[Any]:
-        """(C, row, column) of a slice to the view."""
-        turned = channels.swapaxes(1, 2) if self.transpose else channels
-        return np.ascontiguousarray(turned[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1])
-
-    def turn_back(self, channels: NDArray[Any]) -> NDArray[Any]:
-        """(C, row, column) of the view to the slice."""
-        turned = channels[:, :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
-        return np.ascontiguousarray(turned.swapaxes(1, 2) if self.transpose else turned)
-
-    def turn_box(self, box: Box, shape: tuple[int, int]) -> Box:
-        """A box on a slice with this shape, as it lies on the view."""
-        top, left, bottom, right = box.top, box.left, box.bottom, box.right
-        rows, columns = shape
-        if self.transpose:
-            top, left, bottom, right, rows, columns = left, top, right, bottom, columns, rows
-        if self.flip_rows:
-            top, bottom = rows - bottom, rows - top
-        if self.flip_columns:
-            left, right = columns - right, columns - left
-        return Box(top, left, bottom, right)
-
-    def matrix(self, shape: tuple[int, int]) -> Affine:
-        """4x4, (row, column, slice, 1) of the view to (row, column, slice, 1) of the slice with this shape."""
-        matrix = np.eye(4)
-        axes = (1, 0) if self.transpose else (0, 1)  # of the slice, for rows and columns of the view
-        for of_view, (axis, flip) in enumerate(zip(axes, (self.flip_rows, self.flip_columns), strict=True)):
-            matrix[axis, :] = 0
-            matrix[axis, of_view] = -1 if flip else 1
-            matrix[axis, 3] = shape[axis] - 1 if flip else 0
-        return matrix
+from sarco.body import Body, find_body
+from sarco.scan.geometry import Affine, spacing_mm
+from sarco.scan.hu import AIR_HU, raise_to_air
+from sarco.scan.view import Box, View
 
 
 @dataclass(frozen=True)
@@ -211,7 +162,7 @@ class Placement:
         view, shape = View.of(affine_lps), bodies[0].shape
         box = reduce(Box.union, (body.box for body in bodies))
         row_mm, column_mm = bodies[0].spacing_mm
-        seen_mm = (column_mm, row_mm) if view.transpose else (row_mm, column_mm)
+        seen_mm = view.turn_pair(row_mm, column_mm)
         return cls(view, CropGrid.around(view.turn_box(box, shape), seen_mm, size), shape)
 
     @property
@@ -222,8 +173,7 @@ class Placement:
     @property
     def turned_shape(self) -> tuple[int, int]:
         """(rows, columns) of the slice as it is seen."""
-        rows, columns = self.shape
-        return (columns, rows) if self.view.transpose else (rows, columns)
+        return self.view.turn_pair(*self.shape)
 
     def crop_image(self, channels: NDArray[Any]) -> NDArray[np.float32]:
         """(C, row, column) of the slice to (C, S, S), linearly."""

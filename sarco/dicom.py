@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.body import AIR_HU
 from sarco.core.command import run_command
 from sarco.core.errors import GeometryError, InputError, SarcoError
 from sarco.dicom_header import DicomFile, inspect_file, is_dicom, read_headers
 from sarco.dicom_pixels import read_dicom_hu
-from sarco.geometry import gantry_tilt_deg, slice_normal, spacing_mm
-from sarco.series import Series, SliceHeader, check_axial, find_doubles, make_runs, make_series, set_strays_aside
+from sarco.scan.geometry import gantry_tilt_deg, slice_normal, spacing_mm
+from sarco.scan.hu import AIR_HU
+from sarco.scan.series import Series, SliceHeader, check_axial, find_doubles, make_runs, make_series, set_strays_aside
 
 PROGRAM = "python -m sarco.dicom"
 

@@ -19,8 +19,8 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from sarco.core.errors import GeometryError, InputError
 from sarco.core.messages import printable, reason_of
-from sarco.geometry import slice_normal
-from sarco.series import SliceHeader
+from sarco.scan.geometry import slice_normal
+from sarco.scan.series import SliceHeader
 
 HEADER_TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",

@@ -14,11 +14,11 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from sarco.body import AIR_HU
 from sarco.core.errors import InputError
 from sarco.core.messages import reason_of
 from sarco.dicom_header import flatten_frames, number_of, numbers_of, open_dataset, quiet_pydicom, text_of, value_of
-from sarco.series import SliceHeader
+from sarco.scan.hu import AIR_HU
+from sarco.scan.series import SliceHeader
 
 _LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e3, 1e5  # HU reach from -1024 to about 30000, even in metal
 _SMALLEST_SLOPE = 1e-7  # even 32 bits reach over no more than 430 HU then

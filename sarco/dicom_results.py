@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.dicom_source import Origin, Source, read_source, require_highdicom
-from sarco.labels import LabelTable
-from sarco.series import Series
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series
 
 if TYPE_CHECKING:  # pydicom's table of codes takes longer to import than all the rest, and few want these results
     from sarco.dicom_sr import MeasuredSlice

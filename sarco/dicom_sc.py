@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
 from sarco.dicom_source import Origin, Source, date_of_creation, fingerprint, identity, quiet
-from sarco.geometry import Affine, display_flips
+from sarco.scan.geometry import Affine
+from sarco.scan.view import View
 
 KIND = "overlay"
 _SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")  # PS3.16 CID 7202
@@ -86,17 +87,11 @@ def _build(source: Source, picture: NDArray[np.uint8], origin: Origin) -> Any:
 
 
 def patient_orientation(affine_lps: Affine) -> tuple[str, str]:
-    """Where rows and columns of a picture run to that is turned by `sarco.geometry.display_flips`: ("L", "P").
+    """Where rows and columns of a picture run to that is turned by `sarco.scan.view.View`: ("L", "P").
 
-    Source: PS3.3 C.7.6.1.1.1: the direction of growing column index, then that of growing row index.
+    Source: PS3.3 C.7.6.1.1.1: the direction of growing column index, then that of growing row index, with F and H for
+    feet and head.
     """
-    transpose, flip_rows, flip_columns = display_flips(affine_lps)
-    row_step, column_step = affine_lps[:3, 0], affine_lps[:3, 1]
-    if transpose:
-        row_step, column_step = column_step, row_step
-    letters = (("R", "L"), ("A", "P"), ("F", "H"))
-    names = []
-    for step, flipped in ((column_step, flip_columns), (row_step, flip_rows)):
-        axis = int(np.abs(step).argmax())
-        names.append(letters[axis][int((step[axis] > 0) != flipped)])
-    return names[0], names[1]
+    edges = View.of(affine_lps).edges(affine_lps)
+    right, bottom = (edges[side].translate(str.maketrans("IS", "FH")) for side in ("right", "bottom"))
+    return right, bottom

@@ -26,7 +26,7 @@ from sarco.dicom_source import (
     stable_uid,
     step_mm,
 )
-from sarco.labels import LabelTable
+from sarco.scan.labels import LabelTable
 
 KIND = "segmentation"
 POSITION_TOLERANCE_MM = 0.01

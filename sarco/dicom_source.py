@@ -24,8 +24,8 @@ from pydicom.valuerep import validate_value
 import sarco
 from sarco.core.errors import InputError, OptionError
 from sarco.dicom_header import is_dicom, open_dataset
-from sarco.geometry import spacing_mm, voxel_volume_mm3
-from sarco.series import Series, SliceHeader
+from sarco.scan.geometry import spacing_mm, voxel_volume_mm3
+from sarco.scan.series import Series, SliceHeader
 
 MAKER = "sarco"
 _UTF8 = "ISO_IR 192"

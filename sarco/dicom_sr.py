@@ -17,7 +17,7 @@ from sarco.core.errors import InputError
 from sarco.dicom_codes import LabelCode, code_label
 from sarco.dicom_seg import Segmentation, segment_label, segment_number
 from sarco.dicom_source import MAKER, Origin, Source, date_of_creation, identity, quiet, stable_uid
-from sarco.labels import LabelTable
+from sarco.scan.labels import LabelTable
 
 KIND = "measurement report"
 _DECIMALS = 4

@@ -25,8 +25,8 @@ from sarco.doctor_series import (
     store,
     truth_of,
 )
-from sarco.geometry import plane_affine
 from sarco.phantom import Phantom
+from sarco.scan.geometry import plane_affine
 
 _TILT = np.radians(16)
 _OBLIQUE = np.radians(23)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from sarco.geometry import Affine, plane_affine
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.scan.geometry import Affine, plane_affine
 
 ROWS, COLUMNS, N_SLICES = 48, 60, 5
 SPACING_MM = (7.2, 7.2, 9.0)  # square pixels, so that the fault with other pixels stands alone

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import OptionError
-from sarco.series import pick_evenly
+from sarco.scan.series import pick_evenly
 
 Images = NDArray[np.float32]  # (B, C, S, S) in [0, 1]
 Logits = NDArray[np.float32]  # (B, K, S, S)

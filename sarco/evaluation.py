@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sarco.assessment import read_cutoffs
 from sarco.body import Body
 from sarco.core.options import MeasurementOptions
-from sarco.geometry import spacing_mm
 from sarco.intervals import ANY_LABEL, Interval, find_interval
 from sarco.level import Level
 from sarco.measure_series import SeriesFacts, check_level_flags, find_level, find_patient, read_facts
@@ -22,7 +21,8 @@ from sarco.measurements import HuRanges, SliceMeasurement, measure_slice
 from sarco.patients import Patient, read_patients
 from sarco.quality import SeriesQuality
 from sarco.report import LevelFigures, choose_muscle, figures_at_level, summarise
-from sarco.series import Series
+from sarco.scan.geometry import spacing_mm
+from sarco.scan.series import Series
 
 
 @dataclass(frozen=True)

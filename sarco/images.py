@@ -11,9 +11,9 @@ from sarco.core.errors import GeometryError
 from sarco.dicom import FoundSeries, ListedSeries, find_series
 from sarco.dicom_header import read_headers as read_dicom_headers
 from sarco.dicom_pixels import read_dicom_hu
-from sarco.geometry import plane_affine, slice_normal
 from sarco.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
-from sarco.series import Series, SliceHeader, check_axial
+from sarco.scan.geometry import plane_affine, slice_normal
+from sarco.scan.series import Series, SliceHeader, check_axial
 
 
 def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:

@@ -22,10 +22,9 @@ from sarco.core.parser import yes_no
 from sarco.dicom import find_series
 from sarco.dicom_header import flatten_frames, open_dataset
 from sarco.images import find_images, read_hu
-from sarco.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.level import Level, PlacedSlice, check_request, choose_slice, find_vertebra, is_uid, unknown_level
 from sarco.measurements import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
-from sarco.nifti import LabelMap, is_nifti, nifti_stem, read_label_map
+from sarco.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.patients import (
     Identity,
     Patient,
@@ -36,7 +35,9 @@ from sarco.patients import (
     read_patients,
 )
 from sarco.report import MEASUREMENTS, SUMMARY, choose_muscle, describe, summarise, write_report
-from sarco.series import Series
+from sarco.scan.label_map import LabelMap, lay_over
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
+from sarco.scan.series import Series
 
 PROGRAM = "python -m sarco.measurements"
 
@@ -132,30 +133,6 @@ def find_level(series: Series, l3: str, vertebrae: Path | None, l3_label: int, n
     planes, _ = lay_over(read_label_map(vertebrae), series)
     counts = {plane: int(np.count_nonzero(ids == l3_label)) for plane, ids in planes.items()}
     return find_vertebra(counts, series.plane_index, f"label {l3_label} of {vertebrae.name}")
-
-
-def lay_over(label_map: LabelMap, series: Series) -> tuple[dict[int, NDArray[np.uint8]], int]:
-    """The label map on the slices of a series, found by their place in the patient; it may cover only some.
-
-    Returns:
-        (row, column) label ids by plane, and how many labelled voxels lie on no slice of the series.
-
-    Raises:
-        GeometryError: it lies on no slice at all; names both files.
-    """
-    if label_map.affine_lps is None:
-        label_map = label_map.assume_ras(series.affine_lps, series.shape)
-    planes: dict[int, NDArray[np.uint8]] = {}
-    faults: list[GeometryError] = []
-    for header, plane in zip(series.slices, series.plane_index, strict=True):
-        try:
-            planes[plane] = label_map.on_slice(series.plane_affine_lps(plane), header.shape, header.path)
-        except GeometryError as error:
-            faults.append(error)
-    if not planes:
-        raise faults[0]
-    on_slices = sum(int(np.count_nonzero(ids)) for ids in planes.values())
-    return planes, int(np.count_nonzero(label_map.ids)) - on_slices
 
 
 def measure_series(

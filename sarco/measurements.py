@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.errors import GeometryError, InputError, OptionError
-from sarco.geometry import plane_affine, voxel_volume_mm3
+from sarco.scan.geometry import plane_affine, voxel_volume_mm3
 
 HuRange = tuple[int, int]
 

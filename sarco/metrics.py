@@ -17,7 +17,7 @@ from sarco.agreement import bland_altman, describe, summarise, write_tables
 from sarco.comparison import LabelComparison, compare_label_maps, describe_row, find_pairs, with_absent
 from sarco.core.command import run_command
 from sarco.core.errors import SarcoError
-from sarco.labels import read_label_names
+from sarco.scan.labels import read_label_names
 
 PROGRAM = "python -m sarco.metrics"
 

@@ -9,7 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,17 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import AIR_HU
 from sarco.core.errors import GeometryError, InputError
 from sarco.core.messages import reason_of
-from sarco.geometry import (
+from sarco.scan.geometry import (
     GRID_TOLERANCE_VOXELS,
     Affine,
-    find_plane,
     lps_to_ras,
     ras_to_lps,
     swap_rows_and_columns,
-    take_plane,
 )
+from sarco.scan.hu import AIR_HU
+from sarco.scan.label_map import LabelMap
 
 SUFFIXES = (".nii.gz", ".nii")
 _MOST_VOXELS = 2**31  # 4 GB of 16 bits: what a damaged header claims is refused before memory is taken
@@ -63,77 +62,6 @@ def nifti_stem(path: Path) -> str:
     """The file name without ``.nii`` or ``.nii.gz``."""
     name = path.name
     return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """A label map as it lies in its file, in memory order.
-
-    Attributes:
-        ids: (row, column, slice) uint8 label ids.
-        affine_lps: (row, column, slice, 1) to LPS mm; None where the file holds no usable affine.
-        path: the file it came from, for messages.
-    """
-
-    ids: NDArray[np.uint8]
-    affine_lps: Affine | None
-    path: Path
-
-    def on_slice(self, slice_affine: ArrayLike, shape: tuple[int, int], image: Path) -> NDArray[np.uint8]:
-        """The label map on the grid of one image slice.
-
-        Args:
-            slice_affine: ``affine_lps`` of the slice.
-            shape: (rows, columns) of the slice.
-            image: the slice's file, for messages.
-
-        Returns:
-            (row, column) uint8 label ids.
-
-        Raises:
-            GeometryError: the label map does not lie on the slice's grid; names both files.
-        """
-        try:
-            if self.affine_lps is None:
-                raise GeometryError("the label map has no usable affine")
-            rows, columns, planes = self.ids.shape
-            return take_plane(self.ids, find_plane(self.affine_lps, (rows, columns, planes), slice_affine, shape))
-        except GeometryError as error:
-            raise GeometryError(
-                f"{self.path} does not lie on {image}: {error}; draw or export the label map on this image's own grid"
-            ) from None
-
-    def assume_ras(self, grid_affine: ArrayLike, grid_shape: tuple[int, int, int]) -> "LabelMap":
-        """The label map laid over a grid as a file without a usable affine is: its axes count as RAS.
-
-        Args:
-            grid_affine: ``affine_lps`` of the image.
-            grid_shape: (rows, columns, planes) of the image.
-        """
-        return replace(self, affine_lps=_affine_of_ras_array(grid_affine, grid_shape))
-
-
-def _affine_of_ras_array(grid_affine: ArrayLike, grid_shape: tuple[int, int, int]) -> Affine:
-    """The affine, in memory order, of an array whose file axes run to the right, anterior and superior over a grid.
-
-    Each file axis goes with the grid axis that lies closest to it. For a single plane the two in-plane axes come
-    first and in this order, as programs write a lone slice.
-    """
-    grid = np.asarray(grid_affine, dtype=np.float64)
-    axes = grid[:3, :3] / np.linalg.norm(grid[:3, :3], axis=0)
-    world_axis = np.abs(axes).argmax(axis=0)
-    is_plane = grid_shape[2] == 1
-    by_file_axis = sorted(range(3), key=lambda axis: (is_plane and axis == 2, world_axis[axis]))
-    affine = np.eye(4)
-    affine[:3, 3] = grid[:3, 3]
-    for file_axis, grid_axis in enumerate(by_file_axis):
-        step = grid[:3, grid_axis]
-        towards_ras = step[world_axis[grid_axis]] * (1 if world_axis[grid_axis] == 2 else -1)
-        if towards_ras < 0:
-            affine[:3, 3] += step * (grid_shape[grid_axis] - 1)
-            step = -step
-        affine[:3, (1, 0, 2)[file_axis]] = step  # files hold (column, row, slice), memory (row, column, slice)
-    return affine
 
 
 def read_label_map(path: Path) -> LabelMap:

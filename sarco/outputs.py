@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sarco.dicom_results import Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
 from sarco.evaluation import SeriesEvaluation
-from sarco.labels import LabelTable
 from sarco.overlay import ContactSheet, ShownSlice, encode_png
 from sarco.pipeline import PreparedSlice, RestoredSlice
 from sarco.report import write_report
 from sarco.results import OVERLAY, Provenance, write_results
 from sarco.review_page import ReviewWriter, provenance_of, read_identity
-from sarco.series import Series
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sarco.geometry import Affine, display_flips, spacing_mm
-from sarco.labels import LabelTable
-from sarco.series import Series, pick_evenly
+from sarco.scan.geometry import Affine, spacing_mm
+from sarco.scan.hu import WINDOW_HU
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series, pick_evenly
+from sarco.scan.view import View
 
-WINDOW_HU = (-160.0, 240.0)  # the soft-tissue window that radiologists read abdomens with
 TILE_PIXELS = 320
 GAP_PIXELS = 6
 LEGEND_PIXELS = 26
@@ -96,12 +97,9 @@ def draw_tile(
         (TILE_PIXELS, TILE_PIXELS, 3) RGB.
     """
     row_mm, column_mm, _ = spacing_mm(affine_lps)
-    transpose, flip_rows, flip_columns = display_flips(affine_lps)
-    if transpose:
-        hu, label_map, row_mm, column_mm = hu.T, label_map.T, column_mm, row_mm
-    turn = (slice(None, None, -1 if flip_rows else 1), slice(None, None, -1 if flip_columns else 1))
-    hu, label_map = np.ascontiguousarray(hu[turn]), np.ascontiguousarray(label_map[turn])
-
+    view = View.of(affine_lps)
+    hu, label_map = view.turn(hu[None])[0], view.turn(label_map[None])[0]
+    row_mm, column_mm = view.turn_pair(row_mm, column_mm)
     height_mm, width_mm = hu.shape[0] * row_mm, hu.shape[1] * column_mm
     per_mm = TILE_PIXELS / max(height_mm, width_mm)
     size = max(1, round(width_mm * per_mm)), max(1, round(height_mm * per_mm))
@@ -124,18 +122,10 @@ def draw_tile(
     top, left = (TILE_PIXELS - size[1]) // 2, (TILE_PIXELS - size[0]) // 2
     tile[top : top + size[1], left : left + size[0]] = picture
     _write(tile, caption, (6, 14), 0.4)
-    left_letter, right_letter = _side_letters(affine_lps, transpose, flip_columns)
-    _write(tile, left_letter, (5, TILE_PIXELS // 2), 0.5)
-    _write(tile, right_letter, (TILE_PIXELS - 16, TILE_PIXELS // 2), 0.5)
+    edges = view.edges(affine_lps)
+    _write(tile, edges["left"], (5, TILE_PIXELS // 2), 0.5)
+    _write(tile, edges["right"], (TILE_PIXELS - 16, TILE_PIXELS // 2), 0.5)
     return tile
-
-
-def _side_letters(affine_lps: Affine, transpose: bool, flip_columns: bool) -> tuple[str, str]:
-    """Patient directions at the left and right edge of the picture."""
-    along = np.asarray(affine_lps)[:3, 0 if transpose else 1] * (-1 if flip_columns else 1)
-    axis = int(np.abs(along).argmax())
-    low, high = (("R", "L"), ("A", "P"), ("I", "S"))[axis]
-    return (low, high) if along[axis] > 0 else (high, low)
 
 
 def contact_sheet(tiles: Sequence[Picture], labels: LabelTable, title: str) -> Picture:

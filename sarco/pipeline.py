@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.body import Body, find_body
-from sarco.cases import find_neighbours
 from sarco.core.options import DataOptions
 from sarco.crop import Placement
 from sarco.engines import Engine, Images, Logits, Network
-from sarco.geometry import spacing_mm
 from sarco.images import read_hu
-from sarco.label_volume import LabelVolume
-from sarco.labels import LabelTable
-from sarco.series import Series, SliceHeader, pick_evenly
+from sarco.scan.geometry import spacing_mm
+from sarco.scan.label_volume import LabelVolume
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series, SliceHeader, find_neighbours, pick_evenly
 
 SAMPLE_SLICES = 12  # to the network first, evenly spread, so that it can choose its engine
 BATCHES_BESIDE = 2  # in the making, besides those that the network works on: one before it, one behind

@@ -15,7 +15,7 @@ from sarco.dicom import files_below
 from sarco.dicom_header import is_dicom, read_headers
 from sarco.images import read_headers as read_image_headers
 from sarco.results import LABEL_MAP, PREDICTION, hash_file
-from sarco.series import SliceHeader
+from sarco.scan.series import SliceHeader
 
 
 @dataclass(frozen=True)

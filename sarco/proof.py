@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError
-from sarco.geometry import GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE, GRID_TOLERANCE_VOXELS, spacing_mm
-from sarco.series import Series
+from sarco.scan.geometry import GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE, GRID_TOLERANCE_VOXELS, spacing_mm
+from sarco.scan.series import Series
 
 TOLERANCE_MM = 0.01  # of the file against the grid of the series; float32 affines of NIfTI keep 0.0001 mm
 _HEADER_BYTES = 348

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from sarco.assessment import read_cutoffs
 from sarco.core.errors import InputError, SarcoError
-from sarco.geometry import spacing_mm
-from sarco.labels import LabelTable
 from sarco.level import Level, unknown_level
 from sarco.measure_series import read_facts
 from sarco.measurements import HuRanges, SliceMeasurement, measure_slice
@@ -20,7 +18,9 @@ from sarco.patients import Patient
 from sarco.quality import SeriesQuality
 from sarco.report import SUMMARY, summarise, write_report
 from sarco.results import PREDICTION
-from sarco.series import Series
+from sarco.scan.geometry import spacing_mm
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series
 
 KEPT_FLAGS = ("unlike_training",)  # compares with figures that only the checkpoint holds
 

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.errors import InputError
 from sarco.core.files import write_json
-from sarco.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
-from sarco.labels import LabelTable
 from sarco.nifti import is_nifti, nifti_stem, write_label_map
 from sarco.proof import prove_export
-from sarco.series import Series
+from sarco.scan.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series
 
 LABEL_MAP, OVERLAY, PREDICTION = "label_map.nii.gz", "overlay.png", "prediction.json"
 

@@ -25,16 +25,16 @@ from sarco.core.files import write_json
 from sarco.corrected_case import add_case
 from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.dicom import files_below
-from sarco.geometry import voxel_volume_mm3
 from sarco.images import find_images, read_headers, read_hu
-from sarco.labels import LabelTable
 from sarco.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
 from sarco.overlay import ContactSheet, encode_png
 from sarco.remeasure import ReportMeasurer
 from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once, hash_file
 from sarco.review_index import write_index
 from sarco.review_page import REVIEW, ReviewWriter, provenance_of
-from sarco.series import Series, SliceHeader, make_series
+from sarco.scan.geometry import voxel_volume_mm3
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series, SliceHeader, make_series
 
 PROGRAM = "python -m sarco.review"
 PREDICTED = "_predicted"  # appended to what still holds the network's own label map

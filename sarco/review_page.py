@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ import sarco
 from sarco.core.errors import GeometryError
 from sarco.core.files import atomic_file
 from sarco.dicom_header import open_dataset, text_of
-from sarco.geometry import display_flips, spacing_mm, voxel_volume_mm3
-from sarco.labels import LabelTable
 from sarco.measurements import pixel_area_cm2
 from sarco.nifti import is_nifti
 from sarco.overlay import draw_tile
@@ -35,7 +34,10 @@ from sarco.review_pixels import (
     slice_digest,
     to_base64,
 )
-from sarco.series import Series
+from sarco.scan.geometry import spacing_mm, voxel_volume_mm3
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series
+from sarco.scan.view import View
 
 REVIEW, THUMBNAIL = "review.html", "thumbnail.jpg"
 ASSETS = Path(__file__).parent / "review_assets"
@@ -167,14 +169,14 @@ class ReviewWriter:
         self, summary: Mapping[str, Any], provenance: Mapping[str, str], measurements: Iterable[Mapping[str, Any]]
     ) -> dict[str, Any]:
         series = self.series
-        turn = display_flips(series.affine_lps)
+        view = View.of(series.affine_lps)
         return {
             "series_uid": series.uid,
             "description": series.slices[0].description,
             "shape": list(series.shape),
-            "turn": list(turn),
+            "turn": list(astuple(view)),
             "spacing_mm": list(spacing_mm(series.affine_lps)[:2]),
-            "edges": edge_letters(series.affine_lps, turn),
+            "edges": view.edges(series.affine_lps),
             "hu_of_level": hu_of_levels(),
             "pictures": self._encoder.description,
             "pixel_area_cm2": self.pixel_area_cm2,
@@ -216,24 +218,6 @@ def read_identity(series: Series) -> dict[str, str]:
     tags = {"Patient": "PatientName", "Patient ID": "PatientID", "Born": "PatientBirthDate"}
     found = {heading: text_of(first.path, dataset, tag) for heading, tag in tags.items()}
     return {heading: text for heading, text in found.items() if text}
-
-
-def edge_letters(affine_lps: NDArray[np.float64], turn: tuple[bool, bool, bool]) -> dict[str, str]:
-    """Patient directions at the four edges of a slice that was turned for viewing.
-
-    Args:
-        affine_lps: of the slice.
-        turn: what `sarco.geometry.display_flips` says of it.
-    """
-    transpose, flip_rows, flip_columns = turn
-    down, right = (1, 0) if transpose else (0, 1)
-    edges = {}
-    for axis, flip, start, end in ((down, flip_rows, "top", "bottom"), (right, flip_columns, "left", "right")):
-        along = affine_lps[:3, axis] * (-1 if flip else 1)
-        world = int(np.abs(along).argmax())
-        letters = (("R", "L"), ("A", "P"), ("I", "S"))[world]
-        edges[start], edges[end] = letters if along[world] > 0 else letters[::-1]
-    return edges
 
 
 def shown_summary(summary: Mapping[str, Any]) -> dict[str, Any]:

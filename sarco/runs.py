@@ -22,7 +22,7 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.core.parser import build, to_builtins
-from sarco.labels import LabelTable
+from sarco.scan.labels import LabelTable
 
 CHOICES = ("best", "last")
 _RECORD = "run.json"

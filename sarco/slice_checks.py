@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.body import BODY_THRESHOLD_HU, Body, find_body
-from sarco.geometry import spacing_mm
-from sarco.labels import IGNORE_ID
+from sarco.scan.geometry import spacing_mm
+from sarco.scan.labels import IGNORE_ID
 from sarco.training_statistics import coarsen_labels, slice_features
 
 METAL_HU = 2500.0  # cortical bone reaches about 2000; a 12-bit scale ends at 3071
@@ -58,7 +58,7 @@ def check_slice(
 
     Args:
         hu: (row, column) Hounsfield units.
-        label_map: (row, column) label ids; `sarco.labels.IGNORE_ID` counts as background.
+        label_map: (row, column) label ids; `sarco.scan.labels.IGNORE_ID` counts as background.
         affine_lps: (row, column, slice, 1) to LPS mm; its spacing counts.
         body: of the slice, where it is known already.
     """

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.body import average_onto, find_body
-from sarco.labels import IGNORE_ID
+from sarco.scan.labels import IGNORE_ID
 
 # Each figure and the smallest spread that counts: training slices that are all alike must not make 1 HU an alarm.
 FEATURES: Mapping[str, float] = {
@@ -69,7 +69,7 @@ def measure_training(
     Args:
         images: (N, C, S, S) HU of slices cropped to the body, may be memory-mapped; the middle channel counts.
         label_maps: (N, S, S) label ids, may be memory-mapped; slices that are labelled in part only
-            (`sarco.labels.IGNORE_ID`) give no figures of muscle.
+            (`sarco.scan.labels.IGNORE_ID`) give no figures of muscle.
         indices: which of them trained; all by default. At most `MOST_SLICES`, evenly spread, are looked at.
 
     Returns:

@@ -28,13 +28,13 @@ from sarco.core.options import PredictedOptions
 from sarco.dicom import PROGRAM, find_series, main, read_series
 from sarco.doctor_faults import FAULTS
 from sarco.images import find_images, read_hu
-from sarco.labels import LabelTable, read_label_names
 from sarco.nifti import write_volume
 from sarco.phantom import PhantomOptions, make_phantom, write_dataset
 from sarco.predictions import find_predictions
 from sarco.results import Provenance, write_results
 from sarco.runs import read_run
-from sarco.series import Series
+from sarco.scan.labels import LabelTable, read_label_names
+from sarco.scan.series import Series
 
 SECRET = "Secretissima"  # the patient's name in every seed: never in a message
 ROOT_MARK = "/@ROOT@"  # stands in seeds for the folder that they are written to

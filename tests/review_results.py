@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.dicom import find_series, read_slice
-from sarco.labels import LabelTable
 from sarco.phantom import Phantom, write_series
 from sarco.results import Provenance, write_results
 from sarco.review_page import ReviewWriter, provenance_of
 from sarco.review_pixels import label_map_digest, slice_digest
-from sarco.series import Series
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series
 
 LABELS = LabelTable({1: "psoas_left", 2: "psoas_right", 7: 'back "muscles" </script><b>'})
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">\''

@@ -26,11 +26,11 @@ from sarco.augment import (
     warp_batch,
     warp_sample,
 )
-from sarco.body import AIR_HU
 from sarco.cache import SliceCache
 from sarco.core.options import AugmentOptions, DataOptions
-from sarco.labels import IGNORE_ID, LabelTable
 from sarco.sampling import Draw
+from sarco.scan.hu import AIR_HU
+from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco_datamodule import IGNORED, SliceDataset
 from transforms import scale_window
 

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.body import MARGIN_MM, Box, average_onto, find_body
+from sarco.body import MARGIN_MM, average_onto, find_body
 from sarco.dicom import find_series
 from sarco.images import read_hu
 from sarco.phantom import PhantomOptions, make_phantom
+from sarco.scan.view import Box
 
 AIR, TISSUE = np.float32(-1000), np.float32(40)
 SLACK_MM = 8.0  # what a tight blanket or the table's first layer may add to one side

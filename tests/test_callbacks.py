@@ -34,9 +34,9 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.device import Device, choose_device
-from sarco.labels import LabelTable
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.runs import Run, RunDescription
+from sarco.scan.labels import LabelTable
 from sarco_datamodule import SarcoDataModule
 
 CPU = Device("cpu", 1, "32-true", "")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sarco.core.errors import InputError
 from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
-from sarco.labels import LabelTable
+from sarco.scan.labels import LabelTable
 
 LABELS = LabelTable({1: "psoas", 4: "back"})
 PLANES = (0, 1, 3)  # plane 2 is a gap

@@ -6,8 +6,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.body import AIR_HU, Box
-from sarco.crop import CropGrid, View
+from sarco.crop import CropGrid
+from sarco.scan.hu import AIR_HU
+from sarco.scan.view import Box
 
 SPACING = (0.7, 1.1)
 BOX = Box(top=6.3, left=-4.2, bottom=41.9, right=33.6)  # reaches beyond the slice on the left
@@ -206,15 +207,3 @@ def test_tiny_slices_go_there_and_back(shape: tuple[int, int]) -> None:
     grid = CropGrid.around(Box(0, 0, *shape), (1.0, 1.0), 96)
     np.testing.assert_array_equal(grid.restore_label_map(grid.crop_label_map(source), shape), source)
     assert grid.crop_image(source.astype(np.float32)).shape == (96, 96)
-
-
-@pytest.mark.parametrize("view", [View(*turn) for turn in np.ndindex(2, 2, 2)], ids=str)
-@given(top=st.integers(0, 8), left=st.integers(0, 6), height=st.integers(1, 5), width=st.integers(1, 5))
-def test_a_box_turns_with_its_pixels(view: View, top: int, left: int, height: int, width: int) -> None:
-    """Catches a box that stays behind, or is mirrored in the wrong length, where a slice is turned to be seen."""
-    shape = (13, 11)
-    pixels = np.zeros((1, *shape), np.uint8)
-    pixels[0, top : top + height, left : left + width] = 1
-    rows, columns = np.nonzero(view.turn(pixels)[0])
-    expected = Box(rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
-    assert view.turn_box(Box(top, left, top + height, left + width), shape) == expected

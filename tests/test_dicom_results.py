@@ -20,8 +20,8 @@ from sarco.core.errors import SarcoError
 from sarco.dicom import find_series
 from sarco.dicom_results import PICTURE, REPORT, SEGMENTATION, Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
-from sarco.labels import LabelTable
 from sarco.phantom import Phantom
+from sarco.scan.labels import LabelTable
 
 pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")
 

@@ -15,9 +15,9 @@ from sarco.core.errors import GeometryError, InputError
 from sarco.dicom import find_series, read_series
 from sarco.dicom_seg import check_segmentation, segment_label, write_segmentation
 from sarco.dicom_source import Origin, Source, read_source
-from sarco.labels import LabelTable
 from sarco.nifti import write_label_map
 from sarco.phantom import Phantom
+from sarco.scan.labels import LabelTable
 
 hd = pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")
 

@@ -17,7 +17,7 @@ from sarco.core.errors import InputError, OptionError
 from sarco.dicom import find_series
 from sarco.dicom_source import Origin, fingerprint, identity, quiet, read_source, require_highdicom, stable_uid
 from sarco.phantom import Phantom
-from sarco.series import Series
+from sarco.scan.series import Series
 
 ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))  # DICOM's dates have no zone
 SECRET = "Geheim"

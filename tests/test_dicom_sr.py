@@ -17,8 +17,8 @@ from sarco.dicom import find_series
 from sarco.dicom_seg import Segmentation, write_segmentation
 from sarco.dicom_source import Origin, Source, read_source
 from sarco.dicom_sr import write_report
-from sarco.labels import LabelTable
 from sarco.phantom import Phantom
+from sarco.scan.labels import LabelTable
 
 hd = pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")
 

@@ -37,11 +37,11 @@ from sarco.core.options import (
 from sarco.device import choose_device
 from sarco.dicom import find_series
 from sarco.engines import Agreement, OnnxEngine, Verdict, compare_masks
-from sarco.labels import LabelTable
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import SlicePreparer, predict_series
 from sarco.runs import RunDescription, RunStore
+from sarco.scan.labels import LabelTable
 from sarco_infdatamodule import SarcoInfDataModule
 from sarco_infdatamodule import predict_series as predict_with_trainer
 

@@ -15,7 +15,7 @@ from sarco.evaluation import Evidence, Plans, SeriesEvaluation
 from sarco.images import read_hu
 from sarco.intervals import ANY_LABEL
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
-from sarco.series import Series
+from sarco.scan.series import Series
 
 ERRORS = {name: [[0.01 * patient] for patient in range(1, 21)] for name in ("skeletal_muscle", ANY_LABEL)}
 EVIDENCE = Evidence({1: "skeletal_muscle"}, ERRORS, {})

@@ -23,8 +23,8 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.labels import LabelTable
 from sarco.runs import RunDescription, RunStore
+from sarco.scan.labels import LabelTable
 
 ROOT = Path(__file__).parents[1]
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

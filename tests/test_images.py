@@ -14,7 +14,7 @@ from sarco.dicom import find_series, read_series
 from sarco.images import find_images, read_headers, read_hu
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import Phantom
-from sarco.series import Series
+from sarco.scan.series import Series
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -21,9 +21,9 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.labels import LabelTable
 from sarco.loss import SegmentationLoss
 from sarco.runs import RunDescription
+from sarco.scan.labels import LabelTable
 
 PARTNER = torch.tensor([2, 0, 3, 1])
 LOSS = SegmentationLoss()

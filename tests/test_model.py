@@ -24,9 +24,9 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.labels import LabelTable
 from sarco.phantom import PhantomOptions, make_phantom
 from sarco.runs import RunDescription
+from sarco.scan.labels import LabelTable
 
 
 def options(backbone: str = "efficientnet-b0", **changes: Any) -> NetworkOptions:

@@ -16,12 +16,12 @@ from sarco.dicom import find_series
 from sarco.dicom_results import Wanted
 from sarco.evaluation import Evidence, Plans
 from sarco.images import read_hu
-from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.outputs import SeriesOutputs
 from sarco.phantom import Phantom
 from sarco.pipeline import PreparedSlice, RestoredSlice
 from sarco.results import Provenance
+from sarco.scan.labels import LabelTable
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sarco.labels import LabelTable
 from sarco.overlay import GAP_PIXELS, TILE_PIXELS, contact_sheet, draw_tile, encode_png
 from sarco.phantom import PhantomOptions, make_phantom
+from sarco.scan.labels import LabelTable
 
 LABELS = LabelTable({1: "one", 2: "two"})
 SIDE = 40

@@ -16,10 +16,10 @@ from sarco.core.errors import GeometryError, InputError
 from sarco.core.options import DataOptions
 from sarco.dicom import find_series
 from sarco.images import read_hu
-from sarco.labels import LabelTable
 from sarco.phantom import Phantom
 from sarco.pipeline import SAMPLE_SLICES, PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer, predict_series
-from sarco.series import Series
+from sarco.scan.labels import LabelTable
+from sarco.scan.series import Series
 from sarco_infdatamodule import SarcoInfDataModule
 
 SIZE = 96

@@ -13,11 +13,11 @@ from sarco.cases import find_cases
 from sarco.core.errors import InputError
 from sarco.core.options import DataOptions, PredictedOptions
 from sarco.dicom import find_series
-from sarco.labels import LabelTable
 from sarco.nifti import read_label_map
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.results import Provenance, write_results
+from sarco.scan.labels import LabelTable
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 

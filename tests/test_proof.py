@@ -15,7 +15,7 @@ from sarco.dicom import find_series
 from sarco.nifti import write_label_map
 from sarco.phantom import Phantom
 from sarco.proof import prove_export
-from sarco.series import Series
+from sarco.scan.series import Series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")
 

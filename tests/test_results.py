@@ -12,10 +12,10 @@ import pytest
 import sarco
 from sarco.core.errors import InputError
 from sarco.dicom import Series, find_series
-from sarco.geometry import lps_to_ras, swap_rows_and_columns
-from sarco.labels import LabelTable
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 from sarco.results import Provenance, all_at_once, name_series, results_path, write_results
+from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns
+from sarco.scan.labels import LabelTable
 
 LABELS = LabelTable({1: "psoas", 3: "Rückenstrecker", 9: "nowhere"})
 

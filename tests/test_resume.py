@@ -19,9 +19,9 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.labels import LabelTable
 from sarco.resume import FIXED, open_run
 from sarco.runs import RunDescription, RunStore
+from sarco.scan.labels import LabelTable
 
 DONE = 3  # epochs
 

@@ -24,7 +24,7 @@ from sarco.nifti import read_label_map
 from sarco.phantom import Phantom, write_series
 from sarco.results import Provenance, write_results
 from sarco.review import apply_corrections, main
-from sarco.series import Series
+from sarco.scan.series import Series
 
 ROOT = Path(__file__).parents[1]
 

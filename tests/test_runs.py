@@ -24,8 +24,8 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.labels import LabelTable
 from sarco.runs import Run, RunDescription, RunStore, load_checkpoint, new_run_id, read_run
+from sarco.scan.labels import LabelTable
 
 
 def describe(weights_file: Path | None = None) -> RunDescription:

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from sarco.core.errors import GeometryError
 from sarco.core.options import DataOptions
 from sarco.dicom import Series, find_series
-from sarco.labels import LabelTable
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import Phantom
+from sarco.scan.labels import LabelTable
 from sarco_infdatamodule import SarcoInfDataModule, SeriesDataset, SliceCollector
 from transforms import as_meta_tensor, make_crop
 

@@ -25,10 +25,10 @@ from PIL import Image
 
 from sarco import review
 from sarco.dicom import find_series, read_series
-from sarco.geometry import lps_to_ras, swap_rows_and_columns
 from sarco.nifti import read_label_map, write_label_map
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.review_pixels import label_map_digest, slice_digest
+from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--image_size=64", "--batch_size=4", "--learning_rate=1e-3", "--pretrained=no", "--gpu=-1"]

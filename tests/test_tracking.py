@@ -11,7 +11,7 @@ import pytest
 
 import tracking
 from sarco.core.errors import OptionError
-from sarco.labels import LabelTable
+from sarco.scan.labels import LabelTable
 from tracking import choose_mode, overlay_image, start_logger
 
 ROOT = Path(__file__).parents[1]
@@ -95,7 +95,7 @@ def test_no_means_no(tmp_path: Path) -> None:
 OFFLINE = """
 from pathlib import Path
 import numpy as np, tracking
-from sarco.labels import LabelTable
+from sarco.scan.labels import LabelTable
 mode = tracking.choose_mode("yes")
 assert mode == "offline", mode
 logger = tracking.start_logger(mode, "Project", "name", Path("run"), "abc123")

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from sarco.body import find_body
 from sarco.core.options import DataOptions
 from sarco.crop import AIR_HU
-from sarco.geometry import spacing_mm
 from sarco.phantom import Phantom, PhantomOptions, make_phantom
+from sarco.scan.geometry import spacing_mm
 from transforms import LINEAR, NEAREST, Cropd, Cropd_3D, as_meta_tensor, make_crop, scale_window
 
 Sample = dict[str, Any]

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from sarco.core.errors import GeometryError, InputError
-from sarco.series import SliceHeader, check_axial, find_doubles, make_runs, make_series, pick_evenly, set_strays_aside
+from sarco.scan.series import (
+    SliceHeader,
+    check_axial,
+    find_doubles,
+    make_runs,
+    make_series,
+    pick_evenly,
+    set_strays_aside,
+)
 
 AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
 

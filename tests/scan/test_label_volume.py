@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sarco.core.errors import GeometryError
-from sarco.label_volume import LabelVolume
+from sarco.scan.label_volume import LabelVolume
 
 SHAPE = (4, 5, 6)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sarco.core.errors import InputError
-from sarco.labels import COLOURS_RGB, LabelTable, read_label_names
+from sarco.scan.labels import COLOURS_RGB, LabelTable, read_label_names
 
 
 def write(folder: Path, text: str | bytes) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sarco.core.errors import GeometryError, InputError
-from sarco.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, split_runs, stack_slices
+from sarco.scan.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, split_runs, stack_slices
 
 SAME_POSITION_MM = 1e-3
 ORIENTATION_TOLERANCE = 1e-3  # of a direction cosine; one degree changes it by 0.017
@@ -231,3 +231,30 @@ def pick_evenly(indices: Sequence[int], count: int) -> list[int]:
     if n <= count:
         return list(indices)
     return [indices[int((k + 0.5) * n / count)] for k in range(count)]
+
+
+NO_NEIGHBOUR_BEYOND = 1.5  # steps: further away lies a gap, not the neighbour
+
+
+def find_neighbours(slices: Sequence[SliceHeader]) -> list[tuple[SliceHeader, tuple[SliceHeader, SliceHeader]]]:
+    """For each slice of a series, in order of position, the slices below (inferior) and above (superior) it.
+
+    A slice stands in for a neighbour that is missing: at the ends, and beside a gap.
+    """
+    normal = slice_normal(slices[0].orientation)
+    normal = normal * np.sign(normal[np.abs(normal).argmax()])  # whichever way rows and columns of the slices run
+    along = np.array([np.dot(s.position, normal) for s in slices])
+    order = np.argsort(along, kind="stable")
+    gaps = np.diff(along[order])
+    reach = NO_NEIGHBOUR_BEYOND * gaps[gaps > 1e-3].min(initial=np.inf)
+    ordered = [slices[i] for i in order]
+
+    def fits(lower: int) -> bool:
+        return bool(1e-3 < gaps[lower] < reach) and ordered[lower].shape == ordered[lower + 1].shape
+
+    result = []
+    for place, header in enumerate(ordered):
+        below = ordered[place - 1] if place > 0 and fits(place - 1) else header
+        above = ordered[place + 1] if place + 1 < len(ordered) and fits(place) else header
+        result.append((header, (below, above)))
+    return result

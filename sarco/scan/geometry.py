@@ -221,23 +221,6 @@ def voxel_volume_mm3(affine: ArrayLike) -> float:
     return float(abs(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3])))
 
 
-def display_flips(affine_lps: ArrayLike) -> tuple[bool, bool, bool]:
-    """How to turn a slice for viewing: (transpose, flip rows, flip columns), applied in this order.
-
-    The result shows the patient's right at the left edge and anterior at the top (axial), as radiologists are used
-    to; for other planes superior goes to the top.
-    """
-    axes = np.asarray(affine_lps, dtype=np.float64)[:3, :2]
-    largest = np.abs(axes).argmax(axis=0)
-    # Rows should run down: to posterior (y) or inferior (-z). Columns should run to the left (x) or posterior (y).
-    transpose = bool(largest[0] < largest[1] and largest[1] != 2) or bool(largest[1] == 2)
-    if transpose:
-        axes, largest = axes[:, ::-1], largest[::-1]
-    row_sign = np.sign(axes[largest[0], 0]) * (-1 if largest[0] == 2 else 1)
-    column_sign = np.sign(axes[largest[1], 1])
-    return transpose, bool(row_sign < 0), bool(column_sign < 0)
-
-
 def find_plane(
     volume_affine_lps: ArrayLike,
     volume_shape: tuple[int, int, int],

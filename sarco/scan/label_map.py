@@ -1,0 +1,110 @@
+"""A label map in memory, and how it is laid over slices by their place in the patient."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sarco.core.errors import GeometryError
+from sarco.scan.geometry import (
+    Affine,
+    find_plane,
+    take_plane,
+)
+from sarco.scan.series import Series
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map as it lies in its file, in memory order.
+
+    Attributes:
+        ids: (row, column, slice) uint8 label ids.
+        affine_lps: (row, column, slice, 1) to LPS mm; None where the file holds no usable affine.
+        path: the file it came from, for messages.
+    """
+
+    ids: NDArray[np.uint8]
+    affine_lps: Affine | None
+    path: Path
+
+    def on_slice(self, slice_affine: ArrayLike, shape: tuple[int, int], image: Path) -> NDArray[np.uint8]:
+        """The label map on the grid of one image slice.
+
+        Args:
+            slice_affine: ``affine_lps`` of the slice.
+            shape: (rows, columns) of the slice.
+            image: the slice's file, for messages.
+
+        Returns:
+            (row, column) uint8 label ids.
+
+        Raises:
+            GeometryError: the label map does not lie on the slice's grid; names both files.
+        """
+        try:
+            if self.affine_lps is None:
+                raise GeometryError("the label map has no usable affine")
+            rows, columns, planes = self.ids.shape
+            return take_plane(self.ids, find_plane(self.affine_lps, (rows, columns, planes), slice_affine, shape))
+        except GeometryError as error:
+            raise GeometryError(
+                f"{self.path} does not lie on {image}: {error}; draw or export the label map on this image's own grid"
+            ) from None
+
+    def assume_ras(self, grid_affine: ArrayLike, grid_shape: tuple[int, int, int]) -> "LabelMap":
+        """The label map laid over a grid as a file without a usable affine is: its axes count as RAS.
+
+        Args:
+            grid_affine: ``affine_lps`` of the image.
+            grid_shape: (rows, columns, planes) of the image.
+        """
+        return replace(self, affine_lps=_affine_of_ras_array(grid_affine, grid_shape))
+
+
+def _affine_of_ras_array(grid_affine: ArrayLike, grid_shape: tuple[int, int, int]) -> Affine:
+    """The affine, in memory order, of an array whose file axes run to the right, anterior and superior over a grid.
+
+    Each file axis goes with the grid axis that lies closest to it. For a single plane the two in-plane axes come
+    first and in this order, as programs write a lone slice.
+    """
+    grid = np.asarray(grid_affine, dtype=np.float64)
+    axes = grid[:3, :3] / np.linalg.norm(grid[:3, :3], axis=0)
+    world_axis = np.abs(axes).argmax(axis=0)
+    is_plane = grid_shape[2] == 1
+    by_file_axis = sorted(range(3), key=lambda axis: (is_plane and axis == 2, world_axis[axis]))
+    affine = np.eye(4)
+    affine[:3, 3] = grid[:3, 3]
+    for file_axis, grid_axis in enumerate(by_file_axis):
+        step = grid[:3, grid_axis]
+        towards_ras = step[world_axis[grid_axis]] * (1 if world_axis[grid_axis] == 2 else -1)
+        if towards_ras < 0:
+            affine[:3, 3] += step * (grid_shape[grid_axis] - 1)
+            step = -step
+        affine[:3, (1, 0, 2)[file_axis]] = step  # files hold (column, row, slice), memory (row, column, slice)
+    return affine
+
+
+def lay_over(label_map: LabelMap, series: Series) -> tuple[dict[int, NDArray[np.uint8]], int]:
+    """The label map on the slices of a series, found by their place in the patient; it may cover only some.
+
+    Returns:
+        (row, column) label ids by plane, and how many labelled voxels lie on no slice of the series.
+
+    Raises:
+        GeometryError: it lies on no slice at all; names both files.
+    """
+    if label_map.affine_lps is None:
+        label_map = label_map.assume_ras(series.affine_lps, series.shape)
+    planes: dict[int, NDArray[np.uint8]] = {}
+    faults: list[GeometryError] = []
+    for header, plane in zip(series.slices, series.plane_index, strict=True):
+        try:
+            planes[plane] = label_map.on_slice(series.plane_affine_lps(plane), header.shape, header.path)
+        except GeometryError as error:
+            faults.append(error)
+    if not planes:
+        raise faults[0]
+    on_slices = sum(int(np.count_nonzero(ids)) for ids in planes.values())
+    return planes, int(np.count_nonzero(label_map.ids)) - on_slices

@@ -130,7 +130,7 @@ def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, 
 
 
 def _series(infer_path: Path | None, scratch: Path) -> "Series":
-    from sarco.images import find_images
+    from sarco.io.images import find_images
 
     if infer_path is None:
         from sarco.phantom import PhantomOptions, make_phantom, write_series

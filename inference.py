@@ -31,7 +31,7 @@ def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
     run = OpenedRun(options)  # first: engines compile in the background, while Python looks for images
 
     from sarco.core.errors import GeometryError, SarcoError
-    from sarco.images import find_images
+    from sarco.io.images import find_images
     from sarco.results import all_at_once, name_series, results_path
 
     found = find_images(options.infer_path, options.allow_gaps)

@@ -19,7 +19,7 @@ from sarco.cases import Case, LabelledSlice, Split, find_cases, make_label_table
 from sarco.cases import Dataset as FoundCases
 from sarco.core.errors import InputError
 from sarco.core.options import AugmentOptions, DataOptions, PredictedOptions
-from sarco.images import read_hu
+from sarco.io.images import read_hu
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from sarco.scan.labels import IGNORE_ID, LabelTable

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from sarco.core.errors import GeometryError
 from sarco.core.options import DataOptions
 from sarco.device import Device
-from sarco.images import read_hu
+from sarco.io.images import read_hu
 from sarco.pipeline import RestoredSlice
 from sarco.scan.label_volume import LabelVolume
 from sarco.scan.labels import LabelTable

@@ -17,7 +17,7 @@ import numpy as np
 from harness import make_phantoms, report, run, table
 
 from sarco.comparison import compare_label_maps
-from sarco.nifti import read_label_map
+from sarco.io.nifti import read_label_map
 from sarco.scan.geometry import plane_affine
 
 COMMON = [

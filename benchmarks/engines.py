@@ -91,7 +91,7 @@ def open_engine(name: str, checkpoint: Path, series: Path) -> tuple[Any, Any]:
     from network import load_network
     from sarco.device import Device
     from sarco.engines import OnnxEngine
-    from sarco.images import find_images
+    from sarco.io.images import find_images
     from sarco.openvino_engine import OpenVinoEngine
     from sarco.pipeline import SlicePreparer
 

@@ -16,8 +16,8 @@ import SimpleITK as sitk  # noqa: N813 - how everybody writes it
 from harness import report, table
 from numpy.typing import NDArray
 
-from sarco.dicom import find_series, read_series
-from sarco.nifti import read_volumes
+from sarco.io.dicom import find_series, read_series
+from sarco.io.nifti import read_volumes
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 from sarco.scan.geometry import gantry_tilt_deg
 from sarco.scan.series import Series, make_series

@@ -47,7 +47,7 @@ def predict_areas(model: object, patients: int, slices: int, side: int) -> Itera
     """True and predicted area, cm2, of each slice of each new patient, on the way that inference.py takes."""
     from sarco.core.command import quieten_libraries
     from sarco.device import choose_device
-    from sarco.dicom import find_series
+    from sarco.io.dicom import find_series
     from sarco_infdatamodule import SarcoInfDataModule, predict_series
 
     quieten_libraries()

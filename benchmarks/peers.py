@@ -34,8 +34,8 @@ from training_step import start_child
 
 from sarco.cases import Case, find_cases, split_by_patient
 from sarco.core.options import DataOptions
-from sarco.images import read_hu
-from sarco.nifti import write_label_map, write_volume
+from sarco.io.images import read_hu
+from sarco.io.nifti import write_label_map, write_volume
 from sarco.scan.series import make_series
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time

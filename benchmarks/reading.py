@@ -16,8 +16,8 @@ from harness import report, table
 from monai.transforms import LoadImage
 from pydicom.uid import JPEG2000Lossless
 
-from sarco.dicom import find_series
-from sarco.dicom_pixels import read_dicom_hu
+from sarco.io.dicom import find_series
+from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.scan.series import Series
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, GeometryError, InputError
-from sarco.dicom import files_below, find_series, read_header
-from sarco.nifti import is_nifti, nifti_stem, read_label_map
+from sarco.core.files import files_below
+from sarco.io.dicom import find_series, read_header
+from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series, SliceHeader, check_axial, find_neighbours, make_series
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError
-from sarco.nifti import is_nifti, nifti_stem, read_label_map
+from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.results import LABEL_MAP
 from sarco.scan.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
 from sarco.scan.label_map import LabelMap

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
 from sarco.core.files import write_json
-from sarco.nifti import is_nifti, read_label_map, write_label_map
+from sarco.io.nifti import is_nifti, read_label_map, write_label_map
 from sarco.scan.labels import IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series
 

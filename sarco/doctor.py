@@ -27,11 +27,11 @@ from pydicom import __version__ as pydicom_version
 from sarco import __version__
 from sarco.core.command import run_command
 from sarco.core.errors import InputError, OptionError
-from sarco.dicom import find_series, read_series
 from sarco.doctor_faults import FAULTS
 from sarco.doctor_score import Verdict, judge, run_reader, usual_lines
 from sarco.doctor_series import Fault, Truth
-from sarco.nifti import write_volume
+from sarco.io.dicom import find_series, read_series
+from sarco.io.nifti import write_volume
 
 _PROGRAM = "python -m sarco.doctor"
 _READ_ITSELF = ("-m", "sarco.doctor", "--read", "{input}", "{output}")

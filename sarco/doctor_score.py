@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
 from sarco.doctor_series import Truth
-from sarco.nifti import is_nifti, read_volumes
+from sarco.io.nifti import is_nifti, read_volumes
 from sarco.scan.geometry import Affine
 
 PLACE_TOLERANCE_MM = 0.05  # positions are often rounded to 0.01 mm

@@ -19,12 +19,12 @@ from sarco.assessment import read_cutoffs
 from sarco.core.command import run_command, say
 from sarco.core.errors import GeometryError, InputError, OptionError
 from sarco.core.parser import yes_no
-from sarco.dicom import find_series
-from sarco.dicom_header import flatten_frames, open_dataset
-from sarco.images import find_images, read_hu
+from sarco.io.dicom import find_series
+from sarco.io.dicom_header import flatten_frames, open_dataset
+from sarco.io.images import find_images, read_hu
+from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.level import Level, PlacedSlice, check_request, choose_slice, find_vertebra, is_uid, unknown_level
 from sarco.measurements import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
-from sarco.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.patients import (
     Identity,
     Patient,

@@ -26,7 +26,7 @@ from sarco import phantom_anatomy as anatomy
 from sarco.core.command import run_command
 from sarco.core.errors import InputError, OptionError
 from sarco.core.parser import yes_no
-from sarco.nifti import write_label_map
+from sarco.io.nifti import write_label_map
 from sarco.phantom_paint import add_scanner, body_from_world, paint_slice
 
 _PROGRAM = "python -m sarco.phantom"

@@ -14,7 +14,7 @@ from sarco.body import Body, find_body
 from sarco.core.options import DataOptions
 from sarco.crop import Placement
 from sarco.engines import Engine, Images, Logits, Network
-from sarco.images import read_hu
+from sarco.io.images import read_hu
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.label_volume import LabelVolume
 from sarco.scan.labels import LabelTable

@@ -8,13 +8,12 @@ from typing import Any
 
 from sarco.cases import Case, LabelledSlice, with_neighbours
 from sarco.core.errors import InputError
-from sarco.core.files import read_json
+from sarco.core.files import files_below, hash_file, read_json
 from sarco.core.messages import shown
 from sarco.core.options import PredictedOptions
-from sarco.dicom import files_below
-from sarco.dicom_header import is_dicom, read_headers
-from sarco.images import read_headers as read_image_headers
-from sarco.results import LABEL_MAP, PREDICTION, hash_file
+from sarco.io.dicom_header import is_dicom, read_dicom_headers
+from sarco.io.images import read_headers
+from sarco.results import LABEL_MAP, PREDICTION
 from sarco.scan.series import SliceHeader
 
 
@@ -156,7 +155,7 @@ class _SourceSearch:
             for file in files_below(self.root):
                 try:
                     if is_dicom(file):
-                        self._by_uid.setdefault(read_headers(file)[0].sop_uid, file)
+                        self._by_uid.setdefault(read_dicom_headers(file)[0].sop_uid, file)
                 except (InputError, OSError):
                     continue
         return self._by_uid.get(sop_uid)
@@ -177,7 +176,7 @@ def _find_source(entry: _Entry, folder: Path, elsewhere: _SourceSearch) -> Slice
         )
     if hash_file(path, hashlib.blake2b) != entry.blake2b:
         raise InputError(f"{folder}: the source slice {path} was changed since it was predicted; predict again")
-    headers = read_image_headers(path)
+    headers = read_headers(path)
     if not 0 <= entry.frame < len(headers):
         raise InputError(f"{folder}: the source {path} holds no frame {shown(entry.frame)}; predict again")
     return headers[entry.frame]

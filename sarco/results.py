@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.core.errors import InputError
-from sarco.core.files import write_json
-from sarco.nifti import is_nifti, nifti_stem, write_label_map
+from sarco.core.files import hash_file, write_json
+from sarco.io.nifti import is_nifti, nifti_stem, write_label_map
 from sarco.proof import prove_export
 from sarco.scan.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.scan.labels import LabelTable
@@ -48,12 +48,6 @@ class Provenance:
     def of(cls, run_id: str, wandb_project: str, checkpoint: Path) -> "Provenance":
         """With the hash of the file."""
         return cls(run_id, wandb_project, checkpoint, hash_file(checkpoint, hashlib.sha256))
-
-
-def hash_file(path: Path, algorithm: Callable[[], Any]) -> str:
-    """The hash of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool) -> Path:

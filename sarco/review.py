@@ -21,15 +21,14 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.command import run_command, say
 from sarco.core.errors import InputError, SarcoError
-from sarco.core.files import write_json
+from sarco.core.files import files_below, hash_file, write_json
 from sarco.corrected_case import add_case
 from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
-from sarco.dicom import files_below
-from sarco.images import find_images, read_headers, read_hu
-from sarco.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
+from sarco.io.images import find_images, read_headers, read_hu
+from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
 from sarco.overlay import ContactSheet, encode_png
 from sarco.remeasure import ReportMeasurer
-from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once, hash_file
+from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once
 from sarco.review_index import write_index
 from sarco.review_page import REVIEW, ReviewWriter, provenance_of
 from sarco.scan.geometry import voxel_volume_mm3

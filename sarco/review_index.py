@@ -8,8 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sarco.core.errors import InputError
-from sarco.core.files import atomic_file
-from sarco.dicom import files_below
+from sarco.core.files import atomic_file, files_below
 from sarco.results import OVERLAY, PREDICTION
 from sarco.review_page import REVIEW, THUMBNAIL, fill_page, json_for_html
 from sarco.review_pixels import to_base64

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.errors import GeometryError
 from sarco.core.files import atomic_file
-from sarco.dicom_header import open_dataset, text_of
+from sarco.io.dicom_header import open_dataset, text_of
+from sarco.io.nifti import is_nifti
 from sarco.measurements import pixel_area_cm2
-from sarco.nifti import is_nifti
 from sarco.overlay import draw_tile
 from sarco.review_pixels import (
     PictureEncoder,

@@ -25,10 +25,10 @@ from sarco.cases import DataWarning, find_cases
 from sarco.core.command import run_command
 from sarco.core.errors import SarcoError
 from sarco.core.options import PredictedOptions
-from sarco.dicom import PROGRAM, find_series, main, read_series
 from sarco.doctor_faults import FAULTS
-from sarco.images import find_images, read_hu
-from sarco.nifti import write_volume
+from sarco.io.dicom import PROGRAM, find_series, main, read_series
+from sarco.io.images import find_images, read_hu
+from sarco.io.nifti import write_volume
 from sarco.phantom import PhantomOptions, make_phantom, write_dataset
 from sarco.predictions import find_predictions
 from sarco.results import Provenance, write_results
@@ -198,9 +198,9 @@ def refused_with_path(call: Callable[[], Any], folder: Path) -> Any:
 
 
 def judge_listing(folder: Path) -> str:
-    """``python -m sarco.dicom``, in this process."""
+    """``python -m sarco.io.dicom``, in this process."""
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["sarco.dicom", str(folder)]
+    sys.argv = ["sarco.io.dicom", str(folder)]
     status: Any = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.dicom import find_series, read_slice
+from sarco.io.dicom import find_series, read_slice
 from sarco.phantom import Phantom, write_series
 from sarco.results import Provenance, write_results
 from sarco.review_page import ReviewWriter, provenance_of

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sarco.body import MARGIN_MM, average_onto, find_body
-from sarco.dicom import find_series
-from sarco.images import read_hu
+from sarco.io.dicom import find_series
+from sarco.io.images import read_hu
 from sarco.phantom import PhantomOptions, make_phantom
 from sarco.scan.view import Box
 

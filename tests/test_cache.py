@@ -18,8 +18,8 @@ import sarco
 from sarco.cache import PreparedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
 from sarco.core.errors import InputError, OptionError
 from sarco.core.options import DataOptions, RunOptions
-from sarco.dicom import read_slice
-from sarco.nifti import read_label_map, write_label_map
+from sarco.io.dicom import read_slice
+from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D

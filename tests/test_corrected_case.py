@@ -8,8 +8,8 @@ from review_results import LABELS, three_labels
 
 from sarco.core.errors import InputError
 from sarco.corrected_case import add_case, case_name
-from sarco.dicom import find_series
-from sarco.nifti import read_label_map
+from sarco.io.dicom import find_series
+from sarco.io.nifti import read_label_map
 from sarco.phantom import Phantom, write_series
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series

@@ -14,8 +14,8 @@ import pytest
 
 from sarco import dicom_source
 from sarco.core.errors import InputError, OptionError
-from sarco.dicom import find_series
 from sarco.dicom_source import Origin, fingerprint, identity, quiet, read_source, require_highdicom, stable_uid
+from sarco.io.dicom import find_series
 from sarco.phantom import Phantom
 from sarco.scan.series import Series
 

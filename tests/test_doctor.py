@@ -16,7 +16,7 @@ from sarco.core.errors import InputError, OptionError, SarcoError
 from sarco.doctor_faults import FAULTS
 from sarco.doctor_score import Outcome, Verdict, difference, judge, run_reader, usual_lines
 from sarco.doctor_series import Truth
-from sarco.nifti import read_volumes, write_volume
+from sarco.io.nifti import read_volumes, write_volume
 
 ROOT = Path(__file__).parents[1]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

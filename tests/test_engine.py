@@ -35,8 +35,8 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.device import choose_device
-from sarco.dicom import find_series
 from sarco.engines import Agreement, OnnxEngine, Verdict, compare_masks
+from sarco.io.dicom import find_series
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import SlicePreparer, predict_series

@@ -10,10 +10,10 @@ import pytest
 
 from sarco.core.errors import InputError, OptionError
 from sarco.core.options import MeasurementOptions
-from sarco.dicom import find_series
 from sarco.evaluation import Evidence, Plans, SeriesEvaluation
-from sarco.images import read_hu
 from sarco.intervals import ANY_LABEL
+from sarco.io.dicom import find_series
+from sarco.io.images import read_hu
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 from sarco.scan.series import Series
 

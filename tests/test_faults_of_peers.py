@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from sarco.assessment import assess, read_cutoffs
 from sarco.core.errors import GeometryError, InputError
-from sarco.dicom import find_series
+from sarco.io.dicom import find_series
+from sarco.io.nifti import write_label_map
 from sarco.measure_series import main
-from sarco.nifti import write_label_map
 from sarco.patients import Identity, Patient, read_patients
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 

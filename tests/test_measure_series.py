@@ -17,11 +17,11 @@ import pydicom
 import pytest
 
 from sarco.core.errors import GeometryError, InputError, OptionError, SarcoError
-from sarco.dicom import find_series, read_series
+from sarco.io.dicom import find_series, read_series
+from sarco.io.nifti import write_label_map
 from sarco.level import NOT_GIVEN
 from sarco.measure_series import find_level, main, measure_series, read_facts
 from sarco.measurements import pool
-from sarco.nifti import write_label_map
 from sarco.phantom import Phantom, write_series
 
 ROOT = Path(__file__).parents[1]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_average_precision, multiclass_jaccard_index
 
 from sarco.core.errors import InputError, SarcoError
+from sarco.io.nifti import write_label_map
 from sarco.metrics import (
     N_BINS,
     SegmentationScores,
@@ -23,7 +24,6 @@ from sarco.metrics import (
     likeliest,
     main,
 )
-from sarco.nifti import write_label_map
 from sarco.phantom import PhantomOptions, make_phantom
 
 ROOT = Path(__file__).parents[1]

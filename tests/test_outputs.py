@@ -12,11 +12,11 @@ from sarco.body import find_body
 from sarco.core.errors import GeometryError
 from sarco.core.options import MeasurementOptions
 from sarco.crop import Placement
-from sarco.dicom import find_series
 from sarco.dicom_results import Wanted
 from sarco.evaluation import Evidence, Plans
-from sarco.images import read_hu
-from sarco.nifti import read_label_map
+from sarco.io.dicom import find_series
+from sarco.io.images import read_hu
+from sarco.io.nifti import read_label_map
 from sarco.outputs import SeriesOutputs
 from sarco.phantom import Phantom
 from sarco.pipeline import PreparedSlice, RestoredSlice

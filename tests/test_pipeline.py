@@ -14,8 +14,8 @@ from monai.transforms import Invertd
 
 from sarco.core.errors import GeometryError, InputError
 from sarco.core.options import DataOptions
-from sarco.dicom import find_series
-from sarco.images import read_hu
+from sarco.io.dicom import find_series
+from sarco.io.images import read_hu
 from sarco.phantom import Phantom
 from sarco.pipeline import SAMPLE_SLICES, PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer, predict_series
 from sarco.scan.labels import LabelTable

@@ -12,8 +12,8 @@ import pytest
 from sarco.cases import find_cases
 from sarco.core.errors import InputError
 from sarco.core.options import DataOptions, PredictedOptions
-from sarco.dicom import find_series
-from sarco.nifti import read_label_map
+from sarco.io.dicom import find_series
+from sarco.io.nifti import read_label_map
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.results import Provenance, write_results

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError
-from sarco.dicom import find_series
-from sarco.nifti import write_label_map
+from sarco.io.dicom import find_series
+from sarco.io.nifti import write_label_map
 from sarco.phantom import Phantom
 from sarco.proof import prove_export
 from sarco.scan.series import Series

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sarco.dicom import find_series, read_series
-from sarco.nifti import read_label_map
+from sarco.io.dicom import find_series, read_series
+from sarco.io.nifti import read_label_map
 from sarco.phantom import Phantom, PhantomOptions, make_phantom
 from sarco.quality import LIMITS, Flag, SeriesQuality
 from sarco.training_statistics import measure_training

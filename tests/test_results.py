@@ -11,7 +11,7 @@ import pytest
 
 import sarco
 from sarco.core.errors import InputError
-from sarco.dicom import Series, find_series
+from sarco.io.dicom import Series, find_series
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 from sarco.results import Provenance, all_at_once, name_series, results_path, write_results
 from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns

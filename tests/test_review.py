@@ -19,8 +19,8 @@ from review_results import LABELS, three_labels, write_corrections, write_review
 
 from sarco.cases import find_cases
 from sarco.core.errors import InputError, SarcoError
-from sarco.images import find_images, read_hu
-from sarco.nifti import read_label_map
+from sarco.io.images import find_images, read_hu
+from sarco.io.nifti import read_label_map
 from sarco.phantom import Phantom, write_series
 from sarco.results import Provenance, write_results
 from sarco.review import apply_corrections, main

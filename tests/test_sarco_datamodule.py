@@ -12,7 +12,7 @@ import torch
 import sarco_datamodule
 from model import SarcoModel
 from sarco.core.options import AugmentOptions, DataOptions, FitOptions, MixupOptions, NetworkOptions, RunOptions
-from sarco.nifti import read_label_map, write_label_map
+from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.runs import RunDescription
 from sarco.scan.labels import IGNORE_ID

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from sarco.core.errors import GeometryError
 from sarco.core.options import DataOptions
-from sarco.dicom import Series, find_series
-from sarco.nifti import read_label_map, write_label_map
+from sarco.io.dicom import Series, find_series
+from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom import Phantom
 from sarco.scan.labels import LabelTable
 from sarco_infdatamodule import SarcoInfDataModule, SeriesDataset, SliceCollector

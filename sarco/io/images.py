@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError
-from sarco.dicom import FoundSeries, ListedSeries, find_series
-from sarco.dicom_header import read_headers as read_dicom_headers
-from sarco.dicom_pixels import read_dicom_hu
-from sarco.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
+from sarco.io.dicom import FoundSeries, ListedSeries, find_series
+from sarco.io.dicom_header import read_dicom_headers
+from sarco.io.dicom_pixels import read_dicom_hu
+from sarco.io.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
 from sarco.scan.geometry import plane_affine, slice_normal
 from sarco.scan.series import Series, SliceHeader, check_axial
 
@@ -47,7 +47,7 @@ def read_hu(header: SliceHeader) -> NDArray[np.float32]:
     """The pixels of one slice, wherever it comes from: (row, column) Hounsfield units.
 
     Raises:
-        InputError: they cannot be read; see `sarco.dicom_pixels.read_dicom_hu`.
+        InputError: they cannot be read; see `sarco.io.dicom_pixels.read_dicom_hu`.
     """
     if is_nifti(header.path):
         return _open_volume(header.path).hu[:, :, header.frame].astype(np.float32)

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError
-from sarco.dicom import find_series, read_series
-from sarco.images import find_images, read_headers, read_hu
-from sarco.nifti import read_label_map, write_label_map
+from sarco.io.dicom import find_series, read_series
+from sarco.io.images import find_images, read_headers, read_hu
+from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom import Phantom
 from sarco.scan.series import Series
 

@@ -16,8 +16,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from sarco.core.errors import InputError
-from sarco.dicom import read_slice
-from sarco.dicom_pixels import coded_shape
+from sarco.io.dicom import read_slice
+from sarco.io.dicom_pixels import coded_shape
 from sarco.phantom import Phantom, write_series
 
 SliceFile = Callable[..., Path]

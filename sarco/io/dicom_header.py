@@ -91,7 +91,7 @@ def inspect_file(path: Path) -> DicomFile:
     return DicomFile(path, uid, marks[1][:16], marks[2], transfer_syntax(dataset), headers, reason, is_damaged)
 
 
-def read_headers(path: Path) -> tuple[SliceHeader, ...]:
+def read_dicom_headers(path: Path) -> tuple[SliceHeader, ...]:
     """Reads and checks the headers of the CT slices in a file: one, or one a frame.
 
     Raises:

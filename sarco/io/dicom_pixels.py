@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossl
 
 from sarco.core.errors import InputError
 from sarco.core.messages import reason_of
-from sarco.dicom_header import flatten_frames, number_of, numbers_of, open_dataset, quiet_pydicom, text_of, value_of
+from sarco.io.dicom_header import flatten_frames, number_of, numbers_of, open_dataset, quiet_pydicom, text_of, value_of
 from sarco.scan.hu import AIR_HU
 from sarco.scan.series import SliceHeader
 

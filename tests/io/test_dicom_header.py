@@ -11,8 +11,8 @@ import pydicom
 import pytest
 
 from sarco.core.errors import InputError
-from sarco.dicom import find_series, read_series
-from sarco.dicom_header import inspect_file, is_dicom, read_headers, value_of
+from sarco.io.dicom import find_series, read_series
+from sarco.io.dicom_header import inspect_file, is_dicom, read_dicom_headers, value_of
 from sarco.phantom import Phantom, write_series
 
 
@@ -121,7 +121,7 @@ def test_what_a_refused_file_says_of_itself_is_kept(slice_file: Callable[..., Pa
     assert found.series_uid
     assert "Modality is MR" in str(found.reason)
     with pytest.raises(InputError, match="Modality is MR"):
-        read_headers(path)
+        read_dicom_headers(path)
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_what_a_refused_file_says_of_itself_is_kept(slice_file: Callable[..., Pa
 def test_lengths_that_no_scanner_writes_are_refused(slice_file: Callable[..., Path], tag: str, value: Any) -> None:
     """Catches a damaged number that becomes a volume of cubic kilometres."""
     with pytest.raises(InputError, match=tag):
-        read_headers(slice_file(lambda ds: setattr(ds, tag, value)))
+        read_dicom_headers(slice_file(lambda ds: setattr(ds, tag, value)))
 
 
 def test_scout_views_are_known_by_their_image_type(slice_file: Callable[..., Path]) -> None:
     """Catches a localizer that counts as a slice."""
-    assert not read_headers(slice_file())[0].is_localizer
+    assert not read_dicom_headers(slice_file())[0].is_localizer
     scout = slice_file(lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]))
-    assert read_headers(scout)[0].is_localizer
+    assert read_dicom_headers(scout)[0].is_localizer
 
 
 @pytest.mark.parametrize("syntax", [pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ImplicitVRLittleEndian])

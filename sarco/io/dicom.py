@@ -1,10 +1,10 @@
 """DICOM CT in a folder tree: which series there are, and why each can or cannot be predicted.
 
-``python -m sarco.dicom PATH`` prints that as a table.
+``python -m sarco.io.dicom PATH`` prints that as a table.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from sarco.core.command import run_command
 from sarco.core.errors import GeometryError, InputError, SarcoError
-from sarco.dicom_header import DicomFile, inspect_file, is_dicom, read_headers
-from sarco.dicom_pixels import read_dicom_hu
+from sarco.core.files import files_below
+from sarco.io.dicom_header import DicomFile, inspect_file, is_dicom, read_dicom_headers
+from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.scan.geometry import gantry_tilt_deg, slice_normal, spacing_mm
 from sarco.scan.hu import AIR_HU
 from sarco.scan.series import Series, SliceHeader, check_axial, find_doubles, make_runs, make_series, set_strays_aside
 
-PROGRAM = "python -m sarco.dicom"
+PROGRAM = "python -m sarco.io.dicom"
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def read_header(path: Path) -> SliceHeader:
     """Reads and checks the header of a file with one CT slice.
 
     Raises:
-        InputError: as `sarco.dicom_header.read_headers`, or the file holds several slices.
+        InputError: as `sarco.io.dicom_header.read_dicom_headers`, or the file holds several slices.
     """
-    headers = read_headers(path)
+    headers = read_dicom_headers(path)
     if len(headers) > 1:
         raise InputError(f"{path}: holds {len(headers)} frames where one slice is expected; put it into a folder CASE/")
     return headers[0]
@@ -215,17 +216,6 @@ def _drop_doubles(headers: Sequence[SliceHeader]) -> tuple[list[SliceHeader], li
         dropped.append(other)
         lines.append(InputError(f"{other.name}: is the same slice as {first.name}; it was set aside"))
     return [header for header in headers if header not in dropped], lines
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, sorted, without hidden files and folders."""
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from files_below(entry)
-        elif entry.is_file():
-            yield entry
 
 
 def describe_orientation(series: Series) -> str:

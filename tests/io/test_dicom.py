@@ -14,7 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from sarco.core.errors import GeometryError, InputError, SarcoError
-from sarco.dicom import Series, find_series, is_dicom, main, make_series, read_header, read_series, read_slice
+from sarco.io.dicom import Series, find_series, is_dicom, main, make_series, read_header, read_series, read_slice
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")

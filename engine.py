@@ -18,14 +18,13 @@ import numpy as np
 
 import sarco
 from sarco.core.errors import OptionError, SarcoError
+from sarco.crop.slices import Images, Logits
 from sarco.device import Device, choose_device, may_have_gpu
 from sarco.engines import (
     FIRST_LOOK,
     INSTALL,
     PACKAGES,
     Engine,
-    Images,
-    Logits,
     Network,
     OnnxEngine,
     Sample,

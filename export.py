@@ -148,9 +148,9 @@ def _compare_slices(
     import numpy as np
 
     from engine import TorchEngine
+    from sarco.crop.slices import SlicePreparer
     from sarco.device import choose_device
     from sarco.engines import OnnxEngine, compare_masks
-    from sarco.pipeline import SlicePreparer
 
     exact, exported = TorchEngine(network, choose_device(-1, "32")), OnnxEngine(content)
     prepare = SlicePreparer(series, data)

@@ -15,7 +15,7 @@ from monai.utils import ensure_tuple_rep
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.options import DataOptions
-from sarco.crop import CropGrid, Placement
+from sarco.crop.grid import CropGrid, Placement
 from sarco.scan.view import View
 
 LINEAR = "bilinear"

@@ -89,11 +89,11 @@ def open_engine(name: str, checkpoint: Path, series: Path) -> tuple[Any, Any]:
     """The engine, and what it sees of the series."""
     from engine import EXPORTS, TorchEngine
     from network import load_network
+    from sarco.crop.slices import SlicePreparer
     from sarco.device import Device
     from sarco.engines import OnnxEngine
     from sarco.io.images import find_images
     from sarco.openvino_engine import OpenVinoEngine
-    from sarco.pipeline import SlicePreparer
 
     kind, precision, _ = VARIANTS[name]
     description, network = load_network(checkpoint)

@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sarco.core.errors import OptionError
+from sarco.crop.slices import Images, Logits
 from sarco.scan.series import pick_evenly
-
-Images = NDArray[np.float32]  # (B, C, S, S) in [0, 1]
-Logits = NDArray[np.float32]  # (B, K, S, S)
 
 PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime")}
 INSTALL = "pip install -r requirements-fast.txt"

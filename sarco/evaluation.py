@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.assessment import read_cutoffs
-from sarco.body import Body
 from sarco.core.options import MeasurementOptions
+from sarco.crop.body import Body
 from sarco.intervals import ANY_LABEL, Interval, find_interval
 from sarco.level import Level
 from sarco.measure_series import SeriesFacts, check_level_flags, find_level, find_patient, read_facts

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.engines import Images, Logits
+from sarco.crop.slices import Images, Logits
 
 F32, MIXED, BF16 = "f32", "mixed", "bf16"
 NAMES = {F32: "fp32", MIXED: "fp32 and bf16", BF16: "bf16"}

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.crop.slices import PreparedSlice, RestoredSlice
 from sarco.dicom_results import Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
 from sarco.evaluation import SeriesEvaluation
 from sarco.overlay import ContactSheet, ShownSlice, encode_png
-from sarco.pipeline import PreparedSlice, RestoredSlice
 from sarco.report import write_report
 from sarco.results import OVERLAY, Provenance, write_results
 from sarco.review_page import ReviewWriter, provenance_of, read_identity

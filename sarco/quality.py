@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import Body
+from sarco.crop.body import Body
 from sarco.slice_checks import AIR_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
 from sarco.training_statistics import z_scores
 

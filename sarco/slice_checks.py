@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import BODY_THRESHOLD_HU, Body, find_body
+from sarco.crop.body import BODY_THRESHOLD_HU, Body, find_body
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.labels import IGNORE_ID
 from sarco.training_statistics import coarsen_labels, slice_features

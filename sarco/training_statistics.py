@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.body import average_onto, find_body
+from sarco.crop.body import average_onto, find_body
 from sarco.scan.labels import IGNORE_ID
 
 # Each figure and the smallest spread that counts: training slices that are all alike must not make 1 HU an alarm.

@@ -34,12 +34,13 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
+from sarco.crop.slices import SlicePreparer
 from sarco.device import choose_device
 from sarco.engines import Agreement, OnnxEngine, Verdict, compare_masks
 from sarco.io.dicom import find_series
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.phantom import PhantomOptions, make_phantom, write_series
-from sarco.pipeline import SlicePreparer, predict_series
+from sarco.pipeline import predict_series
 from sarco.runs import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 from sarco_infdatamodule import SarcoInfDataModule

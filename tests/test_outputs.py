@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sarco.body import find_body
 from sarco.core.errors import GeometryError
 from sarco.core.options import MeasurementOptions
-from sarco.crop import Placement
+from sarco.crop.body import find_body
+from sarco.crop.grid import Placement
+from sarco.crop.slices import PreparedSlice, RestoredSlice
 from sarco.dicom_results import Wanted
 from sarco.evaluation import Evidence, Plans
 from sarco.io.dicom import find_series
@@ -19,7 +20,6 @@ from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map
 from sarco.outputs import SeriesOutputs
 from sarco.phantom import Phantom
-from sarco.pipeline import PreparedSlice, RestoredSlice
 from sarco.results import Provenance
 from sarco.scan.labels import LabelTable
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sarco.body import find_body
+from sarco.crop.body import find_body
 from sarco.slice_checks import check_slice
 
 AIR, TISSUE, BONE = np.float32(-1000), np.float32(40), np.float32(700)

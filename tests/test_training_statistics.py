@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sarco.body import find_body
-from sarco.crop import CropGrid
+from sarco.crop.body import find_body
+from sarco.crop.grid import CropGrid
 from sarco.phantom import Phantom, PhantomOptions, make_phantom
 from sarco.training_statistics import (
     FEATURES,

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.crop import CropGrid
+from sarco.crop.grid import CropGrid
 from sarco.scan.hu import AIR_HU
 from sarco.scan.view import Box
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.body import Body, find_body
+from sarco.crop.body import Body, find_body
 from sarco.scan.geometry import Affine, spacing_mm
 from sarco.scan.hu import AIR_HU, raise_to_air
 from sarco.scan.view import Box, View

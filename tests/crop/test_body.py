@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.body import MARGIN_MM, average_onto, find_body
+from sarco.crop.body import MARGIN_MM, average_onto, find_body
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
 from sarco.phantom import PhantomOptions, make_phantom

@@ -1,0 +1,1 @@
+"""The body, the grid around it, and a slice on its way there and back."""

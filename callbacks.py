@@ -16,8 +16,8 @@ from pytorch_lightning.loggers import WandbLogger
 from sarco.core.files import atomic_file
 from sarco.device import Device
 from sarco.intervals import area_errors
-from sarco.runs import Run, RunDescription
-from tracking import ValidationReport
+from sarco.runs.store import Run, RunDescription
+from sarco.train.validation_report import ValidationReport
 
 MONITORED = "val_score"  # average precision, as SarcoModel logs it
 STEPS_BETWEEN_READINGS = 20  # of the loss, on a GPU

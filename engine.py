@@ -36,7 +36,7 @@ from sarco.engines import (
 )
 from sarco.kept_network import KeptNetwork, Shelf
 from sarco.openvino_engine import BF16, F32, MIXED, NAMES, OpenVinoEngine, import_openvino, openvino_computes_bf16
-from sarco.runs import RunDescription
+from sarco.runs.store import RunDescription
 from sarco.scan.series import pick_evenly
 
 if TYPE_CHECKING:  # seconds to import, and not needed where an exported network is at hand

@@ -13,7 +13,7 @@ from sarco.core.parser import build, parse
 
 if TYPE_CHECKING:  # seconds to import
     from network import SegmentationNetwork
-    from sarco.runs import RunDescription
+    from sarco.runs.store import RunDescription
     from sarco.scan.series import Series
 
 PROGRAM = "python -m sarco.export"
@@ -36,8 +36,7 @@ def export(options: ExportOptions) -> None:
     from sarco.core.errors import InputError
     from sarco.core.files import atomic_file, write_json
     from sarco.engines import check_packages
-    from sarco.results import Provenance
-    from sarco.runs import RunStore
+    from sarco.runs.store import Provenance, RunStore
 
     if options.onnx.exists() and not options.overwrite:
         raise InputError(f"{options.onnx}: exists already; choose another --onnx, or --overwrite=yes to replace it")

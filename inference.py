@@ -73,8 +73,7 @@ class OpenedRun:
             SarcoError: there is none, it cannot be used, or not with the engine that is asked for.
         """
         from engine import open_network
-        from sarco.results import Provenance
-        from sarco.runs import RunStore
+        from sarco.runs.store import Provenance, RunStore
 
         store = RunStore(options.dirpath)
         checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
@@ -123,7 +122,7 @@ class Predictor:
         """The W&B run, started when the first series is done; None where none was asked for."""
         if self.options.wandb == "no":
             return None
-        import tracking  # takes seconds
+        from sarco.runs import tracking  # takes seconds
 
         mode = tracking.choose_mode(self.options.wandb)
         name = f"predictions of {self.options.run_id}"
@@ -154,14 +153,14 @@ class Predictor:
         for line in describe(written.summary):
             print(f"  {line}")
         if self.logger:
-            import tracking
+            from sarco.runs import tracking
 
             tracking.log_predictions(self.logger, name, written.shown, labels)
 
     def finish(self) -> None:
         """Ends the W&B run, if one was started."""
         if self.__dict__.get("logger"):
-            import tracking
+            from sarco.runs import tracking
 
             tracking.finish()
 

@@ -16,7 +16,7 @@ from mixup import Mix, draw_mix, mix_target
 from network import BATCH_NORM_MOMENTUM, SegmentationNetwork, load_encoder_weights, load_network, network_of
 from sarco.loss import SegmentationLoss
 from sarco.metrics import SegmentationScores, SumMetric
-from sarco.runs import RunDescription
+from sarco.runs.store import RunDescription
 from sarco.sampling import SEED_OF_STEP
 from sarco.schedule import make_scheduler, rate_factor
 

@@ -18,7 +18,7 @@ from mixup import Mix
 from sarco.core.errors import CheckpointError, InputError
 from sarco.core.options import NetworkOptions
 from sarco.precision import DepthwiseConv
-from sarco.runs import RunDescription, load_checkpoint
+from sarco.runs.store import RunDescription, load_checkpoint
 
 # From the deepest level up. Half of what MONAI's FlexibleUNet has: 8.5 instead of 18.8 GFLOP a 512 x 512 slice.
 DECODER_CHANNELS = (128, 64, 32, 16, 16)
@@ -239,7 +239,7 @@ def load_network(path: Path) -> tuple[RunDescription, SegmentationNetwork]:
     """What a checkpoint says of its run, and the network with its weights.
 
     Raises:
-        CheckpointError: see `sarco.runs.load_checkpoint`, or the weights do not fit the description.
+        CheckpointError: see `sarco.runs.store.load_checkpoint`, or the weights do not fit the description.
     """
     description, checkpoint = load_checkpoint(path)
     network = network_of(description)

@@ -52,7 +52,7 @@ def train_anew(typed: Mapping[str, Any]) -> None:
 
     from model import SarcoModel
     from sarco.core.files import write_json
-    from sarco.runs import RunDescription, RunStore, new_run_id
+    from sarco.runs.store import RunDescription, RunStore, new_run_id
 
     options = build(RunOptions, {**typed, "run_id": typed.get("run_id") or shared_run_id(new_run_id)})
     data = build(DataOptions, typed)
@@ -90,7 +90,7 @@ def go_on(resume: ResumeOptions, typed: Mapping[str, Any]) -> None:
     """An earlier run, after its last finished epoch."""
     from model import SarcoModel
     from sarco.core.errors import InputError
-    from sarco.resume import open_run
+    from sarco.runs.resume import open_run
 
     assert resume.ckpt_path_to_resume_from is not None
     quieten_libraries()
@@ -124,8 +124,8 @@ def read_data(data: DataOptions, options: RunOptions, augment: AugmentOptions, p
 def fit(model: Any, datamodule: Any, run: Any, checkpoint: Any) -> None:
     """Trains until the end of the run, and says how to go on from there."""
     import callbacks
-    import tracking
     from sarco.device import choose_device
+    from sarco.runs import tracking
 
     description = model.description
     options, side = description.run, description.data.image_size

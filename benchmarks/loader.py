@@ -39,7 +39,7 @@ from sarco.core.options import (
 )
 from sarco.phantom import PhantomOptions, make_phantom
 from sarco.precision import bf16_pays_in_training
-from sarco.runs import RunDescription
+from sarco.runs.store import RunDescription
 from sarco_datamodule import SarcoDataModule
 from transforms import as_meta_tensor, make_crop
 

@@ -21,8 +21,7 @@ from sarco.engines import FEWEST_PIXELS, LARGEST_AREA_DIFFERENCE, LOWEST_DICE, A
 from sarco.io.images import find_images
 from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import predict_series
-from sarco.results import Provenance
-from sarco.runs import RunStore
+from sarco.runs.store import Provenance, RunStore
 from sarco.scan.series import Series
 
 ENGINES = {"auto": ("auto", "auto"), "OpenVINO fp32": ("openvino", "32"), "ONNX Runtime fp32": ("onnx", "32")}

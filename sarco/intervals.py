@@ -106,7 +106,7 @@ def find_interval(
     Args:
         what: its name, such as ``area_cm2`` or ``smi``.
         value: as measured on the prediction.
-        errors: by label name, from the checkpoint (`sarco.runs.RunDescription.area_errors`).
+        errors: by label name, from the checkpoint (`sarco.runs.store.RunDescription.area_errors`).
         label: whose area it is; `ANY_LABEL` for all labels together.
         coverage: nominal.
     """

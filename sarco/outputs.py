@@ -13,12 +13,14 @@ from sarco.crop.slices import PreparedSlice, RestoredSlice
 from sarco.dicom_results import Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
 from sarco.evaluation import SeriesEvaluation
-from sarco.overlay import ContactSheet, ShownSlice, encode_png
+from sarco.overlay import ContactSheet, encode_png
 from sarco.report import write_report
-from sarco.results import OVERLAY, Provenance, write_results
+from sarco.results import OVERLAY, write_results
 from sarco.review_page import ReviewWriter, provenance_of, read_identity
+from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
+from sarco.scan.view import ShownSlice
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,7 +13,7 @@ from sarco.scan.geometry import Affine, spacing_mm
 from sarco.scan.hu import WINDOW_HU
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series, pick_evenly
-from sarco.scan.view import View
+from sarco.scan.view import ShownSlice, View
 
 TILE_PIXELS = 320
 GAP_PIXELS = 6
@@ -24,23 +23,6 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (235, 235, 235)
 
 Picture = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class ShownSlice:
-    """A slice to look at.
-
-    Attributes:
-        hu: (row, column) Hounsfield units.
-        label_map: (row, column) label ids.
-        affine_lps: of the slice.
-        caption: where it lies.
-    """
-
-    hu: NDArray[np.float32]
-    label_map: NDArray[np.uint8]
-    affine_lps: Affine
-    caption: str
 
 
 class ContactSheet:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,32 +21,12 @@ from sarco.core.errors import InputError
 from sarco.core.files import hash_file, write_json
 from sarco.io.nifti import is_nifti, nifti_stem, write_label_map
 from sarco.proof import prove_export
+from sarco.runs.store import Provenance
 from sarco.scan.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 
 LABEL_MAP, OVERLAY, PREDICTION = "label_map.nii.gz", "overlay.png", "prediction.json"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Which checkpoint predicts.
-
-    Attributes:
-        run_id, wandb_project: the run.
-        checkpoint: its file.
-        sha256: of the file, to tell checkpoints apart for good.
-    """
-
-    run_id: str
-    wandb_project: str
-    checkpoint: Path
-    sha256: str = field(default="")
-
-    @classmethod
-    def of(cls, run_id: str, wandb_project: str, checkpoint: Path) -> "Provenance":
-        """With the hash of the file."""
-        return cls(run_id, wandb_project, checkpoint, hash_file(checkpoint, hashlib.sha256))
 
 
 def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool) -> Path:

@@ -31,8 +31,8 @@ from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import write_volume
 from sarco.phantom import PhantomOptions, make_phantom, write_dataset
 from sarco.predictions import find_predictions
-from sarco.results import Provenance, write_results
-from sarco.runs import read_run
+from sarco.results import write_results
+from sarco.runs.store import Provenance, read_run
 from sarco.scan.labels import LabelTable, read_label_names
 from sarco.scan.series import Series
 

@@ -35,7 +35,7 @@ from sarco.core.options import (
 )
 from sarco.device import Device, choose_device
 from sarco.phantom import PhantomOptions, write_dataset
-from sarco.runs import Run, RunDescription
+from sarco.runs.store import Run, RunDescription
 from sarco.scan.labels import LabelTable
 from sarco_datamodule import SarcoDataModule
 

@@ -41,7 +41,7 @@ from sarco.io.dicom import find_series
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import predict_series
-from sarco.runs import RunDescription, RunStore
+from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 from sarco_infdatamodule import SarcoInfDataModule
 from sarco_infdatamodule import predict_series as predict_with_trainer

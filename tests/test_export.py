@@ -23,7 +23,7 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.runs import RunDescription, RunStore
+from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sarco.core.errors import InputError, SarcoError
 from sarco.core.options import PredictedOptions
 from sarco.predictions import find_predictions
-from sarco.runs import read_run
+from sarco.runs.store import read_run
 from sarco.scan.labels import read_label_names
 
 FEW, MANY = 200, 10_000

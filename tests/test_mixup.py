@@ -22,7 +22,7 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.loss import SegmentationLoss
-from sarco.runs import RunDescription
+from sarco.runs.store import RunDescription
 from sarco.scan.labels import LabelTable
 
 PARTNER = torch.tensor([2, 0, 3, 1])

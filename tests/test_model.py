@@ -25,7 +25,7 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.phantom import PhantomOptions, make_phantom
-from sarco.runs import RunDescription
+from sarco.runs.store import RunDescription
 from sarco.scan.labels import LabelTable
 
 

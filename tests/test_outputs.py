@@ -20,7 +20,7 @@ from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map
 from sarco.outputs import SeriesOutputs
 from sarco.phantom import Phantom
-from sarco.results import Provenance
+from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable
 
 

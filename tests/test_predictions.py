@@ -16,7 +16,8 @@ from sarco.io.dicom import find_series
 from sarco.io.nifti import read_label_map
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
-from sarco.results import Provenance, write_results
+from sarco.results import write_results
+from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D

@@ -213,7 +213,7 @@ from pathlib import Path
 import callbacks
 from model import SarcoModel
 from sarco.device import choose_device
-from sarco.runs import Run
+from sarco.runs.store import Run
 from sarco_datamodule import SarcoDataModule
 
 checkpoint, processes, out = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])

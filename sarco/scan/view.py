@@ -117,3 +117,20 @@ class View:
             matrix[axis, of_view] = -1 if flip else 1
             matrix[axis, 3] = shape[axis] - 1 if flip else 0
         return matrix
+
+
+@dataclass(frozen=True)
+class ShownSlice:
+    """A slice to look at.
+
+    Attributes:
+        hu: (row, column) Hounsfield units.
+        label_map: (row, column) label ids.
+        affine_lps: of the slice.
+        caption: where it lies.
+    """
+
+    hu: NDArray[np.float32]
+    label_map: NDArray[np.uint8]
+    affine_lps: Affine
+    caption: str

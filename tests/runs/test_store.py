@@ -24,7 +24,7 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.runs import Run, RunDescription, RunStore, load_checkpoint, new_run_id, read_run
+from sarco.runs.store import Run, RunDescription, RunStore, load_checkpoint, new_run_id, read_run
 from sarco.scan.labels import LabelTable
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sarco.core.errors import CheckpointError, OptionError
 from sarco.core.parser import build
-from sarco.runs import CHOICES, Run, RunDescription, load_checkpoint, read_run
+from sarco.runs.store import CHOICES, Run, RunDescription, load_checkpoint, read_run
 
 # What the weights, the split or the run's name were made from; anything else may change.
 FIXED = (

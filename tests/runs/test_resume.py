@@ -19,8 +19,8 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.resume import FIXED, open_run
-from sarco.runs import RunDescription, RunStore
+from sarco.runs.resume import FIXED, open_run
+from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 
 DONE = 3  # epochs

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tracking
 from sarco.core.errors import OptionError
+from sarco.runs import tracking
+from sarco.runs.tracking import choose_mode, overlay_image, start_logger
 from sarco.scan.labels import LabelTable
-from tracking import choose_mode, overlay_image, start_logger
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LABELS = LabelTable({1: "psoas", 3: "spine"})
 
 
@@ -83,7 +83,7 @@ def test_mode_of_the_environment_is_honoured(
 def test_no_means_no(tmp_path: Path) -> None:
     """Catches W&B imported, half a second and a folder, where nobody wants it."""
     code = (
-        "import sys\nfrom pathlib import Path\nimport tracking\n"
+        "import sys\nfrom pathlib import Path\nfrom sarco.runs import tracking\n"
         "assert tracking.start_logger(tracking.choose_mode('no'), 'P', 'n', Path('runs')) is None\n"
         "assert 'wandb' not in sys.modules or not hasattr(sys.modules['wandb'], 'init')\n"
     )
@@ -94,7 +94,8 @@ def test_no_means_no(tmp_path: Path) -> None:
 
 OFFLINE = """
 from pathlib import Path
-import numpy as np, tracking
+import numpy as np
+from sarco.runs import tracking
 from sarco.scan.labels import LabelTable
 mode = tracking.choose_mode("yes")
 assert mode == "offline", mode

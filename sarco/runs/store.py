@@ -1,6 +1,7 @@
 """Where runs keep their checkpoints, and how a checkpoint is opened; nothing else knows these names."""
 
 import contextlib
+import hashlib
 import pickle
 import secrets
 import string
@@ -11,7 +12,7 @@ from typing import Any
 
 import sarco
 from sarco.core.errors import CheckpointError, InputError, OptionError, SarcoError
-from sarco.core.files import read_json, write_json
+from sarco.core.files import hash_file, read_json, write_json
 from sarco.core.options import (
     AugmentOptions,
     DataOptions,
@@ -270,3 +271,24 @@ def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
             "give the id of a run that training.py made"
         ) from None
     return description, dict(checkpoint)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which checkpoint predicts.
+
+    Attributes:
+        run_id, wandb_project: the run.
+        checkpoint: its file.
+        sha256: of the file, to tell checkpoints apart for good.
+    """
+
+    run_id: str
+    wandb_project: str
+    checkpoint: Path
+    sha256: str = field(default="")
+
+    @classmethod
+    def of(cls, run_id: str, wandb_project: str, checkpoint: Path) -> "Provenance":
+        """With the hash of the file."""
+        return cls(run_id, wandb_project, checkpoint, hash_file(checkpoint, hashlib.sha256))

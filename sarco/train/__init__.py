@@ -1,0 +1,1 @@
+"""Everything that only a training needs: cases, cache, sampling, augmentation, loss, scores, schedule, callbacks."""

@@ -19,7 +19,6 @@ import numpy as np
 import sarco
 from sarco.core.errors import OptionError, SarcoError
 from sarco.crop.slices import Images, Logits
-from sarco.device import Device, choose_device, may_have_gpu
 from sarco.engines import (
     FIRST_LOOK,
     INSTALL,
@@ -35,12 +34,13 @@ from sarco.engines import (
     run_all,
 )
 from sarco.kept_network import KeptNetwork, Shelf
+from sarco.network.device import Device, choose_device, may_have_gpu
 from sarco.openvino_engine import BF16, F32, MIXED, NAMES, OpenVinoEngine, import_openvino, openvino_computes_bf16
 from sarco.runs.store import RunDescription
 from sarco.scan.series import pick_evenly
 
 if TYPE_CHECKING:  # seconds to import, and not needed where an exported network is at hand
-    from network import SegmentationNetwork
+    from sarco.network.segmentation import SegmentationNetwork
 
 TITLES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
 ONNX_OPSET = 17
@@ -168,7 +168,7 @@ class TorchNetwork:
 
 
 def _open_torch(checkpoint: Path, device: Device, batch_size: int, tell: Tell) -> Opened:
-    from network import load_network
+    from sarco.network.segmentation import load_network
 
     description, network = load_network(checkpoint)
     tell(device.note)
@@ -225,7 +225,7 @@ class ExportedNetwork:
         if damage:
             self._tell_damage(damage)
         if not self._kept:
-            from network import load_network
+            from sarco.network.segmentation import load_network
 
             self.description, self._network = load_network(checkpoint)
 
@@ -289,7 +289,7 @@ class ExportedNetwork:
 
     def _open(self) -> "SegmentationNetwork":
         if self._network is None:
-            from network import load_network
+            from sarco.network.segmentation import load_network
 
             _, self._network = load_network(self._checkpoint)
         return self._network

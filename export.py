@@ -12,7 +12,7 @@ from sarco.core.options import DataOptions, ExportOptions
 from sarco.core.parser import build, parse
 
 if TYPE_CHECKING:  # seconds to import
-    from network import SegmentationNetwork
+    from sarco.network.segmentation import SegmentationNetwork
     from sarco.runs.store import RunDescription
     from sarco.scan.series import Series
 
@@ -48,7 +48,7 @@ def export(options: ExportOptions) -> None:
 
     import numpy as np
 
-    from network import load_network
+    from sarco.network.segmentation import load_network
 
     quieten_libraries()
     description, network = load_network(checkpoint)
@@ -148,8 +148,8 @@ def _compare_slices(
 
     from engine import TorchEngine
     from sarco.crop.slices import SlicePreparer
-    from sarco.device import choose_device
     from sarco.engines import OnnxEngine, compare_masks
+    from sarco.network.device import choose_device
 
     exact, exported = TorchEngine(network, choose_device(-1, "32")), OnnxEngine(content)
     prepare = SlicePreparer(series, data)

@@ -12,10 +12,13 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 
-from mixup import Mix, draw_mix, mix_target
-from network import BATCH_NORM_MOMENTUM, SegmentationNetwork, load_encoder_weights, load_network, network_of
+from mixup import draw_mix, mix_target
 from sarco.loss import SegmentationLoss
 from sarco.metrics import SegmentationScores, SumMetric
+from sarco.network.encoder import BATCH_NORM_MOMENTUM
+from sarco.network.mixing import Mix
+from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
+from sarco.network.weights import load_encoder_weights
 from sarco.runs.store import RunDescription
 from sarco.sampling import SEED_OF_STEP
 from sarco.schedule import make_scheduler, rate_factor

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from sarco.core.errors import GeometryError
 from sarco.core.options import DataOptions
 from sarco.crop.slices import RestoredSlice
-from sarco.device import Device
 from sarco.io.images import read_hu
+from sarco.network.device import Device
 from sarco.scan.label_volume import LabelVolume
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series, find_neighbours

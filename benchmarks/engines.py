@@ -88,11 +88,11 @@ def work(name: str, checkpoint: Path, series: Path, folder: Path) -> dict[str, f
 def open_engine(name: str, checkpoint: Path, series: Path) -> tuple[Any, Any]:
     """The engine, and what it sees of the series."""
     from engine import EXPORTS, TorchEngine
-    from network import load_network
     from sarco.crop.slices import SlicePreparer
-    from sarco.device import Device
     from sarco.engines import OnnxEngine
     from sarco.io.images import find_images
+    from sarco.network.device import Device
+    from sarco.network.segmentation import load_network
     from sarco.openvino_engine import OpenVinoEngine
 
     kind, precision, _ = VARIANTS[name]

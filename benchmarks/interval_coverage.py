@@ -46,8 +46,8 @@ def train(work: Path, data: Path, size: int, epochs: int, val_fraction: float) -
 def predict_areas(model: object, patients: int, slices: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """True and predicted area, cm2, of each slice of each new patient, on the way that inference.py takes."""
     from sarco.core.command import quieten_libraries
-    from sarco.device import choose_device
     from sarco.io.dicom import find_series
+    from sarco.network.device import choose_device
     from sarco_infdatamodule import SarcoInfDataModule, predict_series
 
     quieten_libraries()

@@ -37,8 +37,8 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
+from sarco.network.precision import bf16_pays_in_training
 from sarco.phantom import PhantomOptions, make_phantom
-from sarco.precision import bf16_pays_in_training
 from sarco.runs.store import RunDescription
 from sarco_datamodule import SarcoDataModule
 from transforms import as_meta_tensor, make_crop

@@ -111,10 +111,10 @@ def make_step(name: str, side: int, batch: int, backbone: str = "b0") -> Callabl
     """A function that does one step and gives its loss."""
     import torch
 
-    from network import build_network
     from sarco.core.options import NetworkOptions
     from sarco.loss import SegmentationLoss
-    from sarco.precision import bf16_pays_in_training
+    from sarco.network.precision import bf16_pays_in_training
+    from sarco.network.segmentation import build_network
 
     torch.manual_seed(0)
     network = build_network(NetworkOptions(backbone=f"efficientnet-{backbone}", pretrained="no"), 1, 2)

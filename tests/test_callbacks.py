@@ -33,7 +33,7 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.device import Device, choose_device
+from sarco.network.device import Device, choose_device
 from sarco.phantom import PhantomOptions, write_dataset
 from sarco.runs.store import Run, RunDescription
 from sarco.scan.labels import LabelTable

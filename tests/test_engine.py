@@ -21,7 +21,6 @@ import engine
 import inference
 from engine import TorchEngine, open_network
 from model import SarcoModel
-from network import load_network
 from sarco import openvino_engine
 from sarco.core.command import run_command
 from sarco.core.errors import CheckpointError, OptionError
@@ -35,9 +34,10 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.crop.slices import SlicePreparer
-from sarco.device import choose_device
 from sarco.engines import Agreement, OnnxEngine, Verdict, compare_masks
 from sarco.io.dicom import find_series
+from sarco.network.device import choose_device
+from sarco.network.segmentation import load_network
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.phantom import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import predict_series
@@ -348,7 +348,7 @@ def test_precisions_that_cannot_be_had(trained: Trained, kept: Path, monkeypatch
 def test_the_second_start_needs_no_torch(trained: Trained, exports: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches an export at each start, and a kept network that differs from the first one."""
     _, first, _ = opened(trained, precision="32")
-    monkeypatch.setattr("network.load_network", None)
+    monkeypatch.setattr("sarco.network.segmentation.load_network", None)
     _, second, told = opened(trained, precision="32")
     np.testing.assert_array_equal(first, second)
     assert told == ["engine: OpenVINO, fp32"] and exports == [1]

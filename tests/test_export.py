@@ -12,7 +12,6 @@ import torch
 
 import export
 from model import SarcoModel
-from network import SegmentationNetwork
 from sarco.core.errors import InputError, OptionError, SarcoError
 from sarco.core.options import (
     AugmentOptions,
@@ -23,6 +22,7 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
+from sarco.network.segmentation import SegmentationNetwork
 from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 
@@ -138,7 +138,14 @@ def test_real_slices_can_be_compared_on(call: Any, shared_data: Path) -> None:
 
 def test_it_is_called_as_a_module_with_the_run_as_its_first_word(folder: Path, tmp_path: Path) -> None:
     """Catches a command that cannot be found, or takes the id of the run for something else."""
-    words = ["-m", "sarco.export", "stacked", f"--dirpath={folder / 'checkpoints'}", "--onnx", "network.txt"]
+    words = [
+        "-m",
+        "sarco.export",
+        "stacked",
+        f"--dirpath={folder / 'checkpoints'}",
+        "--onnx",
+        "sarco.network.segmentation.txt",
+    ]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--onnx=network.txt: has to end in .onnx" in done.stderr

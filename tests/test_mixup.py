@@ -9,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixup import LEVELS, Mix, draw_mix, mix_target
+from mixup import draw_mix, mix_target
 from model import SarcoModel
-from network import build_network
 from sarco.core.options import (
     AugmentOptions,
     DataOptions,
@@ -22,6 +21,8 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.loss import SegmentationLoss
+from sarco.network.mixing import LEVELS, Mix
+from sarco.network.segmentation import build_network
 from sarco.runs.store import RunDescription
 from sarco.scan.labels import LabelTable
 

@@ -13,7 +13,6 @@ from efficientnet_pytorch import EfficientNet
 from torch import nn
 
 from model import SarcoModel
-from network import BATCH_NORM_MOMENTUM, build_network, load_encoder_weights
 from sarco.core.errors import CheckpointError
 from sarco.core.options import (
     AugmentOptions,
@@ -24,6 +23,9 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
+from sarco.network.encoder import BATCH_NORM_MOMENTUM
+from sarco.network.segmentation import build_network
+from sarco.network.weights import load_encoder_weights
 from sarco.phantom import PhantomOptions, make_phantom
 from sarco.runs.store import RunDescription
 from sarco.scan.labels import LabelTable

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import engine
-from network import build_network
 from sarco.core.options import NetworkOptions
 from sarco.engines import run_all
+from sarco.network.segmentation import build_network
 from sarco.openvino_engine import (
     BF16,
     F32,

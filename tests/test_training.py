@@ -212,7 +212,7 @@ from pathlib import Path
 
 import callbacks
 from model import SarcoModel
-from sarco.device import choose_device
+from sarco.network.device import choose_device
 from sarco.runs.store import Run
 from sarco_datamodule import SarcoDataModule
 

@@ -7,13 +7,13 @@ import torch
 from efficientnet_pytorch.utils import Conv2dStaticSamePadding
 from torch import nn
 
-import sarco.precision
-from network import build_network
+import sarco.network.precision
 from sarco.core.errors import OptionError
 from sarco.core.options import NetworkOptions
-from sarco.device import choose_device
 from sarco.loss import SegmentationLoss
-from sarco.precision import DepthwiseConv, bf16_pays_in_training
+from sarco.network.device import choose_device
+from sarco.network.precision import DepthwiseConv, bf16_pays_in_training
+from sarco.network.segmentation import build_network
 
 SHAPES = [(3, 1), (5, 1), (3, 2), (5, 2)]  # kernel, stride
 
@@ -136,4 +136,4 @@ def test_this_cpu_is_seen() -> None:
     if known.get("architecture") != "x86_64":
         pytest.skip("another kind of CPU has other names")
     assert {"avx512_bf16", "amx_bf16"} <= known.keys()
-    assert sarco.precision.cpu_has_bf16() == (known["avx512_bf16"] or known["amx_bf16"])
+    assert sarco.network.precision.cpu_has_bf16() == (known["avx512_bf16"] or known["amx_bf16"])

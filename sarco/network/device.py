@@ -41,7 +41,7 @@ def choose_device(gpu: int, precision: str, processes: int = 1, train_side: int 
     """
     import torch
 
-    from sarco.precision import bf16_pays_in_training, cpu_has_bf16
+    from sarco.network.precision import bf16_pays_in_training, cpu_has_bf16
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpu >= 0 and count:

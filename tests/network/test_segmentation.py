@@ -10,9 +10,11 @@ import torch
 from efficientnet_pytorch import EfficientNet
 from torch import nn
 
-from network import BATCH_NORM_MOMENTUM, adapt_stem, build_network, load_encoder_weights
 from sarco.core.errors import InputError
 from sarco.core.options import NetworkOptions
+from sarco.network.encoder import BATCH_NORM_MOMENTUM
+from sarco.network.segmentation import build_network
+from sarco.network.weights import adapt_stem, load_encoder_weights
 
 # From the image's channels to those at strides 2, 4, 8, 16 and 32 (efficientnet-pytorch's reduction_1..5).
 CHANNELS = {

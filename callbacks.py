@@ -14,8 +14,8 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, TQDMProgressB
 from pytorch_lightning.loggers import WandbLogger
 
 from sarco.core.files import atomic_file
-from sarco.intervals import area_errors
 from sarco.network.device import Device
+from sarco.quality.intervals import area_errors
 from sarco.runs.store import Run, RunDescription
 from sarco.train.validation_report import ValidationReport
 

@@ -21,10 +21,10 @@ from sarco.core.errors import InputError
 from sarco.core.options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.io.images import read_hu
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
+from sarco.quality.likeness import measure_training
 from sarco.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
-from sarco.training_statistics import measure_training
 from transforms import as_meta_tensor, make_crop, scale_window
 
 VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
@@ -200,7 +200,7 @@ class SarcoDataModule(pl.LightningDataModule):
         }
 
     def training_statistics(self) -> dict[str, Any]:
-        """What the training slices look like, for the checkpoint (see `sarco.training_statistics`)."""
+        """What the training slices look like, for the checkpoint (see `sarco.quality.likeness`)."""
         return measure_training(self.cache.images, self.cache.label_maps, self.split.train)
 
     def validation_patients(self) -> dict[int, str]:

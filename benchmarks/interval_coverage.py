@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from harness import make_phantoms, report, run, table
 
-from sarco.intervals import ANY_LABEL, find_interval
 from sarco.phantom import PhantomOptions, make_phantom, write_series
+from sarco.quality.intervals import ANY_LABEL, find_interval
 
 COVERAGES = (0.8, 0.9, 0.95)
 TOLERANCE = 0.05  # "within 5 points of nominal"

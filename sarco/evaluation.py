@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from sarco.assessment import read_cutoffs
 from sarco.core.options import MeasurementOptions
 from sarco.crop.body import Body
-from sarco.intervals import ANY_LABEL, Interval, find_interval
 from sarco.level import Level
 from sarco.measure_series import SeriesFacts, check_level_flags, find_level, find_patient, read_facts
 from sarco.measurements import HuRanges, SliceMeasurement, measure_slice
 from sarco.patients import Patient, read_patients
-from sarco.quality import SeriesQuality
+from sarco.quality.flags import SeriesQuality
+from sarco.quality.intervals import ANY_LABEL, Interval, find_interval
 from sarco.report import LevelFigures, choose_muscle, figures_at_level, summarise
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.series import Series
@@ -31,8 +31,8 @@ class Evidence:
 
     Attributes:
         labels: names by label id.
-        area_errors: of validation patients, by label; see `sarco.intervals`.
-        training_statistics: of the slices it learnt from; see `sarco.training_statistics`.
+        area_errors: of validation patients, by label; see `sarco.quality.intervals`.
+        training_statistics: of the slices it learnt from; see `sarco.quality.likeness`.
     """
 
     labels: Mapping[int, str]

@@ -15,7 +15,7 @@ from sarco.level import Level, unknown_level
 from sarco.measure_series import read_facts
 from sarco.measurements import HuRanges, SliceMeasurement, measure_slice
 from sarco.patients import Patient
-from sarco.quality import SeriesQuality
+from sarco.quality.flags import SeriesQuality
 from sarco.report import SUMMARY, summarise, write_report
 from sarco.results import PREDICTION
 from sarco.scan.geometry import spacing_mm

@@ -11,10 +11,10 @@ import pytest
 from sarco.core.errors import InputError, OptionError
 from sarco.core.options import MeasurementOptions
 from sarco.evaluation import Evidence, Plans, SeriesEvaluation
-from sarco.intervals import ANY_LABEL
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.quality.intervals import ANY_LABEL
 from sarco.scan.series import Series
 
 ERRORS = {name: [[0.01 * patient] for patient in range(1, 21)] for name in ("skeletal_muscle", ANY_LABEL)}

@@ -40,9 +40,9 @@ class RunDescription:
         weights: where the encoder's first weights came from.
         split: who trained and who validated (see `SarcoDataModule.describe_split`).
         version: of sarco.
-        area_errors: relative errors of the area on validation patients, by label (see `sarco.intervals`); empty where
-            there are none, as in checkpoints of earlier versions.
-        training_statistics: what the training slices look like (see `sarco.training_statistics`); likewise.
+        area_errors: relative errors of the area on validation patients, by label (see `sarco.quality.intervals`); empty
+            where there are none, as in checkpoints of earlier versions.
+        training_statistics: what the training slices look like (see `sarco.quality.likeness`); likewise.
     """
 
     run: RunOptions

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.crop.body import Body
-from sarco.slice_checks import AIR_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
-from sarco.training_statistics import z_scores
+from sarco.quality.checks import AIR_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
+from sarco.quality.likeness import z_scores
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class SeriesQuality:
         """Starts empty.
 
         Args:
-            training_statistics: of `sarco.training_statistics.measure_training`, from the checkpoint; without them
+            training_statistics: of `sarco.quality.likeness.measure_training`, from the checkpoint; without them
                 nothing is compared, and `unchecked` says so.
         """
         self._statistics = training_statistics or {}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sarco.crop.body import find_body
 from sarco.crop.grid import CropGrid
 from sarco.phantom import Phantom, PhantomOptions, make_phantom
-from sarco.training_statistics import (
+from sarco.quality.likeness import (
     FEATURES,
     FEWEST_SLICES,
     MAD_TO_SD,

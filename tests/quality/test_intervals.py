@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import sarco.intervals
-from sarco.intervals import ANY_LABEL, area_errors, error_quantile, fewest_patients, find_interval
+import sarco.quality.intervals
+from sarco.quality.intervals import ANY_LABEL, area_errors, error_quantile, fewest_patients, find_interval
 
 
 def test_examples_in_the_docstrings() -> None:
     """Catches an example that is not true."""
-    result = doctest.testmod(sarco.intervals)
+    result = doctest.testmod(sarco.quality.intervals)
     assert result.attempted > 0 and result.failed == 0
 
 

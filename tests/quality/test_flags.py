@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.test_training_statistics import crops
 
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import read_label_map
 from sarco.phantom import Phantom, PhantomOptions, make_phantom
-from sarco.quality import LIMITS, Flag, SeriesQuality
-from sarco.training_statistics import measure_training
-from tests.test_training_statistics import crops
+from sarco.quality.flags import LIMITS, Flag, SeriesQuality
+from sarco.quality.likeness import measure_training
 
 GRID = {"n_slices": 3, "rows": 160, "columns": 160, "arms": False}
 Slices = tuple[NDArray[np.float32], NDArray[np.uint8]]

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.crop.body import find_body
-from sarco.slice_checks import check_slice
+from sarco.quality.checks import check_slice
 
 AIR, TISSUE, BONE = np.float32(-1000), np.float32(40), np.float32(700)
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.crop.body import BODY_THRESHOLD_HU, Body, find_body
+from sarco.quality.likeness import coarsen_labels, slice_features
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.labels import IGNORE_ID
-from sarco.training_statistics import coarsen_labels, slice_features
 
 METAL_HU = 2500.0  # cortical bone reaches about 2000; a 12-bit scale ends at 3071
 BONE_HU = 300.0  # muscle stays below 150 with contrast and noise; cancellous bone begins at about 200, cortex at 500
@@ -34,7 +34,7 @@ class SliceFindings:
         metal_cm2: area at or above `METAL_HU`.
         bone_share, air_share: shares of the labels' area above `BONE_HU` and below `AIR_HU`; 0 without labels.
         small_pieces, small_share: pieces of the labels below `SMALL_PIECE_CM2`, and their share of the area.
-        features: what is compared with the training data (see `sarco.training_statistics`).
+        features: what is compared with the training data (see `sarco.quality.likeness`).
     """
 
     body_cm2: float

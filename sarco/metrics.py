@@ -1,6 +1,6 @@
 """Dice, IoU, accuracy and average precision while training. Counts first, scores once from the sums.
 
-``python -m sarco.metrics TRUTH PREDICTION`` compares label maps in files (see `sarco.comparison`).
+``python -m sarco.metrics TRUTH PREDICTION`` compares label maps in files (see `sarco.compare.maps`).
 """
 
 import argparse
@@ -13,8 +13,8 @@ import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from sarco.agreement import bland_altman, describe, summarise, write_tables
-from sarco.comparison import LabelComparison, compare_label_maps, describe_row, find_pairs, with_absent
+from sarco.compare.agreement import bland_altman, describe, summarise, write_tables
+from sarco.compare.maps import LabelComparison, compare_label_maps, describe_row, find_pairs, with_absent
 from sarco.core.command import run_command
 from sarco.core.errors import SarcoError
 from sarco.scan.labels import read_label_names

@@ -484,7 +484,7 @@ def test_results_of_both_engines_are_the_same(
     predict: Callable[..., int], kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a difference anywhere between the flag and the file."""
-    from sarco.comparison import compare_label_maps
+    from sarco.compare.maps import compare_label_maps
 
     assert predict("--engine=torch", "--precision=32") == 0
     (tmp_path / "out").rename(tmp_path / "torch")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.compare.surface import SurfaceDistances, compare_surfaces
 from sarco.core.errors import GeometryError, InputError
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.results import LABEL_MAP
 from sarco.scan.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
 from sarco.scan.label_map import LabelMap
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID
-from sarco.surface import SurfaceDistances, compare_surfaces
 
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes of a grid; distances along the axes take right angles
 _RESULTS_NAME = re.compile(r"preds_from_.+?_of_")
@@ -29,7 +29,7 @@ class LabelComparison:
         patient, label_id: what was compared.
         state: ``both``; or ``truth only``, ``prediction only``, ``neither``, which hold the label.
         dice, iou: NaN where neither holds the label, 0 where one does.
-        hd95_mm, asd_mm: see `sarco.surface`; NaN unless both hold the label, and on sheared grids (tilted gantry).
+        hd95_mm, asd_mm: see `sarco.compare.surface`; NaN unless both hold the label, and on sheared grids (gantry tilt).
         truth_ml, prediction_ml: volumes.
         truth_cm2, prediction_cm2: mean area over the slices in which either holds the label; NaN where none does.
         area_error: mean over the slices whose truth holds the label of |predicted - true| / true area; NaN without.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.comparison import LabelComparison
+from sarco.compare.maps import LabelComparison
 from sarco.core.errors import InputError
 
 COVERAGE = 0.95

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK
 from numpy.typing import NDArray
 
-from sarco.comparison import compare_label_maps, compare_masks, describe_row, find_pairs, with_absent
+from sarco.compare.maps import compare_label_maps, compare_masks, describe_row, find_pairs, with_absent
 from sarco.core.errors import GeometryError, InputError
 from sarco.io.nifti import write_label_map
 from sarco.phantom import Phantom, PhantomOptions, make_phantom

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sarco.agreement import (
+from sarco.compare.agreement import (
     FEWEST_FOR_BOOTSTRAP,
     FILES,
     bland_altman,
@@ -18,7 +18,7 @@ from sarco.agreement import (
     summarise,
     write_tables,
 )
-from sarco.comparison import LabelComparison, absent
+from sarco.compare.maps import LabelComparison, absent
 from sarco.core.errors import InputError
 
 DIFFERENCES = (1.0, -2.0, 4.0, 0.0, 3.0, -1.5, 2.5)

@@ -1,0 +1,1 @@
+"""Label maps against label maps: overlap, distances of surfaces, agreement over patients."""

@@ -106,7 +106,7 @@ class Predictor:
             SarcoError: flags, patients or series do not fit together, or a package is missing.
         """
         from sarco.dicom_results import Wanted
-        from sarco.evaluation import Evidence, Plans
+        from sarco.measure.series import Evidence, Plans
 
         self.options, self.run = options, run
         self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
@@ -136,9 +136,9 @@ class Predictor:
             folder: exists and is empty.
             name: of the results, for W&B.
         """
+        from sarco.measure.report import describe
         from sarco.outputs import SeriesOutputs
         from sarco.pipeline import predict_series
-        from sarco.report import describe
 
         rows, columns, planes = series.shape
         print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sarco.crop.slices import PreparedSlice, RestoredSlice
 from sarco.dicom_results import Wanted, check_source, write_dicom_results
 from sarco.dicom_source import Origin
-from sarco.evaluation import SeriesEvaluation
+from sarco.measure.report import write_report
+from sarco.measure.series import SeriesEvaluation
 from sarco.overlay import ContactSheet, encode_png
-from sarco.report import write_report
 from sarco.results import OVERLAY, write_results
 from sarco.review_page import ReviewWriter, provenance_of, read_identity
 from sarco.runs.store import Provenance

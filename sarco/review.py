@@ -26,8 +26,8 @@ from sarco.corrected_case import add_case
 from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.io.images import find_images, read_headers, read_hu
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
+from sarco.measure.remeasure import ReportMeasurer
 from sarco.overlay import ContactSheet, encode_png
-from sarco.remeasure import ReportMeasurer
 from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once
 from sarco.review_index import write_index
 from sarco.review_page import REVIEW, ReviewWriter, provenance_of

@@ -24,7 +24,7 @@ from sarco.core.errors import GeometryError
 from sarco.core.files import atomic_file
 from sarco.io.dicom_header import open_dataset, text_of
 from sarco.io.nifti import is_nifti
-from sarco.measurements import pixel_area_cm2
+from sarco.measure.slices import pixel_area_cm2
 from sarco.overlay import draw_tile
 from sarco.review_pixels import (
     PictureEncoder,

@@ -11,12 +11,12 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from sarco.assessment import assess, read_cutoffs
 from sarco.core.errors import GeometryError, InputError
 from sarco.io.dicom import find_series
 from sarco.io.nifti import write_label_map
-from sarco.measure_series import main
-from sarco.patients import Identity, Patient, read_patients
+from sarco.measure.cutoffs import assess, read_cutoffs
+from sarco.measure.mask import main
+from sarco.measure.patients import Identity, Patient, read_patients
 from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
 
 PIXEL_MM = 0.78  # 1 / 0.78^2 = 1.64

@@ -3,7 +3,7 @@
 import pytest
 
 from sarco.core.errors import InputError, OptionError
-from sarco.level import NOT_GIVEN, PlacedSlice, check_request, choose_slice, find_vertebra, unknown_level
+from sarco.measure.level import NOT_GIVEN, PlacedSlice, check_request, choose_slice, find_vertebra, unknown_level
 
 # Slices 5 mm apart, slice 3 missing.
 SLICES = [PlacedSlice(index, -420.0 + 5 * index, f"1.2.840.{index}") for index in (0, 1, 2, 4, 5, 6)]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sarco.assessment import read_cutoffs
 from sarco.core.errors import OptionError
-from sarco.level import Level, unknown_level
-from sarco.measurements import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
-from sarco.patients import Patient
-from sarco.report import choose_muscle, describe, summarise, write_report
+from sarco.measure.cutoffs import read_cutoffs
+from sarco.measure.level import Level, unknown_level
+from sarco.measure.patients import Patient
+from sarco.measure.report import choose_muscle, describe, summarise, write_report
+from sarco.measure.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
 
 LABELS = {1: "psoas", 2: "wall"}
 AFFINE = np.diag([10.0, 10.0, 5.0, 1.0])  # each pixel is 1 cm2

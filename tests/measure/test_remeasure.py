@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from review_results import LABELS, three_labels, write_corrections, write_review_results
 
-from sarco.assessment import read_cutoffs
 from sarco.core.errors import InputError
-from sarco.level import PlacedSlice, choose_slice
-from sarco.measure_series import measure_series, read_facts
-from sarco.measurements import STANDARD_RANGES
-from sarco.patients import Patient
+from sarco.measure.cutoffs import read_cutoffs
+from sarco.measure.level import PlacedSlice, choose_slice
+from sarco.measure.mask import measure_series, read_facts
+from sarco.measure.patients import Patient
+from sarco.measure.remeasure import ReportMeasurer
+from sarco.measure.report import summarise, write_report
+from sarco.measure.slices import STANDARD_RANGES
 from sarco.phantom import Phantom
-from sarco.remeasure import ReportMeasurer
-from sarco.report import summarise, write_report
 from sarco.review import apply_corrections
 
 

@@ -8,7 +8,7 @@ from dicom_parts import data_set
 from pydicom import Dataset
 
 from sarco.core.errors import InputError
-from sarco.patients import Identity, Patient, identity_of, merge_patients, patient_from_dicom, read_patients
+from sarco.measure.patients import Identity, Patient, identity_of, merge_patients, patient_from_dicom, read_patients
 
 
 def write(folder: Path, text: str, encoding: str = "utf-8") -> Path:

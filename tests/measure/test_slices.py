@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError, OptionError
-from sarco.measurements import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice, pixel_area_cm2, pool
+from sarco.measure.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice, pixel_area_cm2, pool
 
 LABELS = {1: "muscle"}
 

@@ -19,12 +19,12 @@ import pytest
 from sarco.core.errors import GeometryError, InputError, OptionError, SarcoError
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import write_label_map
-from sarco.level import NOT_GIVEN
-from sarco.measure_series import find_level, main, measure_series, read_facts
-from sarco.measurements import pool
+from sarco.measure.level import NOT_GIVEN
+from sarco.measure.mask import find_level, main, measure_series, read_facts
+from sarco.measure.slices import pool
 from sarco.phantom import Phantom, write_series
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., dict[str, Any]]
 
 
@@ -356,7 +356,7 @@ def test_the_command_line_as_a_program(
 ) -> None:
     """Catches a module that measures only when it is imported, and one that takes seconds to start for torch."""
     folder, mask = on_disk(phantoms["anisotropic"])
-    command = [sys.executable, "-m", "sarco.measurements", str(folder), str(mask)]
+    command = [sys.executable, "-m", "sarco.measure.slices", str(folder), str(mask)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GOMP_SPINCOUNT": "0"}
     done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -366,7 +366,7 @@ def test_the_command_line_as_a_program(
     assert again.returncode == 1
     assert len(again.stderr.splitlines()) == 1
     assert "--overwrite=yes" in again.stderr
-    loaded = [sys.executable, "-c", "import sarco.measure_series, sys; sys.exit('torch' in sys.modules)"]
+    loaded = [sys.executable, "-c", "import sarco.measure.mask, sys; sys.exit('torch' in sys.modules)"]
     assert subprocess.run(loaded, env=environment, check=False).returncode == 0
 
 

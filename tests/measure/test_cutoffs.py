@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sarco.assessment import FOLDER, Assessment, assess, read_cutoffs
 from sarco.core.errors import InputError
-from sarco.patients import Patient
+from sarco.measure.cutoffs import FOLDER, Assessment, assess, read_cutoffs
+from sarco.measure.patients import Patient
 
 SETS = read_cutoffs()
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sarco.acquisition import describe_contrast
 from sarco.core.errors import InputError
-from sarco.patients import Patient
+from sarco.measure.acquisition import describe_contrast
+from sarco.measure.patients import Patient
 
-FOLDER = Path(__file__).parent / "cutoffs"
+FOLDER = Path(__file__).parent / "cutoff_sets"
 MEASURES = {  # what a cut-off may be about: unit, name of the figure, name of what is low
     "smi": ("cm2/m2", "SMI", "muscle quantity"),
     "area": ("cm2", "area", "muscle quantity"),
@@ -145,7 +145,7 @@ def assess(
         values: by measure (see `MEASURES`); None or absent where it was not measured.
         why_missing: by measure, why.
         patient: sex and BMI decide which figure applies.
-        contrast: of the scan, as `sarco.acquisition.acquisition_of` gives it.
+        contrast: of the scan, as `sarco.measure.acquisition.acquisition_of` gives it.
         sets: what to compare with.
         level: where the values were measured.
         intervals: by measure, (low, high) of a confidence interval; a cut-off inside it makes the case undecided.

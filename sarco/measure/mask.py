@@ -1,6 +1,6 @@
 """Brings a series, its label map and the user's words together: which slice is L3, who it is, what it measures.
 
-Run `python -m sarco.measurements IMAGE LABEL_MAP` to measure anybody's mask.
+Run `python -m sarco.measure.slices IMAGE LABEL_MAP` to measure anybody's mask.
 """
 
 import argparse
@@ -14,8 +14,6 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 
-from sarco.acquisition import acquisition_of
-from sarco.assessment import read_cutoffs
 from sarco.core.command import run_command, say
 from sarco.core.errors import GeometryError, InputError, OptionError
 from sarco.core.parser import yes_no
@@ -23,9 +21,10 @@ from sarco.io.dicom import find_series
 from sarco.io.dicom_header import flatten_frames, open_dataset
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
-from sarco.level import Level, PlacedSlice, check_request, choose_slice, find_vertebra, is_uid, unknown_level
-from sarco.measurements import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
-from sarco.patients import (
+from sarco.measure.acquisition import acquisition_of
+from sarco.measure.cutoffs import read_cutoffs
+from sarco.measure.level import Level, PlacedSlice, check_request, choose_slice, find_vertebra, is_uid, unknown_level
+from sarco.measure.patients import (
     Identity,
     Patient,
     PatientTable,
@@ -34,12 +33,13 @@ from sarco.patients import (
     patient_from_dicom,
     read_patients,
 )
-from sarco.report import MEASUREMENTS, SUMMARY, choose_muscle, describe, summarise, write_report
+from sarco.measure.report import MEASUREMENTS, SUMMARY, choose_muscle, describe, summarise, write_report
+from sarco.measure.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
 from sarco.scan.label_map import LabelMap, lay_over
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series
 
-PROGRAM = "python -m sarco.measurements"
+PROGRAM = "python -m sarco.measure.slices"
 
 Planes = Mapping[int, NDArray[np.uint8]]
 
@@ -51,7 +51,7 @@ class SeriesFacts:
     Attributes:
         identity: by what its patient is found in a table.
         patient: what its tags say of the patient.
-        acquisition: as `sarco.acquisition.acquisition_of` gives it.
+        acquisition: as `sarco.measure.acquisition.acquisition_of` gives it.
     """
 
     identity: Identity

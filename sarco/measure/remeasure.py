@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.assessment import read_cutoffs
 from sarco.core.errors import InputError, SarcoError
-from sarco.level import Level, unknown_level
-from sarco.measure_series import read_facts
-from sarco.measurements import HuRanges, SliceMeasurement, measure_slice
-from sarco.patients import Patient
+from sarco.measure.cutoffs import read_cutoffs
+from sarco.measure.level import Level, unknown_level
+from sarco.measure.mask import read_facts
+from sarco.measure.patients import Patient
+from sarco.measure.report import SUMMARY, summarise, write_report
+from sarco.measure.slices import HuRanges, SliceMeasurement, measure_slice
 from sarco.quality.flags import SeriesQuality
-from sarco.report import SUMMARY, summarise, write_report
 from sarco.results import PREDICTION
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.labels import LabelTable

@@ -1,7 +1,7 @@
 """What lies inside a label map: areas, volumes and densities of one slice at a time. Never reads files.
 
-`python -m sarco.measurements IMAGE LABEL_MAP` measures anybody's mask; its command line is that of
-`sarco.measure_series`.
+`python -m sarco.measure.slices IMAGE LABEL_MAP` measures anybody's mask; its command line is that of
+`sarco.measure.mask`.
 """
 
 import runpy
@@ -262,5 +262,5 @@ def pool(measurements: Iterable[SliceMeasurement]) -> PooledMeasurement:
 
 
 if __name__ == "__main__":
-    # By name, because sarco.measure_series imports this module and imports run one way.
-    runpy.run_module("sarco.measure_series", run_name="__main__")
+    # By name, because sarco.measure.mask imports this module and imports run one way.
+    runpy.run_module("sarco.measure.mask", run_name="__main__")

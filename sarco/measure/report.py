@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sarco.acquisition import describe_contrast
-from sarco.assessment import NOT_APPLICABLE, CutoffSet, Interval, assess
 from sarco.core.errors import OptionError
-from sarco.level import Level
-from sarco.measurements import HuRanges, PooledMeasurement, SliceMeasurement, pool
-from sarco.patients import Patient
+from sarco.measure.acquisition import describe_contrast
+from sarco.measure.cutoffs import NOT_APPLICABLE, CutoffSet, Interval, assess
+from sarco.measure.level import Level
+from sarco.measure.patients import Patient
+from sarco.measure.slices import HuRanges, PooledMeasurement, SliceMeasurement, pool
 
 MEASUREMENTS, SUMMARY = "measurements.csv", "summary.json"
 WHOLE_MUSCLE = ("skeletal_muscle", "muscle")  # names of labels that need no further word to be called the muscle
@@ -146,7 +146,7 @@ def summarise(
         level: where L3 lies, or why nobody knows.
         muscle_labels: which labels are the muscle; see `choose_muscle`.
         patient: who it is.
-        acquisition: of `sarco.acquisition.acquisition_of`.
+        acquisition: of `sarco.measure.acquisition.acquisition_of`.
         cutoff_sets: what to compare with.
         intervals: (low, high) by "smi", "area" and "density", for undecided cut-offs.
         interval_records: what is said of these intervals (coverage, patients behind them).

@@ -11,7 +11,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from sarco.acquisition import acquisition_of, describe_contrast
+from sarco.measure.acquisition import acquisition_of, describe_contrast
 
 
 def test_what_a_scanner_writes() -> None:

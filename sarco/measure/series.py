@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.assessment import read_cutoffs
 from sarco.core.options import MeasurementOptions
 from sarco.crop.body import Body
-from sarco.level import Level
-from sarco.measure_series import SeriesFacts, check_level_flags, find_level, find_patient, read_facts
-from sarco.measurements import HuRanges, SliceMeasurement, measure_slice
-from sarco.patients import Patient, read_patients
+from sarco.measure.cutoffs import read_cutoffs
+from sarco.measure.level import Level
+from sarco.measure.mask import SeriesFacts, check_level_flags, find_level, find_patient, read_facts
+from sarco.measure.patients import Patient, read_patients
+from sarco.measure.report import LevelFigures, choose_muscle, figures_at_level, summarise
+from sarco.measure.slices import HuRanges, SliceMeasurement, measure_slice
 from sarco.quality.flags import SeriesQuality
 from sarco.quality.intervals import ANY_LABEL, Interval, find_interval
-from sarco.report import LevelFigures, choose_muscle, figures_at_level, summarise
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.series import Series
 

@@ -105,8 +105,8 @@ class Predictor:
         Raises:
             SarcoError: flags, patients or series do not fit together, or a package is missing.
         """
-        from sarco.dicom_results import Wanted
         from sarco.measure.series import Evidence, Plans
+        from sarco.pacs.objects import Wanted
 
         self.options, self.run = options, run
         self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)

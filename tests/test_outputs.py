@@ -13,12 +13,12 @@ from sarco.core.options import MeasurementOptions
 from sarco.crop.body import find_body
 from sarco.crop.grid import Placement
 from sarco.crop.slices import PreparedSlice, RestoredSlice
-from sarco.dicom_results import Wanted
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map
 from sarco.measure.series import Evidence, Plans
 from sarco.outputs import SeriesOutputs
+from sarco.pacs.objects import Wanted
 from sarco.phantom import Phantom
 from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.core.errors import GeometryError, InputError
-from sarco.dicom_codes import code_label
-from sarco.dicom_source import (
+from sarco.pacs.codes import code_label
+from sarco.pacs.source import (
     MAKER,
     Origin,
     Source,

@@ -3,7 +3,7 @@
 import pytest
 from pydicom.sr.codedict import codes
 
-from sarco.dicom_codes import code_label
+from sarco.pacs.codes import code_label
 from sarco.phantom_anatomy import GROUP_NAMES
 
 # Codes as PS3.16 prints them, from pydicom's copy of its tables.

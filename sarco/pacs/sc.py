@@ -8,7 +8,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
-from sarco.dicom_source import Origin, Source, date_of_creation, fingerprint, identity, quiet
+from sarco.pacs.source import Origin, Source, date_of_creation, fingerprint, identity, quiet
 from sarco.scan.geometry import Affine
 from sarco.scan.view import View
 

@@ -13,10 +13,10 @@ import pytest
 from dicom_parts import Measured
 
 from sarco.core.errors import InputError
-from sarco.dicom_seg import Segmentation, write_segmentation
-from sarco.dicom_source import Origin, Source, read_source
-from sarco.dicom_sr import write_report
 from sarco.io.dicom import find_series
+from sarco.pacs.seg import Segmentation, write_segmentation
+from sarco.pacs.source import Origin, Source, read_source
+from sarco.pacs.sr import write_report
 from sarco.phantom import Phantom
 from sarco.scan.labels import LabelTable
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.dicom_source import Origin, Source, read_source, require_highdicom
+from sarco.pacs.source import Origin, Source, read_source, require_highdicom
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 
 if TYPE_CHECKING:  # pydicom's table of codes takes longer to import than all the rest, and few want these results
-    from sarco.dicom_sr import MeasuredSlice
+    from sarco.pacs.sr import MeasuredSlice
 
 SEGMENTATION, REPORT, PICTURE = "segmentation.dcm", "report.dcm", "overlay.dcm"
 
@@ -51,7 +51,7 @@ def check_source(series: Series, wanted: Wanted) -> Source | None:
 
     Raises:
         OptionError: highdicom is missing.
-        InputError: the series cannot be referred to; see `sarco.dicom_source.read_source`.
+        InputError: the series cannot be referred to; see `sarco.pacs.source.read_source`.
     """
     if not wanted.anything:
         return None
@@ -92,9 +92,9 @@ def write_dicom_results(
     Raises:
         SarcoError: as `write_segmentation`, `write_report` and `write_picture`.
     """
-    from sarco.dicom_sc import write_picture
-    from sarco.dicom_seg import write_segmentation
-    from sarco.dicom_sr import write_report
+    from sarco.pacs.sc import write_picture
+    from sarco.pacs.seg import write_segmentation
+    from sarco.pacs.sr import write_report
 
     written = []
     if wanted.seg or wanted.sr:

@@ -17,9 +17,9 @@ import pytest
 from dicom_parts import Measured
 
 from sarco.core.errors import SarcoError
-from sarco.dicom_results import PICTURE, REPORT, SEGMENTATION, Wanted, check_source, write_dicom_results
-from sarco.dicom_source import Origin
 from sarco.io.dicom import find_series
+from sarco.pacs.objects import PICTURE, REPORT, SEGMENTATION, Wanted, check_source, write_dicom_results
+from sarco.pacs.source import Origin
 from sarco.phantom import Phantom
 from sarco.scan.labels import LabelTable
 

@@ -12,10 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from sarco import dicom_source
 from sarco.core.errors import InputError, OptionError
-from sarco.dicom_source import Origin, fingerprint, identity, quiet, read_source, require_highdicom, stable_uid
 from sarco.io.dicom import find_series
+from sarco.pacs import source as dicom_source
+from sarco.pacs.source import Origin, fingerprint, identity, quiet, read_source, require_highdicom, stable_uid
 from sarco.phantom import Phantom
 from sarco.scan.series import Series
 
@@ -55,7 +55,7 @@ def test_a_missing_extra_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OptionError, match=r"pip install -r requirements-dicom\.txt") as caught:
         require_highdicom()
     assert len(str(caught.value).splitlines()) == 1
-    assert (Path(__file__).parents[1] / "requirements-dicom.txt").is_file()
+    assert (Path(__file__).parents[2] / "requirements-dicom.txt").is_file()
 
 
 def test_nobody_imports_the_extra_before_it_is_needed() -> None:

@@ -14,9 +14,9 @@ from pydicom.sr.codedict import codes
 
 import sarco
 from sarco.core.errors import InputError
-from sarco.dicom_codes import LabelCode, code_label
-from sarco.dicom_seg import Segmentation, segment_label, segment_number
-from sarco.dicom_source import MAKER, Origin, Source, date_of_creation, identity, quiet, stable_uid
+from sarco.pacs.codes import LabelCode, code_label
+from sarco.pacs.seg import Segmentation, segment_label, segment_number
+from sarco.pacs.source import MAKER, Origin, Source, date_of_creation, identity, quiet, stable_uid
 from sarco.scan.labels import LabelTable
 
 KIND = "measurement report"
@@ -67,7 +67,7 @@ def write_report(
     Args:
         path: the file to write.
         source: the series that was measured.
-        segmentation: as `sarco.dicom_seg.write_segmentation` gives it, of the label map that was measured.
+        segmentation: as `sarco.pacs.seg.write_segmentation` gives it, of the label map that was measured.
         labels: what the ids mean.
         per_slice: a measurement for each slice and label; those without a pixel are left out of the report.
         whole: a measurement for each label over the whole series, with ``id``, ``volume_ml`` and ``mean_hu``, as

@@ -8,9 +8,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from sarco.dicom_sc import patient_orientation, write_picture
-from sarco.dicom_source import Origin, read_source
 from sarco.io.dicom import find_series
+from sarco.pacs.sc import patient_orientation, write_picture
+from sarco.pacs.source import Origin, read_source
 from sarco.phantom import Phantom
 
 pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")

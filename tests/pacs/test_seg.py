@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError
-from sarco.dicom_seg import check_segmentation, segment_label, write_segmentation
-from sarco.dicom_source import Origin, Source, read_source
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import write_label_map
+from sarco.pacs.seg import check_segmentation, segment_label, write_segmentation
+from sarco.pacs.source import Origin, Source, read_source
 from sarco.phantom import Phantom
 from sarco.scan.labels import LabelTable
 

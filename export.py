@@ -132,7 +132,7 @@ def _series(infer_path: Path | None, scratch: Path) -> "Series":
     from sarco.io.images import find_images
 
     if infer_path is None:
-        from sarco.phantom import PhantomOptions, make_phantom, write_series
+        from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 
         write_series(make_phantom(1, PhantomOptions(n_slices=INVENTED_SLICES)), scratch, patient_id="P", seed=1)
     found = find_images(infer_path or scratch)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import read_volumes
-from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 from sarco.scan.geometry import gantry_tilt_deg
 from sarco.scan.series import Series, make_series
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from harness import make_phantoms, report, run, table
 
-from sarco.phantom import PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 from sarco.quality.intervals import ANY_LABEL, find_interval
 
 COVERAGES = (0.8, 0.9, 0.95)

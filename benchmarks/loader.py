@@ -38,7 +38,7 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.network.precision import bf16_pays_in_training
-from sarco.phantom import PhantomOptions, make_phantom
+from sarco.phantom.patient import PhantomOptions, make_phantom
 from sarco.runs.store import RunDescription
 from sarco_datamodule import SarcoDataModule
 from transforms import as_meta_tensor, make_crop

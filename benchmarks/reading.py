@@ -18,7 +18,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from sarco.io.dicom import find_series
 from sarco.io.dicom_pixels import read_dicom_hu
-from sarco.phantom import PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 from sarco.scan.series import Series
 
 ROUNDS = 3

@@ -143,7 +143,7 @@ def make_batch(side: int, batch: int):  # type: ignore[no-untyped-def]
     import numpy as np
     import torch
 
-    from sarco.phantom import PhantomOptions, make_phantom
+    from sarco.phantom.patient import PhantomOptions, make_phantom
 
     phantom = make_phantom(1, PhantomOptions(n_slices=batch, rows=side, columns=side))
     hu = torch.from_numpy(np.moveaxis(phantom.hu, -1, 0).astype(np.float32))

@@ -25,7 +25,7 @@ from sarco.doctor_series import (
     store,
     truth_of,
 )
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.scan.geometry import plane_affine
 
 _TILT = np.radians(16)

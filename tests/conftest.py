@@ -14,7 +14,7 @@ from browser import Browser, missing_program
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 
 # The same examples everywhere; `pytest --hypothesis-profile=search` looks for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.io.dicom import find_series, read_slice
-from sarco.phantom import Phantom, write_series
+from sarco.phantom.patient import Phantom, write_series
 from sarco.results import write_results
 from sarco.review_page import ReviewWriter, provenance_of
 from sarco.review_pixels import label_map_digest, slice_digest

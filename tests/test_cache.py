@@ -20,7 +20,7 @@ from sarco.core.errors import InputError, OptionError
 from sarco.core.options import DataOptions, RunOptions
 from sarco.io.dicom import read_slice
 from sarco.io.nifti import read_label_map, write_label_map
-from sarco.phantom import PhantomOptions, write_dataset
+from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 from transforms import as_meta_tensor, make_crop

@@ -34,7 +34,7 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.network.device import Device, choose_device
-from sarco.phantom import PhantomOptions, write_dataset
+from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.runs.store import Run, RunDescription
 from sarco.scan.labels import LabelTable
 from sarco_datamodule import SarcoDataModule

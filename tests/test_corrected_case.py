@@ -10,7 +10,7 @@ from sarco.core.errors import InputError
 from sarco.corrected_case import add_case, case_name
 from sarco.io.dicom import find_series
 from sarco.io.nifti import read_label_map
-from sarco.phantom import Phantom, write_series
+from sarco.phantom.patient import Phantom, write_series
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 

@@ -39,7 +39,7 @@ from sarco.io.dicom import find_series
 from sarco.network.device import choose_device
 from sarco.network.segmentation import load_network
 from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
-from sarco.phantom import PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 from sarco.pipeline import predict_series
 from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable

@@ -17,7 +17,7 @@ from sarco.io.nifti import write_label_map
 from sarco.measure.cutoffs import assess, read_cutoffs
 from sarco.measure.mask import main
 from sarco.measure.patients import Identity, Patient, read_patients
-from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 
 PIXEL_MM = 0.78  # 1 / 0.78^2 = 1.64
 CT_COLUMN_ROW_SLICE = (1, 0, 2)

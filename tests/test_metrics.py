@@ -24,7 +24,7 @@ from sarco.metrics import (
     likeliest,
     main,
 )
-from sarco.phantom import PhantomOptions, make_phantom
+from sarco.phantom.patient import PhantomOptions, make_phantom
 
 ROOT = Path(__file__).parents[1]
 

@@ -26,7 +26,7 @@ from sarco.core.options import (
 from sarco.network.encoder import BATCH_NORM_MOMENTUM
 from sarco.network.segmentation import build_network
 from sarco.network.weights import load_encoder_weights
-from sarco.phantom import PhantomOptions, make_phantom
+from sarco.phantom.patient import PhantomOptions, make_phantom
 from sarco.runs.store import RunDescription
 from sarco.scan.labels import LabelTable
 

@@ -19,7 +19,7 @@ from sarco.io.nifti import read_label_map
 from sarco.measure.series import Evidence, Plans
 from sarco.outputs import SeriesOutputs
 from sarco.pacs.objects import Wanted
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable
 

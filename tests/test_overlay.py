@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sarco.overlay import GAP_PIXELS, TILE_PIXELS, contact_sheet, draw_tile, encode_png
-from sarco.phantom import PhantomOptions, make_phantom
+from sarco.phantom.patient import PhantomOptions, make_phantom
 from sarco.scan.labels import LabelTable
 
 LABELS = LabelTable({1: "one", 2: "two"})

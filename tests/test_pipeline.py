@@ -17,7 +17,7 @@ from sarco.core.options import DataOptions
 from sarco.crop.slices import PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.pipeline import SAMPLE_SLICES, predict_series
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series

@@ -14,7 +14,7 @@ from sarco.core.errors import InputError
 from sarco.core.options import DataOptions, PredictedOptions
 from sarco.io.dicom import find_series
 from sarco.io.nifti import read_label_map
-from sarco.phantom import PhantomOptions, write_dataset
+from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.results import write_results
 from sarco.runs.store import Provenance

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sarco.core.errors import GeometryError
 from sarco.io.dicom import find_series
 from sarco.io.nifti import write_label_map
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.proof import prove_export
 from sarco.scan.series import Series
 

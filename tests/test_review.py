@@ -21,7 +21,7 @@ from sarco.cases import find_cases
 from sarco.core.errors import InputError, SarcoError
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import read_label_map
-from sarco.phantom import Phantom, write_series
+from sarco.phantom.patient import Phantom, write_series
 from sarco.results import write_results
 from sarco.review import apply_corrections, main
 from sarco.runs.store import Provenance

@@ -9,7 +9,7 @@ from browser import Browser
 from review_results import HOSTILE, write_review_results
 
 from sarco.core.errors import InputError
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.review import main
 from sarco.review_index import read_entry, write_index
 

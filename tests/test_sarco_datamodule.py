@@ -13,7 +13,7 @@ import sarco_datamodule
 from model import SarcoModel
 from sarco.core.options import AugmentOptions, DataOptions, FitOptions, MixupOptions, NetworkOptions, RunOptions
 from sarco.io.nifti import read_label_map, write_label_map
-from sarco.phantom import PhantomOptions, write_dataset
+from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.runs.store import RunDescription
 from sarco.scan.labels import IGNORE_ID
 from sarco_datamodule import IGNORED, SarcoDataModule, SliceDataset

@@ -15,7 +15,7 @@ from sarco.core.errors import GeometryError
 from sarco.core.options import DataOptions
 from sarco.io.dicom import Series, find_series
 from sarco.io.nifti import read_label_map, write_label_map
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.scan.labels import LabelTable
 from sarco_infdatamodule import SarcoInfDataModule, SeriesDataset, SliceCollector
 from transforms import as_meta_tensor, make_crop

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from sarco.phantom import PhantomOptions, write_dataset
+from sarco.phantom.patient import PhantomOptions, write_dataset
 from training import CONSUMERS
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from sarco.core.options import DataOptions
 from sarco.crop.body import find_body
 from sarco.crop.grid import AIR_HU
-from sarco.phantom import Phantom, PhantomOptions, make_phantom
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 from sarco.scan.geometry import spacing_mm
 from transforms import LINEAR, NEAREST, Cropd, Cropd_3D, as_meta_tensor, make_crop, scale_window
 

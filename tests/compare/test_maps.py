@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sarco.compare.maps import compare_label_maps, compare_masks, describe_row, find_pairs, with_absent
 from sarco.core.errors import GeometryError, InputError
 from sarco.io.nifti import write_label_map
-from sarco.phantom import Phantom, PhantomOptions, make_phantom
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 
 AFFINE = np.array([[0, 2.0, 0, 3], [0.5, 0, 0, -4], [0, 0, 5.0, 7], [0, 0, 0, 1]])  # rows 0.5, columns 2, slices 5 mm
 

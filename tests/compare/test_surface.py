@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sarco.compare.surface import compare_surfaces, find_surface, squared_distance
-from sarco.phantom import PhantomOptions, make_phantom
+from sarco.phantom.patient import PhantomOptions, make_phantom
 
 SPACING = (0.7, 1.3, 4.0)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sarco.crop.body import MARGIN_MM, average_onto, find_body
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
-from sarco.phantom import PhantomOptions, make_phantom
+from sarco.phantom.patient import PhantomOptions, make_phantom
 from sarco.scan.view import Box
 
 AIR, TISSUE = np.float32(-1000), np.float32(40)

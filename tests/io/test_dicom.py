@@ -15,7 +15,7 @@ from pydicom.tag import Tag
 
 from sarco.core.errors import GeometryError, InputError, SarcoError
 from sarco.io.dicom import Series, find_series, is_dicom, main, make_series, read_header, read_series, read_slice
-from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")
 REAL_SERIES = ("series_b/B", "muscle_groups/A", "odd_series/feet_first_3_slices", "paraspinal_pairs/B")

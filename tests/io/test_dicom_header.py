@@ -13,7 +13,7 @@ import pytest
 from sarco.core.errors import InputError
 from sarco.io.dicom import find_series, read_series
 from sarco.io.dicom_header import inspect_file, is_dicom, read_dicom_headers, value_of
-from sarco.phantom import Phantom, write_series
+from sarco.phantom.patient import Phantom, write_series
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 from sarco.core.errors import InputError
 from sarco.io.dicom import read_slice
 from sarco.io.dicom_pixels import coded_shape
-from sarco.phantom import Phantom, write_series
+from sarco.phantom.patient import Phantom, write_series
 
 SliceFile = Callable[..., Path]
 

@@ -13,7 +13,7 @@ from sarco.core.errors import GeometryError, InputError
 from sarco.io.dicom import find_series, read_series
 from sarco.io.images import find_images, read_headers, read_hu
 from sarco.io.nifti import read_label_map, write_label_map
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.scan.series import Series
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -22,7 +22,7 @@ from sarco.io.nifti import write_label_map
 from sarco.measure.level import NOT_GIVEN
 from sarco.measure.mask import find_level, main, measure_series, read_facts
 from sarco.measure.slices import pool
-from sarco.phantom import Phantom, write_series
+from sarco.phantom.patient import Phantom, write_series
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., dict[str, Any]]

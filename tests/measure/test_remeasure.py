@@ -16,7 +16,7 @@ from sarco.measure.patients import Patient
 from sarco.measure.remeasure import ReportMeasurer
 from sarco.measure.report import summarise, write_report
 from sarco.measure.slices import STANDARD_RANGES
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.review import apply_corrections
 
 

@@ -13,7 +13,7 @@ from sarco.core.options import MeasurementOptions
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
 from sarco.measure.series import Evidence, Plans, SeriesEvaluation
-from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 from sarco.quality.intervals import ANY_LABEL
 from sarco.scan.series import Series
 

@@ -20,7 +20,7 @@ from sarco.core.errors import SarcoError
 from sarco.io.dicom import find_series
 from sarco.pacs.objects import PICTURE, REPORT, SEGMENTATION, Wanted, check_source, write_dicom_results
 from sarco.pacs.source import Origin
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.scan.labels import LabelTable
 
 pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")

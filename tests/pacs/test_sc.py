@@ -11,7 +11,7 @@ import pytest
 from sarco.io.dicom import find_series
 from sarco.pacs.sc import patient_orientation, write_picture
 from sarco.pacs.source import Origin, read_source
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 
 pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")
 

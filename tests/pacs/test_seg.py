@@ -16,7 +16,7 @@ from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import write_label_map
 from sarco.pacs.seg import check_segmentation, segment_label, write_segmentation
 from sarco.pacs.source import Origin, Source, read_source
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.scan.labels import LabelTable
 
 hd = pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")

@@ -16,7 +16,7 @@ from sarco.core.errors import InputError, OptionError
 from sarco.io.dicom import find_series
 from sarco.pacs import source as dicom_source
 from sarco.pacs.source import Origin, fingerprint, identity, quiet, read_source, require_highdicom, stable_uid
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.scan.series import Series
 
 ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))  # DICOM's dates have no zone

@@ -17,7 +17,7 @@ from sarco.io.dicom import find_series
 from sarco.pacs.seg import Segmentation, write_segmentation
 from sarco.pacs.source import Origin, Source, read_source
 from sarco.pacs.sr import write_report
-from sarco.phantom import Phantom
+from sarco.phantom.patient import Phantom
 from sarco.scan.labels import LabelTable
 
 hd = pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")

@@ -12,7 +12,7 @@ from tests.test_training_statistics import crops
 
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import read_label_map
-from sarco.phantom import Phantom, PhantomOptions, make_phantom
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 from sarco.quality.flags import LIMITS, Flag, SeriesQuality
 from sarco.quality.likeness import measure_training
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sarco.crop.body import find_body
 from sarco.crop.grid import CropGrid
-from sarco.phantom import Phantom, PhantomOptions, make_phantom
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 from sarco.quality.likeness import (
     FEATURES,
     FEWEST_SLICES,

@@ -1,4 +1,4 @@
-"""Paints the anatomy of `sarco.phantom_anatomy` onto the voxel centres of one slice, layer over layer."""
+"""Paints the anatomy of `sarco.phantom.anatomy` onto the voxel centres of one slice, layer over layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.phantom_anatomy import (
+from sarco.phantom.anatomy import (
     AIR_HU,
     CARTILAGE_HU,
     CORTEX_HU,

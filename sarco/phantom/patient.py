@@ -4,7 +4,7 @@ The patient differs on all three axes (liver and spleen, front and back, psoas m
 flip, a transpose or a shift anywhere on the way shows. Labels are membership of voxel centres, before blur and noise.
 Blur acts within slices only: a slice shows its plane, without averaging over the slice thickness.
 
-Run `python -m sarco.phantom OUT --patients 8` for a data set to train on.
+Run `python -m sarco.phantom.patient OUT --patients 8` for a data set to train on.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from sarco import phantom_anatomy as anatomy
 from sarco.core.command import run_command
 from sarco.core.errors import InputError, OptionError
 from sarco.core.parser import yes_no
 from sarco.io.nifti import write_label_map
-from sarco.phantom_paint import add_scanner, body_from_world, paint_slice
+from sarco.phantom import anatomy
+from sarco.phantom.paint import add_scanner, body_from_world, paint_slice
 
-_PROGRAM = "python -m sarco.phantom"
+_PROGRAM = "python -m sarco.phantom.patient"
 _IMPLEMENTATION_UID = UID("1.2.826.0.1.3680043.8.498.1")  # under pydicom's root, as generate_uid's are
 # How scanners store HU: (slope, intercept, signed pixels).
 _STORAGES = ((1.0, -1024.0, False), (1.0, 0.0, True), (0.5, -1024.0, False), (1.0, -1024.0, True))

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError, OptionError
-from sarco.phantom import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
-from sarco.phantom_anatomy import GROUP_NAMES
+from sarco.phantom.anatomy import GROUP_NAMES
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
 
 SMALL = PhantomOptions(n_slices=4, rows=96, columns=120)
 UNEVEN = PhantomOptions(n_slices=5, rows=96, columns=120, spacing_mm=(3.1, 3.4, 6.0), labels="groups")
@@ -263,8 +263,8 @@ def test_single_slice() -> None:
 def test_command_line(tmp_path: Path) -> None:
     """Catches a command that does not run, or shows a traceback where one line would do."""
     out = tmp_path / "data set"
-    command = [sys.executable, "-m", "sarco.phantom", str(out), "--patients", "2", "--slices=3", "--size=64"]
-    root = Path(__file__).parent.parent
+    command = [sys.executable, "-m", "sarco.phantom.patient", str(out), "--patients", "2", "--slices=3", "--size=64"]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [*command, "--groups=yes", "--oblique=yes"], cwd=root, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The anatomy behind `sarco.phantom`: one invented patient as implicit functions of body coordinates.
+"""The anatomy behind `sarco.phantom.patient`: one invented patient as implicit functions of body coordinates.
 
 Body coordinates are mm of a patient of average size: x to the patient's left, y posterior, z superior; the origin lies
 on the trunk's axis at mid-L3. Every structure is a function of these coordinates, painted over what was painted before,

@@ -1,4 +1,4 @@
-"""Reads a folder of DICOM with another program and writes NIfTI in HU, as `python -m sarco.doctor` asks readers to.
+"""Reads a folder of DICOM with another program and writes NIfTI in HU, as `python -m sarco.doctor.score` asks.
 
 Each program is called as its own documentation tells users to, with its defaults:
 
@@ -12,7 +12,7 @@ Each program is called as its own documentation tells users to, with its default
 MONAI and SimpleITK do not search subfolders, so they are called once for each folder; what fails in one folder does not
 keep the others from being written. Where nothing was written, an error that the library raised on purpose becomes one
 line and exit status 1. An error that Python raises where a program did not foresee its input (`SLIPS` in
-`sarco.doctor_score`: AttributeError, IndexError, KeyError, TypeError and the like) keeps its traceback, as it would for
+`sarco.doctor.judge`: AttributeError, IndexError, KeyError, TypeError and the like) keeps its traceback, as it would for
 a user. Memory is limited to 8 GiB, so that a header that asks for more hurts nobody else.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from harness import ROOT  # noqa: F401 - importing it lets Python find sarco
 
-from sarco.doctor_score import SLIPS
+from sarco.doctor.judge import SLIPS
 
 MEMORY_BYTES = 8 * 2**30
 

@@ -25,7 +25,7 @@ from sarco.cases import DataWarning, find_cases
 from sarco.core.command import run_command
 from sarco.core.errors import SarcoError
 from sarco.core.options import PredictedOptions
-from sarco.doctor_faults import FAULTS
+from sarco.doctor.score import FAULTS
 from sarco.io.dicom import PROGRAM, find_series, main, read_series
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import write_volume

@@ -1,4 +1,4 @@
-"""What the faults of `sarco.doctor` are made from: small phantom series as data sets, their truth, saving.
+"""What the faults of `sarco.doctor.score` are made from: small phantom series as data sets, their truth, saving.
 
 The truth comes from the phantom's arrays and from where they were meant to lie, never from a reader.
 """

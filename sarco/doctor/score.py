@@ -3,7 +3,7 @@
 A reader is any command that writes NIfTI files in HU into a folder, or writes none and says why. What it writes is
 compared with the truth in world space: right, refused with a reason, wrong, or crashed.
 
-Run `python -m sarco.doctor` to score sarco itself; `docs/doctor.md` holds the rules and a result.
+Run `python -m sarco.doctor.score` to score sarco itself; `docs/doctor.md` holds the rules and a result.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from pydicom import __version__ as pydicom_version
 from sarco import __version__
 from sarco.core.command import run_command
 from sarco.core.errors import InputError, OptionError
-from sarco.doctor_faults import FAULTS
-from sarco.doctor_score import Verdict, judge, run_reader, usual_lines
-from sarco.doctor_series import Fault, Truth
+from sarco.doctor.cases import Fault, Truth
+from sarco.doctor.faults_files import FILE_FAULTS
+from sarco.doctor.faults_geometry import GEOMETRY_FAULTS
+from sarco.doctor.faults_pixels import PIXEL_FAULTS
+from sarco.doctor.judge import Verdict, judge, run_reader, usual_lines
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import write_volume
 
-_PROGRAM = "python -m sarco.doctor"
-_READ_ITSELF = ("-m", "sarco.doctor", "--read", "{input}", "{output}")
+FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*GEOMETRY_FAULTS, *FILE_FAULTS, *PIXEL_FAULTS)}
+_PROGRAM = "python -m sarco.doctor.score"
+_READ_ITSELF = ("-m", "sarco.doctor.score", "--read", "{input}", "{output}")
 BEGIN, END = "<!-- doctor: begin -->\n", "<!-- doctor: end -->\n"
 COUNTED = (
     "right",

@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut
 
-from sarco import doctor
 from sarco.core.errors import InputError, OptionError, SarcoError
-from sarco.doctor_faults import FAULTS
-from sarco.doctor_score import Outcome, Verdict, difference, judge, run_reader, usual_lines
-from sarco.doctor_series import Truth
+from sarco.doctor import score as doctor
+from sarco.doctor.cases import Truth
+from sarco.doctor.judge import Outcome, Verdict, difference, judge, run_reader, usual_lines
+from sarco.doctor.score import FAULTS
 from sarco.io.nifti import read_volumes, write_volume
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 WELL = Outcome(0, "")
 Built = dict[str, tuple[Path, tuple[Truth, ...]]]

@@ -1,4 +1,4 @@
-"""How `sarco.doctor` runs a reader on one fault and judges what came out: right, refused, wrong or crashed."""
+"""How `sarco.doctor.score` runs a reader on one fault and judges what came out: right, refused, wrong or crashed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
-from sarco.doctor_series import Truth
+from sarco.doctor.cases import Truth
 from sarco.io.nifti import is_nifti, read_volumes
 from sarco.scan.geometry import Affine
 

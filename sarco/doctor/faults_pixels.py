@@ -1,4 +1,4 @@
-"""Faults of pixels for `sarco.doctor`: how stored values become Hounsfield units, and images of many frames."""
+"""Faults of pixels for `sarco.doctor.score`: how stored values become Hounsfield units, and images of many frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import Tag
 from pydicom.uid import UID, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage, generate_uid
 
-from sarco.doctor_series import (
+from sarco.doctor.cases import (
     COLUMNS,
     INTERCEPT,
     N_SLICES,

@@ -1,4 +1,4 @@
-"""Faults of place for `sarco.doctor`: which way slices lie, how they are spaced, and what shares a series with them."""
+"""Faults of place for `sarco.doctor.score`: which way slices lie, how they are spaced, what shares their series."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from sarco.doctor_series import (
+from sarco.doctor.cases import (
     COLUMNS,
     N_SLICES,
     ROWS,

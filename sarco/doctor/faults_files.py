@@ -1,4 +1,4 @@
-"""Faults of files for `sarco.doctor`: what lies in a folder, who it belongs to, and how it is encoded."""
+"""Faults of files for `sarco.doctor.score`: what lies in a folder, who it belongs to, and how it is encoded."""
 
 from __future__ import annotations
 
@@ -23,18 +23,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from sarco.doctor_series import (
-    COLUMNS,
-    N_SLICES,
-    ROWS,
-    Fault,
-    Truth,
-    datasets_of,
-    phantom,
-    save,
-    set_kind,
-    truth_of,
-)
+from sarco.doctor.cases import COLUMNS, N_SLICES, ROWS, Fault, Truth, datasets_of, phantom, save, set_kind, truth_of
 
 _SHARE_OF_FILE = 0.6  # that is left of a truncated one
 _FIRST_PART = 3  # slices of the first patient where two share a series

@@ -32,10 +32,10 @@ def export(options: ExportOptions) -> None:
     Raises:
         SarcoError: the run cannot be exported, its file gives other masks than torch, or cannot be written.
     """
-    from engine import export_onnx
     from sarco.core.errors import InputError
     from sarco.core.files import atomic_file, write_json
-    from sarco.engines import check_packages
+    from sarco.predict.convert import export_onnx
+    from sarco.predict.engine import check_packages
     from sarco.runs.store import Provenance, RunStore
 
     if options.onnx.exists() and not options.overwrite:
@@ -117,7 +117,7 @@ def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, 
         "slices": slices,
     }
     from sarco.core.errors import SarcoError
-    from sarco.engines import Agreement
+    from sarco.predict.judge import Agreement
 
     n_pixels = sum(one["labelled_pixels"] for one in slices)
     if not Agreement(report["dice"], report["area_difference"], n_pixels).holds:
@@ -146,10 +146,11 @@ def _compare_slices(
 ) -> list[Figures]:
     import numpy as np
 
-    from engine import TorchEngine
     from sarco.crop.slices import SlicePreparer
-    from sarco.engines import OnnxEngine, compare_masks
     from sarco.network.device import choose_device
+    from sarco.predict.judge import compare_engines
+    from sarco.predict.onnx_engine import OnnxEngine
+    from sarco.predict.torch_engine import TorchEngine
 
     exact, exported = TorchEngine(network, choose_device(-1, "32")), OnnxEngine(content)
     prepare = SlicePreparer(series, data)
@@ -157,7 +158,7 @@ def _compare_slices(
     for place, plane in enumerate(series.plane_index):
         image = prepare(place).image[None]
         expected, found = exact(image), exported(image)
-        agreement = compare_masks(expected, found)
+        agreement = compare_engines(expected, found)
         slices.append(
             {
                 "slice_index": plane,

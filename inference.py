@@ -72,7 +72,7 @@ class OpenedRun:
         Raises:
             SarcoError: there is none, it cannot be used, or not with the engine that is asked for.
         """
-        from engine import open_network
+        from sarco.predict.choose import open_network
         from sarco.runs.store import Provenance, RunStore
 
         store = RunStore(options.dirpath)
@@ -138,7 +138,7 @@ class Predictor:
         """
         from sarco.measure.report import describe
         from sarco.outputs import SeriesOutputs
-        from sarco.pipeline import predict_series
+        from sarco.predict.pipeline import predict_series
 
         rows, columns, planes = series.shape
         print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")

@@ -87,13 +87,14 @@ def work(name: str, checkpoint: Path, series: Path, folder: Path) -> dict[str, f
 
 def open_engine(name: str, checkpoint: Path, series: Path) -> tuple[Any, Any]:
     """The engine, and what it sees of the series."""
-    from engine import EXPORTS, TorchEngine
     from sarco.crop.slices import SlicePreparer
-    from sarco.engines import OnnxEngine
     from sarco.io.images import find_images
     from sarco.network.device import Device
     from sarco.network.segmentation import load_network
-    from sarco.openvino_engine import OpenVinoEngine
+    from sarco.predict.convert import EXPORTS
+    from sarco.predict.onnx_engine import OnnxEngine
+    from sarco.predict.openvino_engine import OpenVinoEngine
+    from sarco.predict.torch_engine import TorchEngine
 
     kind, precision, _ = VARIANTS[name]
     description, network = load_network(checkpoint)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from harness import compare_ids, report, table
 
-from engine import Opened, open_network
-from sarco.engines import FEWEST_PIXELS, LARGEST_AREA_DIFFERENCE, LOWEST_DICE, Agreement
 from sarco.io.images import find_images
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
-from sarco.pipeline import predict_series
+from sarco.predict.choose import Opened, open_network
+from sarco.predict.judge import FEWEST_PIXELS, LARGEST_AREA_DIFFERENCE, LOWEST_DICE, Agreement
+from sarco.predict.pipeline import predict_series
 from sarco.runs.store import Provenance, RunStore
 from sarco.scan.series import Series
 

@@ -183,8 +183,8 @@ def compare_transfer(typed: argparse.Namespace) -> tuple[str, str]:
 
 def test_dice(checkpoint: Path, folder: Path, every: int) -> float:
     """Dice over all pixels of every so-many-th slice of a folder, every label as one, each on its own grid."""
-    from engine import open_network
-    from sarco.pipeline import predict_series
+    from sarco.predict.choose import open_network
+    from sarco.predict.pipeline import predict_series
 
     opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1, tell=lambda line: None)
     both = either = 0

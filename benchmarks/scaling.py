@@ -122,8 +122,8 @@ def time_network(backbone: str, side: int, precision: str) -> dict[str, float]:
     import torch
     from roofline import count_work
 
-    from engine import export_openvino
-    from sarco.openvino_engine import OpenVinoEngine
+    from sarco.predict.convert import export_openvino
+    from sarco.predict.openvino_engine import OpenVinoEngine
 
     network = make_network(backbone)
     work = count_work(network, side)

@@ -29,7 +29,7 @@ class LabelComparison:
         patient, label_id: what was compared.
         state: ``both``; or ``truth only``, ``prediction only``, ``neither``, which hold the label.
         dice, iou: NaN where neither holds the label, 0 where one does.
-        hd95_mm, asd_mm: see `sarco.compare.surface`; NaN unless both hold the label, and on sheared grids (gantry tilt).
+        hd95_mm, asd_mm: see `sarco.compare.surface`; NaN unless both hold it, and on sheared grids (gantry tilt).
         truth_ml, prediction_ml: volumes.
         truth_cm2, prediction_cm2: mean area over the slices in which either holds the label; NaN where none does.
         area_error: mean over the slices whose truth holds the label of |predicted - true| / true area; NaN without.

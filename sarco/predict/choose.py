@@ -3,39 +3,24 @@
 Every fall-back is told in one line. sarco/engines.py runs what is exported here; sarco/kept_network.py keeps it.
 """
 
-import io
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 import sarco
 from sarco.core.errors import OptionError, SarcoError
 from sarco.crop.slices import Images, Logits
-from sarco.engines import (
-    FIRST_LOOK,
-    INSTALL,
-    PACKAGES,
-    Engine,
-    Network,
-    OnnxEngine,
-    Sample,
-    check_packages,
-    compare_masks,
-    judge,
-    missing_packages,
-    run_all,
-)
-from sarco.kept_network import KeptNetwork, Shelf
 from sarco.network.device import Device, choose_device, may_have_gpu
-from sarco.openvino_engine import BF16, F32, MIXED, NAMES, OpenVinoEngine, import_openvino, openvino_computes_bf16
+from sarco.predict.convert import EXPORTS
+from sarco.predict.engine import INSTALL, PACKAGES, Engine, Network, check_packages, missing_packages, run_all
+from sarco.predict.judge import FIRST_LOOK, Sample, compare_engines, judge
+from sarco.predict.kept import KeptNetwork, Shelf
+from sarco.predict.onnx_engine import OnnxEngine
+from sarco.predict.openvino_engine import BF16, F32, MIXED, NAMES, OpenVinoEngine, openvino_computes_bf16
+from sarco.predict.torch_engine import TorchEngine, TorchNetwork
 from sarco.runs.store import RunDescription
 from sarco.scan.series import pick_evenly
 
@@ -43,7 +28,6 @@ if TYPE_CHECKING:  # seconds to import, and not needed where an exported network
     from sarco.network.segmentation import SegmentationNetwork
 
 TITLES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
-ONNX_OPSET = 17
 Tell = Callable[[str], object]
 
 
@@ -120,51 +104,6 @@ def _check_precision(engine: str, precision: str) -> tuple[str, ...]:
     if precision == "bf16":
         raise OptionError("--precision=bf16: this CPU has no bf16; give auto or 32")
     return (F32,)
-
-
-class TorchEngine:
-    """torch, on a GPU or a CPU: channels last, mixed precision where the device says so."""
-
-    n_parallel = 1
-
-    def __init__(self, network: "SegmentationNetwork", device: Device, batch_size: int = 8) -> None:
-        """Moves the network to its device.
-
-        Args:
-            network: with its weights.
-            device: where to compute and at which precision.
-            batch_size: images a call that suit it.
-        """
-        import torch
-
-        self._torch = torch
-        place = "cpu" if device.accelerator == "cpu" else f"cuda:{device.devices[0]}"  # type: ignore[index]
-        self._device = torch.device(place)
-        self._mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(device.precision)
-        self._network = network.eval().to(self._device)
-        self.batch_size = batch_size
-        self.name = f"torch, {device.precision}"
-
-    def __call__(self, images: Images) -> Logits:
-        """(B, C, S, S) in [0, 1] to logits (B, K, S, S)."""
-        torch = self._torch
-        image = torch.as_tensor(images).to(self._device, non_blocking=True)
-        image = image.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast(self._device.type, self._mixed, enabled=self._mixed is not None):
-            logits = self._network(image)
-        return np.asarray(logits.float().cpu().contiguous().numpy())
-
-
-class TorchNetwork:
-    """A network whose engine is torch, whatever it sees."""
-
-    def __init__(self, engine: TorchEngine) -> None:
-        """Takes the engine."""
-        self._engine = engine
-
-    def engine_for(self, images: Images) -> tuple[Engine, Mapping[int, Logits]]:
-        """torch, which need not look at them."""
-        return self._engine, {}
 
 
 def _open_torch(checkpoint: Path, device: Device, batch_size: int, tell: Tell) -> Opened:
@@ -274,7 +213,7 @@ class ExportedNetwork:
             files = EXPORTS[self._engine](self._open(), images[:1])
             self._kept = KeptNetwork(files, {})
             few = images[pick_evenly(range(len(images)), FIRST_LOOK)]
-            agreement = compare_masks(run_all(torch_engine, few), run_all(self._compile(F32), few))
+            agreement = compare_engines(run_all(torch_engine, few), run_all(self._compile(F32), few))
         except Exception as error:  # converters raise nearly anything
             self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({reason_of(error)})"
             return
@@ -319,63 +258,6 @@ class ExportedNetwork:
         if line != self._told:  # once, not for each series
             self._tell(line)
             self._told = line
-
-
-def export_openvino(network: "SegmentationNetwork", images: Images) -> dict[str, bytes]:
-    """The network as OpenVINO has it, for one image of this size.
-
-    Args:
-        network: with its weights.
-        images: (1, C, S, S).
-    """
-    import torch
-
-    openvino = import_openvino()
-    with _quietly(), torch.no_grad():
-        # Its masks are compared with torch's anyway; torch's own check of a trace takes 2 s.
-        traced = torch.jit.trace(network.eval(), torch.as_tensor(images), check_trace=False)
-        converted = openvino.convert_model(traced, input=list(images.shape))
-    with tempfile.TemporaryDirectory() as scratch:
-        openvino.save_model(converted, Path(scratch) / "model.xml", compress_to_fp16=False)
-        return {name: (Path(scratch) / name).read_bytes() for name in ("model.xml", "model.bin")}
-
-
-def export_onnx(network: "SegmentationNetwork", images: Images) -> dict[str, bytes]:
-    """The network as an ONNX file, for any number of images of this size.
-
-    Args:
-        network: with its weights.
-        images: (1, C, S, S).
-    """
-    import torch
-
-    file = io.BytesIO()
-    with _quietly(), torch.no_grad():
-        torch.onnx.export(  # the tracing exporter: the new one needs a further package and gives the same graph
-            network.eval(),
-            (torch.as_tensor(images),),
-            file,  # type: ignore[arg-type]  # takes files too
-            dynamo=False,
-            opset_version=ONNX_OPSET,
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
-        )
-    return {"model.onnx": file.getvalue()}
-
-
-EXPORTS: Mapping[str, Callable[["SegmentationNetwork", Images], dict[str, bytes]]] = {
-    "openvino": export_openvino,
-    "onnx": export_onnx,
-}
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Hides what torch says of its own exporters."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def reason_of(error: Exception) -> str:

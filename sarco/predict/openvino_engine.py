@@ -41,7 +41,7 @@ def openvino_computes_bf16() -> bool:
 
 
 class OpenVinoEngine:
-    """One image a call, as many calls at once as it has streams. An `sarco.engines.Engine`."""
+    """One image a call, as many calls at once as it has streams. An `sarco.predict.engine.Engine`."""
 
     batch_size = 1
 

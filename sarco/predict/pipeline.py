@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sarco.core.options import DataOptions
 from sarco.crop.slices import Logits, PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer
-from sarco.engines import Engine, Network
+from sarco.predict.engine import Engine, Network
 from sarco.scan.label_volume import LabelVolume
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series, pick_evenly

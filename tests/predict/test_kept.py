@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sarco.kept_network import FOLDER, KeptNetwork, Shelf
+from sarco.predict.kept import FOLDER, KeptNetwork, Shelf
 
 NETWORK = KeptNetwork(
     {"model.xml": b"<net/>", "model.bin": bytes(range(256)) * 40}, {"unfit": "", "labels": {"1": "a"}}

@@ -17,11 +17,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import engine
 import inference
-from engine import TorchEngine, open_network
 from model import SarcoModel
-from sarco import openvino_engine
 from sarco.core.command import run_command
 from sarco.core.errors import CheckpointError, OptionError
 from sarco.core.options import (
@@ -34,13 +31,18 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.crop.slices import SlicePreparer
-from sarco.engines import Agreement, OnnxEngine, Verdict, compare_masks
 from sarco.io.dicom import find_series
 from sarco.network.device import choose_device
 from sarco.network.segmentation import load_network
-from sarco.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
-from sarco.pipeline import predict_series
+from sarco.predict import choose as engine
+from sarco.predict import openvino_engine
+from sarco.predict.choose import open_network
+from sarco.predict.judge import Agreement, Verdict, compare_engines
+from sarco.predict.onnx_engine import OnnxEngine
+from sarco.predict.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
+from sarco.predict.pipeline import predict_series
+from sarco.predict.torch_engine import TorchEngine
 from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 from sarco_infdatamodule import SarcoInfDataModule
@@ -178,7 +180,7 @@ def test_openvino_gives_the_masks_of_torch(trained: Trained, torch_logits: Any, 
     """Catches an export with other weights, another input, or of a network in training mode."""
     chosen, logits, _ = opened(trained, engine="openvino", precision="32")
     assert isinstance(chosen, OpenVinoEngine)
-    assert compare_masks(torch_logits, chosen(trained.images)).dice >= 0.999
+    assert compare_engines(torch_logits, chosen(trained.images)).dice >= 0.999
     np.testing.assert_allclose(logits, torch_logits, atol=5e-3)
 
 
@@ -187,7 +189,7 @@ def test_onnx_runtime_gives_the_masks_of_torch(trained: Trained, torch_logits: A
     """Catches the same for the other engine."""
     chosen, logits, told = opened(trained, engine="onnx")
     assert isinstance(chosen, OnnxEngine) and told == ["engine: ONNX Runtime, fp32"]
-    assert compare_masks(torch_logits, chosen(trained.images)).dice >= 0.999
+    assert compare_engines(torch_logits, chosen(trained.images)).dice >= 0.999
     np.testing.assert_allclose(logits, torch_logits, atol=5e-3)
 
 
@@ -196,7 +198,7 @@ def test_auto_takes_bf16_only_where_it_agrees(trained: Trained, torch_logits: An
     """Catches bf16 that is taken unseen, or said to be taken while it is not."""
     chosen, logits, told = opened(trained)
     assert len(told) == 1
-    assert compare_masks(torch_logits, logits).dice >= 0.999
+    assert compare_engines(torch_logits, logits).dice >= 0.999
     assert isinstance(chosen, OpenVinoEngine)
     assert told[0].startswith(f"engine: {chosen.name}")
 
@@ -450,8 +452,8 @@ def test_an_error_in_a_thread_is_one_line_and_leaves_nothing(
     where: str,
 ) -> None:
     """Catches a traceback, a silent hole, or half of the results."""
-    from sarco import pipeline
     from sarco.core.errors import GeometryError, InputError
+    from sarco.predict import pipeline
 
     threads = []
 

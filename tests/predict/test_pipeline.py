@@ -18,7 +18,7 @@ from sarco.crop.slices import PreparedSlice, RestoredSlice, SlicePreparer, Slice
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
 from sarco.phantom.patient import Phantom
-from sarco.pipeline import SAMPLE_SLICES, predict_series
+from sarco.predict.pipeline import SAMPLE_SLICES, predict_series
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 from sarco_infdatamodule import SarcoInfDataModule

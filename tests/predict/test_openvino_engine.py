@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import engine
 from sarco.core.options import NetworkOptions
-from sarco.engines import run_all
 from sarco.network.segmentation import build_network
-from sarco.openvino_engine import (
+from sarco.predict import choose as engine
+from sarco.predict.engine import run_all
+from sarco.predict.openvino_engine import (
     BF16,
     F32,
     MIXED,
@@ -30,7 +30,7 @@ from sarco.openvino_engine import (
 )
 
 pytest.importorskip("openvino", reason="openvino is not installed")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SIDE = 64
 NETWORKS = [("unet", 1), ("segresnet", 1), ("unet", 3)]
 
@@ -140,7 +140,7 @@ def test_rounded_kernels_keep_their_sums(weights: Any) -> None:
 def test_openvino_reports_to_nobody() -> None:
     """Catches a mere prediction that sends usage data out of the building, as importing openvino does by itself."""
     code = (
-        "import sys, sarco.openvino_engine as e; e.import_openvino(); "
+        "import sys, sarco.predict.openvino_engine as e; e.import_openvino(); "
         "from openvino.tools.ovc import telemetry_utils; "
         "print(telemetry_utils.tm.__name__, sys.modules['openvino_telemetry'], 'torch' in sys.modules)"
     )

@@ -11,17 +11,10 @@ import numpy as np
 import pytest
 
 from sarco.core.errors import OptionError
-from sarco.engines import (
-    FEWEST_PIXELS,
-    Sample,
-    check_packages,
-    compare_masks,
-    judge,
-    missing_packages,
-    run_all,
-)
+from sarco.predict.engine import check_packages, missing_packages, run_all
+from sarco.predict.judge import FEWEST_PIXELS, Sample, compare_engines, judge
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def logits_of(ids: Any, n_channels: int) -> Any:
@@ -33,7 +26,7 @@ def test_agreement_is_what_counting_pixel_by_pixel_gives() -> None:
     """Catches a Dice over the background, over one slice only, or of areas without place."""
     rng = np.random.default_rng(1)
     one, two = rng.integers(0, 3, (2, 3, 20, 24))
-    agreement = compare_masks(logits_of(one, 3), logits_of(two, 3))
+    agreement = compare_engines(logits_of(one, 3), logits_of(two, 3))
     pairs = list(zip(one.ravel().tolist(), two.ravel().tolist(), strict=True))
     both = sum(a == b != 0 for a, b in pairs)
     n_one, n_two = sum(a > 0 for a, _ in pairs), sum(b > 0 for _, b in pairs)
@@ -49,7 +42,7 @@ def test_a_small_label_is_judged_by_itself() -> None:
     ids[:, :1000] = 1
     ids[:, -2:] = 2
     lost = np.where(ids == 2, 0, ids)
-    agreement = compare_masks(logits_of(ids, 3), logits_of(lost, 3))
+    agreement = compare_engines(logits_of(ids, 3), logits_of(lost, 3))
     assert (agreement.dice, agreement.area_difference) == (0, 1)
     assert not agreement.holds
 
@@ -61,7 +54,7 @@ def test_the_limits(moved: int, holds: bool) -> None:
     ids[0, 0] = 1
     other = ids.copy()
     other[0, 0, :moved] = 0
-    agreement = compare_masks(logits_of(ids, 2), logits_of(other, 2))
+    agreement = compare_engines(logits_of(ids, 2), logits_of(other, 2))
     assert agreement.area_difference == pytest.approx(moved / 1000)
     assert agreement.holds is holds
 
@@ -116,7 +109,7 @@ def test_a_sample_without_muscle_where_it_is_looked_at_first_is_looked_at_whole(
 
 def test_empty_masks_agree_but_say_so() -> None:
     """Catches a division by no pixels, and slices without muscle that count as a proof."""
-    agreement = compare_masks(logits_of(np.zeros((2, 8, 8)), 2), logits_of(np.zeros((2, 8, 8)), 2))
+    agreement = compare_engines(logits_of(np.zeros((2, 8, 8)), 2), logits_of(np.zeros((2, 8, 8)), 2))
     assert agreement.holds and agreement.n_pixels < FEWEST_PIXELS
 
 

@@ -1,20 +1,14 @@
-"""Engines that run a trained network without torch, and how far two of them agree. Numpy arrays in and out."""
+"""Whether the masks of one engine are those of another."""
 
-import importlib.util
-import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
-from sarco.core.errors import OptionError
 from sarco.crop.slices import Images, Logits
+from sarco.predict.engine import Engine, run_all
 from sarco.scan.series import pick_evenly
 
-PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime")}
-INSTALL = "pip install -r requirements-fast.txt"
 LOWEST_DICE = 0.999
 LARGEST_AREA_DIFFERENCE = 0.003
 FIRST_LOOK = 4  # slices of a sample that are compared first; all of it only where they leave it open
@@ -23,77 +17,6 @@ FIRST_LOOK = 4  # slices of a sample that are compared first; all of it only whe
 CLEARLY_FITS, SAMPLE_FITS, CLEARLY_UNFIT = 0.5, 0.75, 1.5
 FEWEST_PIXELS = 100  # of labels; below that a Dice says nothing
 PIXELS_OF_A_LABEL = 1000  # from here on a label is judged by itself: one pixel at its edge is less than 0.1 %
-
-
-class Engine(Protocol):
-    """Something that turns images into logits.
-
-    Attributes:
-        name: for the user.
-        batch_size: images a call that suit it best.
-        n_parallel: calls that may run at the same time, and together make the most of the machine.
-    """
-
-    name: str
-    batch_size: int
-    n_parallel: int
-
-    def __call__(self, images: Images) -> Logits:
-        """(B, C, S, S) in [0, 1] to logits (B, K, S, S)."""
-
-
-class Network(Protocol):
-    """A trained network that picks its engine by what it is going to see."""
-
-    def engine_for(self, images: Images) -> tuple[Engine, Mapping[int, Logits]]:
-        """The engine for a series that these images are a sample of, in order.
-
-        Returns:
-            The engine, and its logits (K, S, S) of those images that it had to look at, by their place.
-        """
-
-
-def missing_packages(engine: str) -> list[str]:
-    """Packages that an engine needs and that are not installed."""
-    return [name for name in PACKAGES.get(engine, ()) if name not in sys.modules and not importlib.util.find_spec(name)]
-
-
-def check_packages(engine: str) -> None:
-    """Raises an `OptionError` where packages of an engine are missing."""
-    if missing := missing_packages(engine):
-        raise OptionError(
-            f"--engine={engine}: needs {' and '.join(missing)}; {INSTALL}, or give --engine=torch or auto"
-        )
-
-
-def run_all(engine: Engine, images: Images) -> Logits:
-    """Logits (B, K, S, S) of images (B, C, S, S), one by one on as many threads as the engine likes."""
-    with ThreadPoolExecutor(engine.n_parallel) as threads:
-        return np.concatenate(list(threads.map(engine, images[:, None])))
-
-
-class OnnxEngine:
-    """ONNX Runtime on the CPU, at 32 bits."""
-
-    batch_size = 1  # eight at once are no faster and take more memory
-    n_parallel = 1
-    name = "ONNX Runtime, fp32"
-
-    def __init__(self, model: bytes) -> None:
-        """Prepares the network.
-
-        Args:
-            model: an ONNX file with the input ``image`` and the output ``logits``.
-        """
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()
-        onnxruntime.set_default_logger_severity(3)
-        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-
-    def __call__(self, images: Images) -> Logits:
-        """(B, C, S, S) in [0, 1] to logits (B, K, S, S)."""
-        return np.concatenate([self._session.run(["logits"], {"image": image[None]})[0] for image in images])
 
 
 @dataclass(frozen=True)
@@ -125,7 +48,7 @@ class Agreement:
         return f"Dice {self.dice:.5f}, area {100 * self.area_difference:.2f} % apart"
 
 
-def compare_masks(reference: Logits, other: Logits) -> Agreement:
+def compare_engines(reference: Logits, other: Logits) -> Agreement:
     """Compares the likeliest channel of each pixel, id by id.
 
     Labels are judged together and, from `PIXELS_OF_A_LABEL` on, each by itself; the worst counts.
@@ -205,10 +128,10 @@ def judge(exact: Sample, other: Sample) -> Verdict:
     """
     everything = range(len(exact.images))
     few = pick_evenly(everything, FIRST_LOOK)
-    agreement = compare_masks(exact.logits(few), other.logits(few))
+    agreement = compare_engines(exact.logits(few), other.logits(few))
     verdict = Verdict(agreement.share_used <= CLEARLY_FITS, agreement, len(few))
     if verdict.shows_enough and not CLEARLY_FITS < agreement.share_used <= CLEARLY_UNFIT:
         return verdict
-    agreement = compare_masks(exact.logits(everything), other.logits(everything))
+    agreement = compare_engines(exact.logits(everything), other.logits(everything))
     verdict = Verdict(agreement.share_used <= SAMPLE_FITS, agreement, len(everything))
     return verdict if verdict.shows_enough else replace(verdict, fits=False)

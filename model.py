@@ -13,15 +13,15 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 
 from mixup import draw_mix, mix_target
-from sarco.loss import SegmentationLoss
-from sarco.metrics import SegmentationScores, SumMetric
 from sarco.network.encoder import BATCH_NORM_MOMENTUM
 from sarco.network.mixing import Mix
 from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
 from sarco.network.weights import load_encoder_weights
 from sarco.runs.store import RunDescription
-from sarco.sampling import SEED_OF_STEP
-from sarco.schedule import make_scheduler, rate_factor
+from sarco.train.loss import SegmentationLoss
+from sarco.train.sampling import SEED_OF_STEP
+from sarco.train.schedule import make_scheduler, rate_factor
+from sarco.train.scores import SegmentationScores, SumMetric
 
 
 class SarcoModel(pl.LightningModule):

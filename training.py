@@ -123,9 +123,9 @@ def read_data(data: DataOptions, options: RunOptions, augment: AugmentOptions, p
 
 def fit(model: Any, datamodule: Any, run: Any, checkpoint: Any) -> None:
     """Trains until the end of the run, and says how to go on from there."""
-    import callbacks
     from sarco.network.device import choose_device
     from sarco.runs import tracking
+    from sarco.train import callbacks
 
     description = model.description
     options, side = description.run, description.data.image_size

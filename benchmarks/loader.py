@@ -26,7 +26,6 @@ from harness import make_phantoms, report, table
 from monai.transforms import CenterSpatialCrop, CropForeground, Rand2DElastic, Resize
 
 from model import SarcoModel
-from sarco.augment import coordinate_map, draw_augmentation, warp_sample
 from sarco.core.command import quieten_libraries, tune_allocator
 from sarco.core.options import (
     AugmentOptions,
@@ -40,6 +39,7 @@ from sarco.core.options import (
 from sarco.network.precision import bf16_pays_in_training
 from sarco.phantom.patient import PhantomOptions, make_phantom
 from sarco.runs.store import RunDescription
+from sarco.train.augment import coordinate_map, draw_augmentation, warp_sample
 from sarco_datamodule import SarcoDataModule
 from transforms import as_meta_tensor, make_crop
 

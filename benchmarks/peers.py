@@ -32,11 +32,11 @@ from nnunet_worker import DATASET, MARK
 from reading import write_slices
 from training_step import start_child
 
-from sarco.cases import Case, find_cases, split_by_patient
 from sarco.core.options import DataOptions
 from sarco.io.images import read_hu
 from sarco.io.nifti import write_label_map, write_volume
 from sarco.scan.series import make_series
+from sarco.train.cases import Case, find_cases, split_by_patient
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time
 TARGET_DICE = 0.90

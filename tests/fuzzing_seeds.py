@@ -21,7 +21,6 @@ import pydicom
 from fuzzing_mutators import Files, Mutator
 from numpy.typing import NDArray
 
-from sarco.cases import DataWarning, find_cases
 from sarco.core.command import run_command
 from sarco.core.errors import SarcoError
 from sarco.core.options import PredictedOptions
@@ -30,11 +29,12 @@ from sarco.io.dicom import PROGRAM, find_series, main, read_series
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import write_volume
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_dataset
-from sarco.predictions import find_predictions
 from sarco.results import write_results
 from sarco.runs.store import Provenance, read_run
 from sarco.scan.labels import LabelTable, read_label_names
 from sarco.scan.series import Series
+from sarco.train.cases import DataWarning, find_cases
+from sarco.train.distillation import find_predictions
 
 SECRET = "Secretissima"  # the patient's name in every seed: never in a message
 ROOT_MARK = "/@ROOT@"  # stands in seeds for the folder that they are written to

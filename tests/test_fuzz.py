@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from sarco.core.errors import InputError, SarcoError
 from sarco.core.options import PredictedOptions
-from sarco.predictions import find_predictions
 from sarco.runs.store import read_run
 from sarco.scan.labels import read_label_names
+from sarco.train.distillation import find_predictions
 
 FEW, MANY = 200, 10_000
 # JSON of any shape, and what json.loads takes besides: NaN, infinity, numbers without end, lone surrogates.

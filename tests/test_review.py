@@ -17,7 +17,6 @@ from browser import Browser
 from numpy.typing import NDArray
 from review_results import LABELS, three_labels, write_corrections, write_review_results
 
-from sarco.cases import find_cases
 from sarco.core.errors import InputError, SarcoError
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import read_label_map
@@ -26,6 +25,7 @@ from sarco.results import write_results
 from sarco.review import apply_corrections, main
 from sarco.runs.store import Provenance
 from sarco.scan.series import Series
+from sarco.train.cases import find_cases
 
 ROOT = Path(__file__).parents[1]
 

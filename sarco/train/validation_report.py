@@ -9,10 +9,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import WandbLogger
 
-from sarco.cases import pseudonym
-from sarco.metrics import dice_of_confusion
 from sarco.runs.tracking import overlay_image
 from sarco.scan.labels import IGNORE_ID, LabelTable
+from sarco.train.cases import pseudonym
+from sarco.train.scores import dice_of_confusion
 
 OVERLAYS_SHOWN = 4
 

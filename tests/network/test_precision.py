@@ -10,10 +10,10 @@ from torch import nn
 import sarco.network.precision
 from sarco.core.errors import OptionError
 from sarco.core.options import NetworkOptions
-from sarco.loss import SegmentationLoss
 from sarco.network.device import choose_device
 from sarco.network.precision import DepthwiseConv, bf16_pays_in_training
 from sarco.network.segmentation import build_network
+from sarco.train.loss import SegmentationLoss
 
 SHAPES = [(3, 1), (5, 1), (3, 2), (5, 2)]  # kernel, stride
 

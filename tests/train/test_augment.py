@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import sarco_datamodule
-from sarco.augment import (
+from sarco.core.options import AugmentOptions, DataOptions
+from sarco.scan.hu import AIR_HU
+from sarco.scan.labels import IGNORE_ID, LabelTable
+from sarco.train.augment import (
     BEND_LIMIT,
     BEND_POINTS,
     BEND_SHARE,
@@ -26,11 +29,8 @@ from sarco.augment import (
     warp_batch,
     warp_sample,
 )
-from sarco.cache import SliceCache
-from sarco.core.options import AugmentOptions, DataOptions
-from sarco.sampling import Draw
-from sarco.scan.hu import AIR_HU
-from sarco.scan.labels import IGNORE_ID, LabelTable
+from sarco.train.cache import SliceCache
+from sarco.train.sampling import Draw
 from sarco_datamodule import IGNORED, SliceDataset
 from transforms import scale_window
 

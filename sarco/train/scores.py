@@ -1,6 +1,6 @@
 """Dice, IoU, accuracy and average precision while training. Counts first, scores once from the sums.
 
-``python -m sarco.metrics TRUTH PREDICTION`` compares label maps in files (see `sarco.compare.maps`).
+``python -m sarco.train.scores TRUTH PREDICTION`` compares label maps in files (see `sarco.compare.maps`).
 """
 
 import argparse
@@ -19,7 +19,7 @@ from sarco.core.command import run_command
 from sarco.core.errors import SarcoError
 from sarco.scan.labels import read_label_names
 
-PROGRAM = "python -m sarco.metrics"
+PROGRAM = "python -m sarco.train.scores"
 
 N_BINS = 200  # of probability, for average precision
 

@@ -1,6 +1,6 @@
 """Decoded, cropped slices as memory-mapped arrays, found again by a hash of everything they depend on.
 
-``python -m sarco.cache FOLDER`` lists what a cache folder holds, and can remove what was not used for long.
+``python -m sarco.train.cache FOLDER`` lists what a cache folder holds, and can remove what was not used for long.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import sarco
 from sarco.core.command import run_command
 from sarco.core.errors import InputError
 
-PROGRAM = "python -m sarco.cache"
+PROGRAM = "python -m sarco.train.cache"
 FORMAT = 5  # raise when what is stored changes its meaning
 KEY_BYTES = 16
 BUILDING, REMOVING = ".building-", ".removing-"  # how names of folders begin that are no entries (any more)

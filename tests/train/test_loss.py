@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.losses import DiceCELoss
 
-from sarco.loss import SegmentationLoss
+from sarco.train.loss import SegmentationLoss
 
 LOSS = SegmentationLoss()
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sarco.core.options import FitOptions
-from sarco.schedule import make_scheduler, warmup_cosine
+from sarco.train.schedule import make_scheduler, warmup_cosine
 
 CURVES = Path(__file__).parents[2] / "shared" / "design" / "warmup_cosine_curve.json"
 

@@ -12,16 +12,6 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-import callbacks
-from callbacks import (
-    STEPS_BETWEEN_READINGS,
-    AtomicCheckpointIO,
-    BestAndLast,
-    PatientEarlyStopping,
-    RunRecord,
-    draw_curves,
-    make_trainer,
-)
 from model import SarcoModel
 from sarco.core.errors import DataWarning
 from sarco.core.options import (
@@ -37,6 +27,16 @@ from sarco.network.device import Device, choose_device
 from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.runs.store import Run, RunDescription
 from sarco.scan.labels import LabelTable
+from sarco.train import callbacks
+from sarco.train.callbacks import (
+    STEPS_BETWEEN_READINGS,
+    AtomicCheckpointIO,
+    BestAndLast,
+    PatientEarlyStopping,
+    RunRecord,
+    draw_curves,
+    make_trainer,
+)
 from sarco_datamodule import SarcoDataModule
 
 CPU = Device("cpu", 1, "32-true", "")

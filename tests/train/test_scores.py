@@ -16,17 +16,10 @@ from torchmetrics.functional.classification import binary_average_precision, mul
 
 from sarco.core.errors import InputError, SarcoError
 from sarco.io.nifti import write_label_map
-from sarco.metrics import (
-    N_BINS,
-    SegmentationScores,
-    average_precision,
-    dice_of_confusion,
-    likeliest,
-    main,
-)
 from sarco.phantom.patient import PhantomOptions, make_phantom
+from sarco.train.scores import N_BINS, SegmentationScores, average_precision, dice_of_confusion, likeliest, main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def batch(seed: int, k: int = 4, n: int = 3, side: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
@@ -210,7 +203,7 @@ def test_bf16_probabilities_count_too() -> None:
 
 def run_metrics(*words: object) -> subprocess.CompletedProcess[str]:
     """Runs the command."""
-    command = [sys.executable, "-m", "sarco.metrics", *map(str, words)]
+    command = [sys.executable, "-m", "sarco.train.scores", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sarco.cases import Case, LabelledSlice, with_neighbours
 from sarco.core.errors import InputError
 from sarco.core.files import files_below, hash_file, read_json
 from sarco.core.messages import shown
@@ -15,6 +14,7 @@ from sarco.io.dicom_header import is_dicom, read_dicom_headers
 from sarco.io.images import read_headers
 from sarco.results import LABEL_MAP, PREDICTION
 from sarco.scan.series import SliceHeader
+from sarco.train.cases import Case, LabelledSlice, with_neighbours
 
 
 @dataclass(frozen=True)

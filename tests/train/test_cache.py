@@ -15,17 +15,17 @@ import pytest
 from numpy.typing import NDArray
 
 import sarco
-from sarco.cache import PreparedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
 from sarco.core.errors import InputError, OptionError
 from sarco.core.options import DataOptions, RunOptions
 from sarco.io.dicom import read_slice
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
+from sarco.train.cache import PreparedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 from transforms import as_meta_tensor, make_crop
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 N, SHAPE = 3, (1, 32, 32)
 
 
@@ -196,7 +196,7 @@ OPEN_TOGETHER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from sarco.cache import open_cache
+from sarco.train.cache import open_cache
 
 root, me = Path(sys.argv[1]), sys.argv[2]
 
@@ -227,7 +227,7 @@ def test_two_processes_at_once_both_get_it_right(tmp_path: Path) -> None:
 
 def test_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a run that fills the disk, or dies of a bus error on a memory-mapped file."""
-    monkeypatch.setattr("sarco.cache.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr("sarco.train.cache.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match="free"):
         open_cache(tmp_path / "cache", "key", N, SHAPE, never)
     assert entries(tmp_path / "cache") == []
@@ -242,7 +242,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(**_: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sarco.cache.tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("sarco.train.cache.tempfile.mkdtemp", refuse)
     with pytest.raises(InputError, match="Permission denied"):
         open_cache(tmp_path / "cache", "key", N, SHAPE, never)
 
@@ -262,7 +262,7 @@ def test_without_cache_slices_are_the_same_and_nothing_is_written(data: Path) ->
 
 def test_slices_beyond_memory_are_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a machine that swaps itself to death."""
-    monkeypatch.setattr("sarco.cache._memory_bytes", lambda: 10_000)
+    monkeypatch.setattr("sarco.train.cache._memory_bytes", lambda: 10_000)
     with pytest.raises(InputError, match="memory"):
         open_cache(None, "key", N, SHAPE, never)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.sampling import MOST_REPEATS, RARE_SHARE, Draw, EpochSampler, ShardSampler, repeat_factors
+from sarco.train.sampling import MOST_REPEATS, RARE_SHARE, Draw, EpochSampler, ShardSampler, repeat_factors
 
 FACTORS = st.lists(st.floats(1, MOST_REPEATS), min_size=1, max_size=40).map(np.array)
 PLAIN = np.ones(30)

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sarco.cases import find_cases
 from sarco.core.errors import InputError
 from sarco.core.options import DataOptions, PredictedOptions
 from sarco.io.dicom import find_series
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
-from sarco.predictions import FoundPredictions, assign_sides, find_predictions
 from sarco.results import write_results
 from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable
+from sarco.train.cases import find_cases
+from sarco.train.distillation import FoundPredictions, assign_sides, find_predictions
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 

@@ -14,10 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.cases import Dataset, LabelledSlice, find_cases, make_label_table, split_by_patient
 from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.io.nifti import write_label_map
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
+from sarco.train.cases import Dataset, LabelledSlice, find_cases, make_label_table, split_by_patient
 
 GRID = PhantomOptions(n_slices=4, rows=40, columns=48, spacing_mm=(9.0, 8.0, 5.0), labels="groups")
 Places = dict[tuple[str, int], LabelledSlice]

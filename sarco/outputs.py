@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sarco.crop.slices import PreparedSlice, RestoredSlice
 from sarco.measure.report import write_report
 from sarco.measure.series import SeriesEvaluation
-from sarco.overlay import ContactSheet, encode_png
 from sarco.pacs.objects import Wanted, check_source, write_dicom_results
 from sarco.pacs.source import Origin
 from sarco.results import OVERLAY, write_results
-from sarco.review_page import ReviewWriter, provenance_of, read_identity
+from sarco.review.page import ReviewWriter, provenance_of, read_identity
+from sarco.review.sheet import ContactSheet, encode_png
 from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series

@@ -23,11 +23,11 @@ import pytest
 import torch
 from PIL import Image
 
-from sarco import review
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
-from sarco.review_pixels import label_map_digest, slice_digest
+from sarco.review import apply as review
+from sarco.review.pixels import label_map_digest, slice_digest
 from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns
 
 ROOT = Path(__file__).parents[1]

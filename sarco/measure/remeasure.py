@@ -26,7 +26,7 @@ KEPT_FLAGS = ("unlike_training",)  # compares with figures that only the checkpo
 
 
 class ReportMeasurer:
-    """Measurements, cut-offs and flags of a corrected label map; a `sarco.review.Measurer`.
+    """Measurements, cut-offs and flags of a corrected label map; a `sarco.review.apply.Measurer`.
 
     Who the patient is, where L3 lies, which labels are the muscle and which HU ranges count stay as they were.
     Intervals go: they tell how far the network errs, not the person who corrected it.

@@ -22,7 +22,7 @@ def write_picture(path: Path, source: Source, picture: NDArray[np.uint8], origin
     Args:
         path: the file to write.
         source: the series that it shows; it is referred to, slice by slice.
-        picture: (row, column, 3) RGB, such as `sarco.overlay.contact_sheet` draws, in radiological view.
+        picture: (row, column, 3) RGB, such as `sarco.review.sheet.contact_sheet` draws, in radiological view.
         origin: who drew it.
 
     Returns:

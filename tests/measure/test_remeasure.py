@@ -17,7 +17,7 @@ from sarco.measure.remeasure import ReportMeasurer
 from sarco.measure.report import summarise, write_report
 from sarco.measure.slices import STANDARD_RANGES
 from sarco.phantom.patient import Phantom
-from sarco.review import apply_corrections
+from sarco.review.apply import apply_corrections
 
 
 def test_report_of_a_corrected_series_follows_the_label_map(phantoms: dict[str, Phantom], tmp_path: Path) -> None:

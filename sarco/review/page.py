@@ -1,7 +1,7 @@
 """The review page of a series: one HTML file that opens without a network, shows slices and lets one correct them.
 
 Fed slice by slice while a series is predicted, so that pixels are not read twice. It shows what it is given and never
-measures. Its script and styles lie in ``review_assets/``; `sarco.corrections` takes back what was corrected there.
+measures. Its script and styles lie in ``review_assets/``; `sarco.review.corrections` takes back what was corrected there.
 """
 
 import base64
@@ -25,8 +25,7 @@ from sarco.core.files import atomic_file
 from sarco.io.dicom_header import open_dataset, text_of
 from sarco.io.nifti import is_nifti
 from sarco.measure.slices import pixel_area_cm2
-from sarco.overlay import draw_tile
-from sarco.review_pixels import (
+from sarco.review.pixels import (
     PictureEncoder,
     encode_label_map,
     hu_of_levels,
@@ -34,6 +33,7 @@ from sarco.review_pixels import (
     slice_digest,
     to_base64,
 )
+from sarco.review.sheet import draw_tile
 from sarco.scan.geometry import spacing_mm, voxel_volume_mm3
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series

@@ -1,4 +1,4 @@
-"""Takes corrections of a review page back, and lists reviews: ``python -m sarco.review apply | index``.
+"""Takes corrections of a review page back, and lists reviews: ``python -m sarco.review.apply apply | index``.
 
 Corrections become the label map of the results folder, everything beside it is made anew, and all of that appears at
 once: whatever goes wrong leaves the folder as it was.
@@ -22,20 +22,20 @@ import sarco
 from sarco.core.command import run_command, say
 from sarco.core.errors import InputError, SarcoError
 from sarco.core.files import files_below, hash_file, write_json
-from sarco.corrected_case import add_case
-from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.io.images import find_images, read_headers, read_hu
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
 from sarco.measure.remeasure import ReportMeasurer
-from sarco.overlay import ContactSheet, encode_png
 from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once
-from sarco.review_index import write_index
-from sarco.review_page import REVIEW, ReviewWriter, provenance_of
+from sarco.review.case import add_case
+from sarco.review.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
+from sarco.review.index import write_index
+from sarco.review.page import REVIEW, ReviewWriter, provenance_of
+from sarco.review.sheet import ContactSheet, encode_png
 from sarco.scan.geometry import voxel_volume_mm3
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series, SliceHeader, make_series
 
-PROGRAM = "python -m sarco.review"
+PROGRAM = "python -m sarco.review.apply"
 PREDICTED = "_predicted"  # appended to what still holds the network's own label map
 
 

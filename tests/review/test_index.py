@@ -10,8 +10,8 @@ from review_results import HOSTILE, write_review_results
 
 from sarco.core.errors import InputError
 from sarco.phantom.patient import Phantom
-from sarco.review import main
-from sarco.review_index import read_entry, write_index
+from sarco.review.apply import main
+from sarco.review.index import read_entry, write_index
 
 
 def write_bare(folder: Path, summary: dict[str, Any] | None = None, **prediction: Any) -> Path:

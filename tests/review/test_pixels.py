@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sarco.review_pixels import (
+from sarco.review.pixels import (
     LOSSLESS,
     PAGE_BYTES,
     PictureEncoder,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sarco.core.errors import InputError
-from sarco.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
+from sarco.review.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.scan.labels import LabelTable
 
 LABELS = LabelTable({1: "psoas", 4: "back"})

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sarco.overlay import GAP_PIXELS, TILE_PIXELS, contact_sheet, draw_tile, encode_png
 from sarco.phantom.patient import PhantomOptions, make_phantom
+from sarco.review.sheet import GAP_PIXELS, TILE_PIXELS, contact_sheet, draw_tile, encode_png
 from sarco.scan.labels import LabelTable
 
 LABELS = LabelTable({1: "one", 2: "two"})
@@ -86,7 +86,7 @@ def test_picture_is_turned_with_its_contours(name: str) -> None:
 def test_letters_stay_with_the_patient(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a picture that says R where the patient's left is."""
     written: list[tuple[str, int]] = []
-    monkeypatch.setattr("sarco.overlay._write", lambda tile, text, place, size: written.append((text, place[0])))
+    monkeypatch.setattr("sarco.review.sheet._write", lambda tile, text, place, size: written.append((text, place[0])))
     draw(label_map(), STORED[name][1])
     assert [text for text, x in written if x < 20 and text] == ["R"]
     assert [text for text, x in written if x > TILE_PIXELS - 30] == ["L"]
@@ -95,7 +95,7 @@ def test_letters_stay_with_the_patient(name: str, monkeypatch: pytest.MonkeyPatc
 def test_letters_of_a_coronal_and_a_sagittal_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches R and L on a sagittal slice."""
     written: list[str] = []
-    monkeypatch.setattr("sarco.overlay._write", lambda tile, text, place, size: written.append(text))
+    monkeypatch.setattr("sarco.review.sheet._write", lambda tile, text, place, size: written.append(text))
     coronal = np.array([[0, 2.0, 0, 0], [0, 0, 5, 0], [-2.0, 0, 0, 0], [0, 0, 0, 1]])
     sagittal = np.array([[0, 0, 5, 0], [0, 2.0, 0, 0], [-2.0, 0, 0, 0], [0, 0, 0, 1]])
     draw(label_map(), coronal)

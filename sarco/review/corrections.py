@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
-from sarco.review_pixels import label_map_digest, slice_digest
+from sarco.review.pixels import label_map_digest, slice_digest
 from sarco.scan.labels import BACKGROUND_ID, LabelTable
 
 FORMAT, VERSION = "sarco corrections", 1
@@ -44,7 +44,7 @@ class Corrections:
 
     Attributes:
         series_uid: of the scan.
-        label_map_sha256: `sarco.review_pixels.label_map_digest` of the label map that was corrected.
+        label_map_sha256: `sarco.review.pixels.label_map_digest` of the label map that was corrected.
         shape: (rows, columns, planes) of that label map.
         corrected_by: a name that somebody typed, or nothing.
         corrected_at: when it was saved, ISO 8601.

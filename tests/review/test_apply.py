@@ -22,12 +22,12 @@ from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom, write_series
 from sarco.results import write_results
-from sarco.review import apply_corrections, main
+from sarco.review.apply import apply_corrections, main
 from sarco.runs.store import Provenance
 from sarco.scan.series import Series
 from sarco.train.cases import find_cases
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def stored_ids(path: Path) -> NDArray[np.uint8]:
 
 def run_review(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """The command as a person types it."""
-    command = [sys.executable, "-m", "sarco.review", *map(str, words)]
+    command = [sys.executable, "-m", "sarco.review.apply", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -315,5 +315,5 @@ def test_command_line_explains_itself(capsys: pytest.CaptureFixture[str], tmp_pa
             main(words)
         assert ended.value.code == status and said in "".join(capsys.readouterr())
     done = run_review("apply", tmp_path, tmp_path / "nothing.json")
-    assert done.returncode == 1 and done.stderr.startswith("python -m sarco.review: error: ")
+    assert done.returncode == 1 and done.stderr.startswith("python -m sarco.review.apply: error: ")
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr

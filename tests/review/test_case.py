@@ -7,10 +7,10 @@ import pytest
 from review_results import LABELS, three_labels
 
 from sarco.core.errors import InputError
-from sarco.corrected_case import add_case, case_name
 from sarco.io.dicom import find_series
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom, write_series
+from sarco.review.case import add_case, case_name
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 

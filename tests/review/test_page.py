@@ -20,8 +20,8 @@ from sarco.core.errors import GeometryError
 from sarco.io.dicom import find_series, read_slice
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom
-from sarco.review_page import ReviewWriter, json_for_html, provenance_of, read_identity
-from sarco.review_pixels import hu_of_levels, hu_to_levels
+from sarco.review.page import ReviewWriter, json_for_html, provenance_of, read_identity
+from sarco.review.pixels import hu_of_levels, hu_to_levels
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 

@@ -32,7 +32,7 @@ def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
 
     from sarco.core.errors import GeometryError, SarcoError
     from sarco.io.images import find_images
-    from sarco.results import all_at_once, name_series, results_path
+    from sarco.results.folder import all_at_once, name_series, results_path
 
     found = find_images(options.infer_path, options.allow_gaps)
     if not found.series:
@@ -137,8 +137,8 @@ class Predictor:
             name: of the results, for W&B.
         """
         from sarco.measure.report import describe
-        from sarco.outputs import SeriesOutputs
         from sarco.predict.pipeline import predict_series
+        from sarco.results.outputs import SeriesOutputs
 
         rows, columns, planes = series.shape
         print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")

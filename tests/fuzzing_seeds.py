@@ -29,7 +29,7 @@ from sarco.io.dicom import PROGRAM, find_series, main, read_series
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import write_volume
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_dataset
-from sarco.results import write_results
+from sarco.results.folder import write_results
 from sarco.runs.store import Provenance, read_run
 from sarco.scan.labels import LabelTable, read_label_names
 from sarco.scan.series import Series

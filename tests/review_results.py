@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sarco.io.dicom import find_series, read_slice
 from sarco.phantom.patient import Phantom, write_series
-from sarco.results import write_results
+from sarco.results.folder import write_results
 from sarco.review.page import ReviewWriter, provenance_of
 from sarco.review.pixels import label_map_digest, slice_digest
 from sarco.runs.store import Provenance

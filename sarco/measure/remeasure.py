@@ -17,7 +17,7 @@ from sarco.measure.patients import Patient
 from sarco.measure.report import SUMMARY, summarise, write_report
 from sarco.measure.slices import HuRanges, SliceMeasurement, measure_slice
 from sarco.quality.flags import SeriesQuality
-from sarco.results import PREDICTION
+from sarco.results.folder import PREDICTION
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series

@@ -25,7 +25,7 @@ from sarco.core.files import files_below, hash_file, write_json
 from sarco.io.images import find_images, read_headers, read_hu
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
 from sarco.measure.remeasure import ReportMeasurer
-from sarco.results import LABEL_MAP, OVERLAY, PREDICTION, all_at_once
+from sarco.results.folder import LABEL_MAP, OVERLAY, PREDICTION, all_at_once
 from sarco.review.case import add_case
 from sarco.review.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.review.index import write_index

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from sarco.core.errors import InputError
 from sarco.core.files import atomic_file, files_below
-from sarco.results import OVERLAY, PREDICTION
+from sarco.results.folder import OVERLAY, PREDICTION
 from sarco.review.page import REVIEW, THUMBNAIL, fill_page, json_for_html
 from sarco.review.pixels import to_base64
 

@@ -12,7 +12,7 @@ from sarco.core.messages import shown
 from sarco.core.options import PredictedOptions
 from sarco.io.dicom_header import is_dicom, read_dicom_headers
 from sarco.io.images import read_headers
-from sarco.results import LABEL_MAP, PREDICTION
+from sarco.results.folder import LABEL_MAP, PREDICTION
 from sarco.scan.series import SliceHeader
 from sarco.train.cases import Case, LabelledSlice, with_neighbours
 
@@ -127,7 +127,7 @@ def _read_slices(folder: Path) -> list[_Entry]:
 
 
 def _entry_of(path: Path, number: int, stored: Any) -> _Entry:
-    """One slice, each of its values of the kind that `sarco.results.write_results` writes."""
+    """One slice, each of its values of the kind that `sarco.results.folder.write_results` writes."""
     if not isinstance(stored, dict):
         raise InputError(f"{path}: cannot be used (slice {number} is no object); predict again")
     values = {"frame": 0, **stored}  # results of older versions name no frame

@@ -21,7 +21,7 @@ from sarco.core.errors import InputError, SarcoError
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom, write_series
-from sarco.results import write_results
+from sarco.results.folder import write_results
 from sarco.review.apply import apply_corrections, main
 from sarco.runs.store import Provenance
 from sarco.scan.series import Series

@@ -14,7 +14,7 @@ from sarco.core.options import DataOptions, PredictedOptions
 from sarco.io.dicom import find_series
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
-from sarco.results import write_results
+from sarco.results.folder import write_results
 from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable
 from sarco.train.cases import find_cases

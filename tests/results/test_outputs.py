@@ -17,9 +17,9 @@ from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map
 from sarco.measure.series import Evidence, Plans
-from sarco.outputs import SeriesOutputs
 from sarco.pacs.objects import Wanted
 from sarco.phantom.patient import Phantom
+from sarco.results.outputs import SeriesOutputs
 from sarco.runs.store import Provenance
 from sarco.scan.labels import LabelTable
 

@@ -14,7 +14,7 @@ from sarco.core.errors import GeometryError
 from sarco.io.dicom import find_series
 from sarco.io.nifti import write_label_map
 from sarco.phantom.patient import Phantom
-from sarco.proof import prove_export
+from sarco.results.proof import prove_export
 from sarco.scan.series import Series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")

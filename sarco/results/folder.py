@@ -20,7 +20,7 @@ import sarco
 from sarco.core.errors import InputError
 from sarco.core.files import hash_file, write_json
 from sarco.io.nifti import is_nifti, nifti_stem, write_label_map
-from sarco.proof import prove_export
+from sarco.results.proof import prove_export
 from sarco.runs.store import Provenance
 from sarco.scan.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.scan.labels import LabelTable
@@ -107,7 +107,7 @@ def write_results(
         What ``prediction.json`` holds.
 
     Raises:
-        GeometryError: what was written does not lie where the slices say; see `sarco.proof`.
+        GeometryError: what was written does not lie where the slices say; see `sarco.results.proof`.
 
     Args:
         folder: exists.

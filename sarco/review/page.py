@@ -1,7 +1,7 @@
 """The review page of a series: one HTML file that opens without a network, shows slices and lets one correct them.
 
 Fed slice by slice while a series is predicted, so that pixels are not read twice. It shows what it is given and never
-measures. Its script and styles lie in ``review_assets/``; `sarco.review.corrections` takes back what was corrected there.
+measures. Its script and styles lie in ``assets/``; `sarco.review.corrections` takes back what was corrected there.
 """
 
 import base64

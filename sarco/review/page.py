@@ -40,7 +40,7 @@ from sarco.scan.series import Series
 from sarco.scan.view import View
 
 REVIEW, THUMBNAIL = "review.html", "thumbnail.jpg"
-ASSETS = Path(__file__).parent / "review_assets"
+ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("data.js", "view.js", "paint.js", "panels.js", "main.js")
 # What a page may show of summary.json. All else stays out of it: a page is passed on more easily than a folder.
 _SUMMARY_KEYS = (
@@ -252,7 +252,7 @@ def provenance_of(prediction: Mapping[str, Any], date: str = "") -> dict[str, st
 
 
 def fill_page(name: str, scripts: Sequence[str], parts: Mapping[str, str]) -> str:
-    """A self-contained page from ``review_assets/<name>.html``, its styles and scripts.
+    """A self-contained page from ``assets/<name>.html``, its styles and scripts.
 
     Its Content-Security-Policy lets only this very script and these very styles run, and nothing be fetched.
 

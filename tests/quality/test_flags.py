@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crops import crops
 from numpy.typing import NDArray
-from tests.test_training_statistics import crops
 
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import read_label_map

@@ -1,8 +1,15 @@
-"""Files that are whole or not there, whatever happens while they are written."""
+"""Files and folders that are whole or not there, whatever happens while they are written; and JSON."""
 
+import contextlib
 import hashlib
 import json
 import os
+import platform
+import re
+import secrets
+import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,23 +18,166 @@ from typing import Any, BinaryIO
 from sarco.core.errors import InputError
 from sarco.core.messages import reason_of, shown
 
+if sys.platform != "win32":
+    import fcntl
+
+_PARTIAL, _REPLACED = ".sarco-partial", ".sarco-replaced"  # how names end that are nobody's yet, or nobody's any more
+_LEFTOVER = re.compile(
+    rf"\.(?P<target>.+)\.(?P<host>[0-9a-f]{{4}})[0-9a-f]{{8}}(?:{re.escape(_PARTIAL)}|{re.escape(_REPLACED)})"
+)
+_HOST = hashlib.blake2b(platform.node().encode(), digest_size=2).hexdigest()
+_SOONEST_S = 2.0  # a writer that has only just begun may not have locked what it writes
+_DEAD_AFTER_S = 86400.0  # where nobody can ask whether a writer lives: it changed nothing for a day
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that takes its place only when the block ends well: a reader sees the old one or the new one.
 
-    It is written beside its place, forced to disk, and renamed, so that a kill or a power cut at any moment leaves a
-    whole file; what a kill leaves beside it, the next write replaces.
+    It is written beside its place under a name of its own, forced to disk, and renamed: a kill or a power cut at any
+    moment leaves a whole file, and so do several writers at once: the last one's stays. What a kill leaves beside it,
+    the next write into the same folder removes, a day later where another machine was killed.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _beside(path, _PARTIAL)
+    _remove_leftovers(path.parent)
     try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        partial.touch(exist_ok=False)
+        with _locked(partial):
+            with open(partial, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
+    """A folder to fill that becomes ``path`` where the block ends well and vanishes where it does not.
+
+    Whoever looks sees nothing or the old folder before, and the whole new one after. What a kill leaves beside it
+    goes as with `atomic_file`.
+
+    Args:
+        path: where the folder goes; folders above it are made.
+        replace: what to do with a folder that is there in the end: True puts the new one in its stead, False keeps it
+            and drops the new one, because another process was faster.
+
+    Raises:
+        OSError: the folder cannot be made or put into its place.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
+    building = _beside(path, _PARTIAL)
+    building.mkdir()
+    try:
+        with _locked(building):
+            yield building
+            if replace and path.is_dir():
+                _exchange(building, path)
+            else:
+                try:
+                    os.rename(building, path)
+                except OSError:
+                    if replace or not path.is_dir():
+                        raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether something is a part of `atomic_file` or `atomic_folder` at work, or what a kill left of one."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A hidden name that no other writer of the same path uses."""
+    return path.with_name(f".{path.name}.{_HOST}{secrets.token_hex(4)}{ending}")
+
+
+def _exchange(building: Path, path: Path) -> None:
+    """Puts a folder in another's stead; that one comes back where this fails."""
+    replaced = _beside(path, _REPLACED)
+    os.rename(path, replaced)
+    try:
+        os.rename(building, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # another process has put its own there meanwhile
+            os.rename(replaced, path)
+        raise
+    finally:
+        if path.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what killed writers left in a folder, whatever they wrote; what somebody may still work on stays.
+
+    A folder that was to be replaced stays where nothing stands in its stead: it is the only one then.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = [Path(entry.path) for entry in entries if entry.name.endswith((_PARTIAL, _REPLACED))]
+    except OSError:
+        return  # whoever writes there will say so
+    for path in found:
+        match = _LEFTOVER.fullmatch(path.name)
+        if not match or (path.name.endswith(_REPLACED) and not (folder / match["target"]).exists()):
+            continue
+        with contextlib.suppress(OSError):  # another process was faster, or it is somebody else's
+            if _is_dead(path, match["host"]):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+def _is_dead(path: Path, host: str) -> bool:
+    """Whether the writer of something unfinished lives no more.
+
+    The lock of a living writer counts on the machine that it runs on: network file systems may keep it to themselves.
+    """
+    idle_s = time.time() - _last_change(path)
+    if idle_s < _SOONEST_S:
+        return False
+    with _locked(path) as got:
+        if got is False:
+            return False
+        return idle_s >= _DEAD_AFTER_S or (got is True and host == _HOST)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool | None]:
+    """Locks a file or folder until the block or this process ends, to show that its writer lives.
+
+    Yields:
+        Whether it could be; False where another holds it, None where the system or the disk has no such locks.
+    """
+    if sys.platform == "win32":
+        yield None
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        got: bool | None = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            got = False
+        except OSError:
+            got = None
+        yield got
+    finally:
+        os.close(descriptor)
+
+
+def _last_change(path: Path) -> float:
+    """When a file, or a folder or anything directly in it, was changed last: seconds since 1970."""
+    inside = path.iterdir() if path.is_dir() else ()
+    return max(one.stat().st_mtime for one in (path, *inside))
 
 
 def write_json(path: Path, content: object) -> None:

@@ -3,7 +3,6 @@
 import gzip
 import logging
 import math
-import os
 import struct
 import warnings
 import zlib
@@ -21,6 +20,7 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.errors import GeometryError, InputError
+from sarco.core.files import atomic_file
 from sarco.core.messages import reason_of
 from sarco.scan.geometry import (
     GRID_TOLERANCE_VOXELS,
@@ -278,14 +278,12 @@ def write_label_map(
     if np.abs(difference @ corners.T).max() > GRID_TOLERANCE_VOXELS:
         image.set_qform(None, code="unknown")
     image.header.set_xyzt_units("mm")
-    with open(path, "wb") as file:
+    with atomic_file(path) as file:
         if path.name.lower().endswith(".gz"):  # level 1: label maps are small; no name and time: same in, same out
             with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as packed:
                 image.to_stream(packed)
         else:
             image.to_stream(file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_volume(path: Path, hu: NDArray[np.float32], affine_lps: ArrayLike) -> None:

@@ -3,14 +3,14 @@
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from sarco.core.files import atomic_file
 
 FOLDER = ".engines"  # in the folder of the run
 RECORD = "record.json"
@@ -68,23 +68,13 @@ class Shelf:
         Returns:
             Why it could not be kept, empty where it was: a folder that cannot be written is no reason to stop.
         """
-        partial = None
         try:
             self.path.parent.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=".partial-", delete=False) as file:
-                partial = Path(file.name)
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                    for name, content in network.files.items():
-                        archive.writestr(name, content)
-                    archive.writestr(RECORD, json.dumps({**network.record, "key": self.key}))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.chmod(0o644)
-            os.replace(partial, self.path)
+            with atomic_file(self.path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                for name, content in network.files.items():
+                    archive.writestr(name, content)
+                archive.writestr(RECORD, json.dumps({**network.record, "key": self.key}))
         except OSError as error:
-            if partial:
-                with contextlib.suppress(OSError):
-                    partial.unlink(missing_ok=True)
             return f"{self.path.parent} cannot be written ({error.strerror})"
         for old in self.path.parent.glob(f"{self._prefix}*.zip"):
             if old != self.path:

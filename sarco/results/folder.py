@@ -1,14 +1,11 @@
 """The results folder of a prediction: all of it appears at once, and nothing is overwritten unasked."""
 
 import hashlib
-import os
 import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.core.errors import InputError
-from sarco.core.files import hash_file, write_json
+from sarco.core.files import atomic_folder, hash_file, write_json
 from sarco.io.nifti import is_nifti, nifti_stem, write_label_map
 from sarco.results.proof import prove_export
 from sarco.runs.store import Provenance
@@ -54,23 +51,14 @@ def all_at_once(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise InputError(f"{path.parent}: cannot be written ({error.strerror}); choose another --dest_dir") from None
-    try:
+    with ExitStack() as stack:
+        try:
+            building = stack.enter_context(atomic_folder(path, replace=True))
+        except OSError as error:
+            raise InputError(
+                f"{path.parent}: cannot be written ({error.strerror}); choose another --dest_dir"
+            ) from None
         yield building
-        building.chmod(0o755)
-        if path.is_dir():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".old-{path.name}."))
-            os.replace(path, old)
-            os.replace(building, path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(building, path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def name_series(series: Sequence[Series], root: Path) -> list[str]:

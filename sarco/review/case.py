@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
-from sarco.core.files import write_json
+from sarco.core.files import atomic_folder, write_json
 from sarco.io.nifti import is_nifti, read_label_map, write_label_map
 from sarco.scan.labels import IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series
@@ -57,9 +57,7 @@ def add_case(
         _put_slices(data_dir / case_name(series.uid), series)
         if not (data_dir / "labels.json").exists():
             write_json(data_dir / "labels.json", labels.to_builtins())
-        beside = target.with_name(f".{target.name}")  # hidden, so that no training takes it for a case
-        write_label_map(beside, truth, series.affine_lps)
-        os.replace(beside, target)
+        write_label_map(target, truth, series.affine_lps)
     except OSError as error:
         raise InputError(f"{data_dir}: cannot be written ({error.strerror}); choose another --add_to") from None
     return target
@@ -85,15 +83,14 @@ def _earlier_labels(target: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _put_slices(folder: Path, series: Series) -> None:
-    folder.mkdir(exist_ok=True)
     files = dict.fromkeys(header.path for header in series.slices)  # one may hold many slices
-    for number, path in enumerate(files):
-        place = folder / f"{number:04d}.dcm"  # the scan's own file names may hold a patient's
-        if place.exists():
-            continue
-        try:
-            os.link(path.resolve(), place)
-        except OSError:  # another disk, or one without links
-            half = place.with_name(f".{place.name}")
-            shutil.copyfile(path, half)
-            os.replace(half, place)
+    # The scan's own file names may hold a patient's.
+    places = {f"{number:04d}.dcm": path for number, path in enumerate(files)}
+    if all((folder / name).exists() for name in places):
+        return
+    with atomic_folder(folder, replace=True) as building:
+        for name, path in places.items():
+            try:
+                os.link(path.resolve(), building / name)
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(path, building / name)

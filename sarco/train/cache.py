@@ -9,9 +9,9 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.command import run_command
 from sarco.core.errors import InputError
+from sarco.core.files import atomic_folder, is_unfinished
 
 PROGRAM = "python -m sarco.train.cache"
 FORMAT = 5  # raise when what is stored changes its meaning
 KEY_BYTES = 16
-BUILDING, REMOVING = ".building-", ".removing-"  # how names of folders begin that are no entries (any more)
+REMOVING = ".removing-"  # how names of folders begin that are no entries any more
 SECONDS_A_DAY = 86400.0
 MEMORY_SHARE = 0.8  # of the machine's memory that slices may take
 
@@ -99,16 +100,11 @@ def open_cache(
     reused = folder.is_dir()
     if not reused:
         _check_space(root, n_slices, image_shape)
-        building = _make_building(root)
         try:
-            _build(building, n_slices, image_shape, prepare())
-            building.chmod(0o755)
-            os.rename(building, folder)
+            _build(folder, n_slices, image_shape, prepare)
         except OSError:
             if not folder.is_dir():  # another process was faster otherwise
                 raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
     _note_use(folder)
     images = np.load(folder / "images.npy", mmap_mode="r")
     label_maps = np.load(folder / "label_maps.npy", mmap_mode="r")
@@ -163,20 +159,23 @@ def _check_space(root: Path, n_slices: int, image_shape: Sequence[int]) -> None:
         )
 
 
-def _make_building(root: Path) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(dir=root, prefix=BUILDING))
-    except OSError as error:
-        raise InputError(f"{root}: cannot be written ({error.strerror}); choose another --cache_dir") from None
-
-
-def _build(folder: Path, n_slices: int, image_shape: tuple[int, int, int], slices: Iterable[PreparedSlice]) -> None:
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.int16, (n_slices, *image_shape))
-    label_maps = np.lib.format.open_memmap(folder / "label_maps.npy", "w+", np.uint8, (n_slices, *image_shape[1:]))
-    occurs = _fill(images, label_maps, slices)
-    images.flush()
-    label_maps.flush()
-    np.save(folder / "occurs.npy", occurs)
+def _build(
+    folder: Path, n_slices: int, image_shape: tuple[int, int, int], prepare: Callable[[], Iterable[PreparedSlice]]
+) -> None:
+    with ExitStack() as stack:
+        try:
+            building = stack.enter_context(atomic_folder(folder, replace=False))
+        except OSError as error:
+            raise InputError(
+                f"{folder.parent}: cannot be written ({error.strerror}); choose another --cache_dir"
+            ) from None
+        images = np.lib.format.open_memmap(building / "images.npy", "w+", np.int16, (n_slices, *image_shape))
+        map_shape = (n_slices, *image_shape[1:])
+        label_maps = np.lib.format.open_memmap(building / "label_maps.npy", "w+", np.uint8, map_shape)
+        occurs = _fill(images, label_maps, prepare())
+        images.flush()
+        label_maps.flush()
+        np.save(building / "occurs.npy", occurs)
 
 
 def _fill(
@@ -222,7 +221,7 @@ def list_entries(root: Path) -> tuple[Entry, ...]:
     entries = []
     for folder in root.iterdir():
         whole = bool(re.fullmatch(rf"[0-9a-f]{{{2 * KEY_BYTES}}}", folder.name))
-        if folder.is_dir() and (whole or folder.name.startswith((BUILDING, REMOVING))):
+        if folder.is_dir() and (whole or is_unfinished(folder) or folder.name.startswith(REMOVING)):
             files = [path.stat() for path in folder.iterdir()]
             used = max([folder.stat().st_mtime, *(status.st_mtime for status in files)])
             days = max(0.0, time.time() - used) / SECONDS_A_DAY

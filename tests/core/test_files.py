@@ -1,11 +1,19 @@
-"""Files that are whole or not there."""
+"""Files and folders that are whole or not there."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from sarco.core.files import atomic_file, write_json
+from sarco.core import files
+from sarco.core.files import atomic_file, atomic_folder, is_unfinished, write_json
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -31,11 +39,226 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
     assert path.read_bytes() == b"new"
 
 
-def test_what_a_kill_left_beside_is_replaced(tmp_path: Path) -> None:
-    """Catches a temporary file of an earlier kill that stops the next write, or stays."""
-    path = tmp_path / "best.ckpt"
-    (tmp_path / ".best.ckpt.partial").write_bytes(b"half a checkpoint")
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder, hidden files too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def make_old(path: Path, idle_s: float) -> None:
+    """As if nobody had changed it for so long."""
+    then = time.time() - idle_s
+    for one in (*(path.iterdir() if path.is_dir() else ()), path):
+        os.utime(one, (then, then))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sarco.core import files
+from sarco.core.files import atomic_file, atomic_folder
+
+path, what = Path(sys.argv[1]), sys.argv[2]
+if what == "file":
     with atomic_file(path) as file:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+with atomic_folder(path, replace=True) as folder:
+    (folder / "new").write_text("half")
+    if what == "folder":
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename = os.rename
+    os.rename = lambda *paths: (rename(*paths), os.kill(os.getpid(), signal.SIGKILL))  # between the two
+"""
+
+
+def kill_while_writing(path: Path, what: str) -> None:
+    """Writes a file or a folder in another process, which is killed in the middle."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), what], cwd=ROOT, check=False)
+    assert killed.returncode < 0
+
+
+def test_a_kill_leaves_the_old_file_and_a_later_write_clears_up(tmp_path: Path) -> None:
+    """Catches half a file after a kill, litter that stays for ever, and one that stops the next write."""
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(b"old")
+    kill_while_writing(path, "file")
+    assert path.read_bytes() == b"old"
+    (left,) = set(tmp_path.iterdir()) - {path}
+    assert is_unfinished(left) and not is_unfinished(path)
+    make_old(left, idle_s=10)
+    with atomic_file(tmp_path / "another") as file:
         file.write(b"whole")
-    assert path.read_bytes() == b"whole"
-    assert [one.name for one in tmp_path.iterdir()] == ["best.ckpt"]
+    assert names_in(tmp_path) == ["another", "best.ckpt"]
+
+
+def test_what_another_machine_left_goes_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a clearing that takes what another machine is at work on: its locks need not be seen here."""
+    kill_while_writing(tmp_path / "best.ckpt", "file")
+    (left,) = tmp_path.iterdir()
+    monkeypatch.setattr(files, "_HOST", "0000" if files._HOST != "0000" else "1111")
+    for idle_s, stays in ((80_000, True), (90_000, False)):
+        make_old(left, idle_s)
+        write_json(tmp_path / "a.json", 1)
+        assert left.exists() is stays
+
+
+def test_what_another_writes_or_nobody_here_wrote_is_left_alone(tmp_path: Path) -> None:
+    """Catches a clearing that takes the file or folder that a live writer is at work on, or somebody else's."""
+    path = tmp_path / "best.ckpt"
+    foreign = tmp_path / ".best.ckpt.partial"
+    foreign.write_bytes(b"not ours")
+    make_old(foreign, idle_s=90_000)
+    with atomic_file(path) as slow:
+        slow.write(b"slow")
+        slow.flush()
+        (partial,) = set(tmp_path.iterdir()) - {foreign}
+        make_old(partial, idle_s=90_000)
+        with atomic_file(path) as quick:
+            quick.write(b"quick")
+        assert path.read_bytes() == b"quick"
+        with atomic_folder(tmp_path / "folder", replace=True) as folder:
+            (folder / "a").write_text("1")
+            make_old(folder, idle_s=90_000)
+            write_json(tmp_path / "b.json", 1)
+    assert path.read_bytes() == b"slow"
+    assert names_in(tmp_path) == [foreign.name, "b.json", "best.ckpt", "folder"]
+    assert names_in(tmp_path / "folder") == ["a"]
+
+
+WRITES_OFTEN = """
+import sys
+from pathlib import Path
+from sarco.core import files
+from sarco.core.files import atomic_file
+
+for _ in range(60):
+    with atomic_file(Path(sys.argv[1])) as file:
+        for _ in range(40):
+            file.write(sys.argv[2].encode() * int(sys.argv[3]))
+            file.flush()
+"""
+
+
+def test_processes_that_write_the_same_file_at_once_leave_a_whole_one(tmp_path: Path) -> None:
+    """Catches one temporary name for all writers: they fail, or their contents are mixed."""
+    path = tmp_path / "kept.zip"
+    command = [sys.executable, "-c", WRITES_OFTEN, str(path)]
+    contents = (("a", "7"), ("b", "900"), ("c", "1"))
+    writers = [subprocess.Popen([*command, *words], cwd=ROOT) for words in contents]
+    whole = {letter.encode(): 40 * int(count) for letter, count in contents}
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            content = path.read_bytes()
+            assert content == content[:1] * whole[content[:1]]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert names_in(tmp_path) == ["kept.zip"]
+
+
+def test_threads_that_write_the_same_file_at_once_leave_a_whole_one(tmp_path: Path) -> None:
+    """Catches a temporary name that is made of the process alone."""
+    path = tmp_path / "a.json"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: write_json(path, [number] * 500), range(64)))
+    assert len(set(json.loads(path.read_text()))) == 1 and names_in(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o077, 0o700), (0o002, 0o775)])
+def test_who_may_read_is_as_the_user_set_it(tmp_path: Path, umask: int, mode: int) -> None:
+    """Catches results that others cannot read where they share, and can where the user keeps patients to himself."""
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "a.json", 1)
+        with atomic_folder(tmp_path / "folder", replace=True):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == mode & 0o666
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_folder_appears_at_once_and_not_after_a_failure(tmp_path: Path, replace: bool) -> None:
+    """Catches a folder that is seen half full, or is left after an error."""
+    path = tmp_path / "new" / "results"
+    with atomic_folder(path, replace=replace) as folder:
+        (folder / "a").write_text("1")
+        assert not path.exists()
+    assert names_in(path) == ["a"] and names_in(path.parent) == ["results"]
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path, replace=replace) as folder:
+        (folder / "b").write_text("1")
+        raise KeyboardInterrupt
+    assert names_in(path) == ["a"] and names_in(path.parent) == ["results"]
+
+
+def test_of_two_folders_the_one_asked_for_stays(tmp_path: Path) -> None:
+    """Catches a slower process that spoils what a faster one has open, and old content mixed with new."""
+    for replace, stays in ((False, "first"), (True, "second")):
+        path = tmp_path / str(replace)
+        with atomic_folder(path, replace=replace) as slow:
+            (slow / "second").write_text("1")
+            with atomic_folder(path, replace=replace) as quick:
+                (quick / "first").write_text("1")
+            assert names_in(path) == ["first"]
+        assert names_in(path) == [stays]
+    assert names_in(tmp_path) == ["False", "True"]
+
+
+def test_a_kill_leaves_the_old_folder_and_a_later_write_clears_up(tmp_path: Path) -> None:
+    """Catches old results thrown away before the new ones are whole."""
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "old").write_text("1")
+    kill_while_writing(path, "folder")
+    assert names_in(path) == ["old"]
+    (left,) = set(tmp_path.iterdir()) - {path}
+    make_old(left, idle_s=10)
+    write_json(tmp_path / "a.json", 1)
+    assert names_in(tmp_path) == ["a.json", "results"]
+
+
+def test_a_kill_between_old_and_new_loses_neither(tmp_path: Path) -> None:
+    """Catches a clearing that takes the only copy of the old results."""
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "old").write_text("1")
+    kill_while_writing(path, "exchange")
+    assert not path.exists()
+    for left in tmp_path.iterdir():
+        make_old(left, idle_s=90_000)
+    write_json(tmp_path / "a.json", 1)
+    (old,) = (one for one in tmp_path.iterdir() if one.is_dir())
+    assert names_in(old) == ["old"]
+    with atomic_folder(path, replace=True) as folder:
+        (folder / "new").write_text("1")
+    write_json(tmp_path / "a.json", 2)
+    assert names_in(tmp_path) == ["a.json", "results"] and names_in(path) == ["new"]
+
+
+def test_old_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches results that are gone because a rename failed."""
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "old").write_text("1")
+    rename = os.rename
+
+    def refuse_new(source: Path, target: Path) -> None:
+        if (Path(source) / "new").exists():
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse_new)
+    with pytest.raises(PermissionError), atomic_folder(path, replace=True) as folder:
+        (folder / "new").write_text("1")
+    assert names_in(tmp_path) == ["results"] and names_in(path) == ["old"]
+
+
+def test_what_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
+    """Catches an error that hides from callers, who say which flag to change."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"), atomic_file(tmp_path / "file" / "a"):
+        pass
+    with pytest.raises(OSError, match="file"), atomic_folder(tmp_path / "file" / "a", replace=True):
+        pass

@@ -239,10 +239,10 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InputError, match="file"):
         open_cache(tmp_path / "file" / "cache", "key", N, SHAPE, never)
 
-    def refuse(**_: object) -> str:
+    def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sarco.train.cache.tempfile.mkdtemp", refuse)
+    monkeypatch.setattr("sarco.train.cache.atomic_folder", refuse)
     with pytest.raises(InputError, match="Permission denied"):
         open_cache(tmp_path / "cache", "key", N, SHAPE, never)
 
@@ -281,7 +281,7 @@ def make_entries(root: Path) -> tuple[Path, Path, Path]:
     """A used entry, one of ten days ago, what a killed run left behind; and a file that is none of ours."""
     used, old = (open_cache(root, letter * 32, N, SHAPE, prepared).folder for letter in "ab")
     assert used and old
-    left = root / ".building-x1"
+    left = root / f".{'c' * 32}.0123456789ab.sarco-partial"
     left.mkdir()
     (left / "images.npy").write_bytes(b"half")
     (root / "notes.txt").write_text("mine")

@@ -136,7 +136,7 @@ class Predictor:
             folder: exists and is empty.
             name: of the results, for W&B.
         """
-        from sarco.measure.report import describe
+        from sarco.measure.report import describe_summary
         from sarco.predict.pipeline import predict_series
         from sarco.results.outputs import SeriesOutputs
 
@@ -150,7 +150,7 @@ class Predictor:
         )
         predicted = predict_series(self.run.network, series, self.run.description.data, labels, outputs.take)
         written = outputs.write(folder, predicted.label_map, predicted.confidence)
-        for line in describe(written.summary):
+        for line in describe_summary(written.summary):
             print(f"  {line}")
         if self.logger:
             from sarco.runs import tracking

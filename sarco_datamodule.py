@@ -20,7 +20,7 @@ from sarco.quality.likeness import measure_training
 from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
 from sarco.train.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
-from sarco.train.cache import PreparedSlice, SliceCache, make_key, open_cache
+from sarco.train.cache import CachedSlice, SliceCache, make_key, open_cache
 from sarco.train.cases import Case, LabelledSlice, Split, find_cases, make_label_table, pseudonym, split_by_patient
 from sarco.train.cases import Dataset as FoundCases
 from sarco.train.distillation import FoundPredictions, assign_sides, find_predictions
@@ -253,7 +253,7 @@ class SarcoDataModule(pl.LightningDataModule):
         )
         return open_cache(self.cache_root, key, len(slices), (self.channels, side, side), lambda: self._prepare(slices))
 
-    def _prepare(self, slices: Sequence[LabelledSlice]) -> Iterator[PreparedSlice]:
+    def _prepare(self, slices: Sequence[LabelledSlice]) -> Iterator[CachedSlice]:
         """Decodes and crops slices; neighbours and volume label maps are read once, not once a slice."""
         crop = make_crop(self.options, keys=("image", "label"))
         read = lru_cache(maxsize=4)(read_hu)

@@ -147,7 +147,7 @@ def fit(model: Any, datamodule: Any, run: Any, checkpoint: Any) -> None:
         interrupted = True
     if logger:
         tracking.finish()
-    for line in callbacks.summarise(trainer, run, interrupted):
+    for line in callbacks.summarise_run(trainer, run, interrupted):
         say(line)
     if interrupted:
         sys.exit(INTERRUPTED)

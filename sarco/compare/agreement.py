@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sarco.compare.maps import LabelComparison
 from sarco.core.errors import InputError
 
-COVERAGE = 0.95
+BOOTSTRAP_COVERAGE = 0.95
 RESAMPLES = 2000
 FEWEST_FOR_BOOTSTRAP = 5  # of fewer, resamples are so few and so alike that an interval would pretend to know
 LIMITS_SD = 1.96  # of a normal distribution: 95 % of differences
@@ -88,11 +88,11 @@ def _resample(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    low, high = np.quantile(values, [(1 - BOOTSTRAP_COVERAGE) / 2, (1 + BOOTSTRAP_COVERAGE) / 2])
     return float(low), float(high)
 
 
-def summarise(rows: Sequence[LabelComparison]) -> tuple[Summary, ...]:
+def summarise_patients(rows: Sequence[LabelComparison]) -> tuple[Summary, ...]:
     """Each figure of each label over patients."""
     found = []
     for label_id in sorted({row.label_id for row in rows}):
@@ -176,7 +176,9 @@ def write_tables(rows: Sequence[LabelComparison], names: Mapping[int, str], fold
         raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from None
     figures = [{**_named(row, names), "volume_error": row.volume_error} for row in rows]
     _write_csv(folder / FILES[0], [*(item.name for item in fields(LabelComparison)), "volume_error"], figures)
-    _write_csv(folder / FILES[1], [item.name for item in fields(Summary)], [_named(s, names) for s in summarise(rows)])
+    _write_csv(
+        folder / FILES[1], [item.name for item in fields(Summary)], [_named(s, names) for s in summarise_patients(rows)]
+    )
     limits = [_named(one, names) for one in bland_altman(rows)]
     _write_csv(folder / FILES[2], [item.name for item in fields(BlandAltman)], limits)
     draw_bland_altman(rows, names, folder / FILES[3])
@@ -202,7 +204,9 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def describe(summaries: Sequence[Summary], limits: Sequence[BlandAltman], names: Mapping[int, str]) -> list[str]:
+def describe_agreement(
+    summaries: Sequence[Summary], limits: Sequence[BlandAltman], names: Mapping[int, str]
+) -> list[str]:
     """Lines for people."""
     lines = []
     for one in summaries:

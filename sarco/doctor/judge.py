@@ -21,7 +21,7 @@ from sarco.scan.geometry import Affine
 
 PLACE_TOLERANCE_MM = 0.05  # positions are often rounded to 0.01 mm
 HU_TOLERANCE = 1.0  # many readers round to whole HU
-AIR_HU = -900.0  # padding counts as air from here down
+AIR_UP_TO_HU = -900.0  # padding counts as air from here down
 # Python raises these where a program did not foresee its input. Whatever else it raises counts as said on purpose.
 SLIPS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NameError, RecursionError,
@@ -35,7 +35,7 @@ Kind = Literal["right", "refused", "wrong", "crashed"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReaderVerdict:
     """What a reader made of a fault.
 
     Attributes:
@@ -98,7 +98,9 @@ def _without_details(line: str) -> str:
     return " ".join(word for word in line.split() if not re.search(r"[/\\\d]", word))
 
 
-def judge(truths: Sequence[Truth], output: Path, outcome: Outcome, usual: frozenset[str] = frozenset()) -> Verdict:
+def judge_reader(
+    truths: Sequence[Truth], output: Path, outcome: Outcome, usual: frozenset[str] = frozenset()
+) -> ReaderVerdict:
     """Judges a reader by the files in its output folder, its exit status and what it printed.
 
     Args:
@@ -111,17 +113,17 @@ def judge(truths: Sequence[Truth], output: Path, outcome: Outcome, usual: frozen
     last = lines[-1] if lines else ""
     files = sorted(path for path in output.rglob("*") if is_nifti(path))
     if crash := _crash(outcome, bool(files)):
-        return Verdict("crashed", reason=crash)
+        return ReaderVerdict("crashed", reason=crash)
     if not files:
         if outcome.status == 0 and not lines:
-            return Verdict("wrong", reason="wrote nothing and said nothing")
-        return Verdict("refused", reason=last or f"exit status {outcome.status}")
+            return ReaderVerdict("wrong", reason="wrote nothing and said nothing")
+        return ReaderVerdict("refused", reason=last or f"exit status {outcome.status}")
     unusual = [line for line in lines if _without_details(line) not in usual]
     warned = outcome.status != 0 or any(re.search("warn|error", line, re.IGNORECASE) for line in unusual)
     if not truths:
-        return Verdict("wrong", warned, "wrote an image of what cannot be read rightly")
+        return ReaderVerdict("wrong", warned, "wrote an image of what cannot be read rightly")
     mistake = compare(truths, files)
-    return Verdict("wrong", warned, mistake) if mistake else Verdict("right")
+    return ReaderVerdict("wrong", warned, mistake) if mistake else ReaderVerdict("right")
 
 
 def _crash(outcome: Outcome, has_files: bool) -> str:
@@ -191,7 +193,7 @@ def difference(truth: Truth, array: NDArray[np.float32], affine_lps: Affine) -> 
         hu = array[tuple(voxel)].reshape(rows, columns)
         agrees = np.abs(hu - truth.hu[:, :, number]) <= HU_TOLERANCE  # NaN agrees with nothing
         if truth.air is not None:
-            agrees |= truth.air[:, :, number] & (hu <= AIR_HU)
+            agrees |= truth.air[:, :, number] & (hu <= AIR_UP_TO_HU)
         if not agrees.all():
             largest = float(np.abs(hu - truth.hu[:, :, number])[~agrees].max())
             return f"slice {number} is off by up to {largest:.4g} HU in {(~agrees).mean():.0%} of its voxels"

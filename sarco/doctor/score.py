@@ -31,7 +31,7 @@ from sarco.doctor.cases import Fault, Truth
 from sarco.doctor.faults_files import FILE_FAULTS
 from sarco.doctor.faults_geometry import GEOMETRY_FAULTS
 from sarco.doctor.faults_pixels import PIXEL_FAULTS
-from sarco.doctor.judge import Verdict, judge, run_reader, usual_lines
+from sarco.doctor.judge import ReaderVerdict, judge_reader, run_reader, usual_lines
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import write_volume
 
@@ -122,7 +122,7 @@ def expected(fault: Fault, truths: Sequence[Truth]) -> str:
     return "read" if truths else "refuse"
 
 
-def counted_as(verdict: Verdict, expects: str) -> str:
+def counted_as(verdict: ReaderVerdict, expects: str) -> str:
     """Under which of `COUNTED` a verdict counts."""
     if verdict.kind == "refused":
         return COUNTED[2] if expects == "read" else COUNTED[1]
@@ -137,7 +137,7 @@ class Row:
 
     fault: Fault
     expects: str
-    verdicts: Mapping[str, Verdict]
+    verdicts: Mapping[str, ReaderVerdict]
 
 
 def what_it_always_prints(reader: Reader, timeout_s: float) -> frozenset[str]:
@@ -166,7 +166,7 @@ def score(readers: Sequence[Reader], faults: Sequence[Fault], folder: Path, time
         for reader in readers:
             with tempfile.TemporaryDirectory(prefix="sarco_doctor_") as output:
                 outcome = run_reader(reader.words, place, Path(output), timeout_s)
-                verdicts[reader.name] = verdict = judge(truths, Path(output), outcome, usual[reader.name])
+                verdicts[reader.name] = verdict = judge_reader(truths, Path(output), outcome, usual[reader.name])
             print(f"{fault.name:24} {reader.name:20} {verdict.kind:8} {verdict.reason[:200]}".rstrip(), flush=True)
         rows.append(Row(fault, expected(fault, truths), verdicts))
     return rows
@@ -181,7 +181,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
-def _cell(verdict: Verdict) -> str:
+def _cell(verdict: ReaderVerdict) -> str:
     if verdict.kind == "wrong":
         return "**wrong**, warned" if verdict.warned else "**wrong**"
     return "**crashed**" if verdict.kind == "crashed" else verdict.kind
@@ -205,7 +205,7 @@ def as_markdown(rows: Sequence[Row], readers: Sequence[Reader]) -> str:
     )
 
 
-def write_report(path: Path, text: str) -> None:
+def write_scores(path: Path, text: str) -> None:
     """Writes a report; in a file with the two marks of a report only what lies between them is replaced.
 
     Raises:
@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = counts(rows, reader.name)
         print(f"{reader.name}: " + ", ".join(f"{found[kind]} {kind}" for kind in COUNTED if found[kind]))
     if typed.out:
-        write_report(typed.out, as_markdown(rows, readers))
+        write_scores(typed.out, as_markdown(rows, readers))
 
 
 if __name__ == "__main__":

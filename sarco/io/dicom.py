@@ -228,7 +228,7 @@ def describe_orientation(series: Series) -> str:
     return ", ".join([*words, f"gantry tilt {tilt:.0f} deg"] if tilt > 0.5 else words)
 
 
-def describe(one: ListedSeries) -> list[str]:
+def describe_series(one: ListedSeries) -> list[str]:
     """One line of text for each column of the table: UID, description, slices, grid, spacing and so on, verdict."""
     if not one.series:
         return [one.uid or "none", one.description, str(one.n_files), "", "", "", one.syntax, f"no: {one.reason}"]
@@ -268,13 +268,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = find_series(parser.parse_args(argv).path)
     width = max(map(len, _COLUMNS))
     for one in found.listed:
-        for title, text in zip(_COLUMNS, describe(one), strict=True):
+        for title, text in zip(_COLUMNS, describe_series(one), strict=True):
             if text:
                 print(f"{title:<{width}}  {text}")
         print()
     for error in found.unreadable:
         print(f"not readable: {error}")
-    n_usable = sum(1 for one in found.listed if describe(one)[-1].startswith("yes"))
+    n_usable = sum(1 for one in found.listed if describe_series(one)[-1].startswith("yes"))
     print(f"{len(found.listed)} series, {n_usable} can be predicted")
 
 

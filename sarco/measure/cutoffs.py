@@ -14,7 +14,7 @@ from sarco.core.errors import InputError
 from sarco.measure.acquisition import describe_contrast
 from sarco.measure.patients import Patient
 
-FOLDER = Path(__file__).parent / "cutoff_sets"
+CUTOFFS_FOLDER = Path(__file__).parent / "cutoff_sets"
 MEASURES = {  # what a cut-off may be about: unit, name of the figure, name of what is low
     "smi": ("cm2/m2", "SMI", "muscle quantity"),
     "area": ("cm2", "area", "muscle quantity"),
@@ -22,7 +22,7 @@ MEASURES = {  # what a cut-off may be about: unit, name of the figure, name of w
 }
 LOW, NOT_LOW, UNDECIDED, NOT_APPLICABLE = "low", "not low", "undecided", "not applicable"
 
-Interval = tuple[float, float]
+IntervalEnds = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Assessment:
         return dict(vars(self))
 
 
-def read_cutoffs(folder: Path = FOLDER) -> tuple[CutoffSet, ...]:
+def read_cutoffs(folder: Path = CUTOFFS_FOLDER) -> tuple[CutoffSet, ...]:
     """The sets of all ``.toml`` files of a folder, in order of their file names.
 
     Raises:
@@ -114,7 +114,7 @@ def _read_set(path: Path) -> CutoffSet:
         found = CutoffSet(**content, cutoffs=cutoffs)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
-            f"{path}: is no set of cut-offs ({error}); compare it with {FOLDER / 'martin_2013.toml'}"
+            f"{path}: is no set of cut-offs ({error}); compare it with {CUTOFFS_FOLDER / 'martin_2013.toml'}"
         ) from None
     texts = [getattr(found, item.name) for item in fields(found) if item.name != "cutoffs"]
     if not cutoffs or not all(isinstance(text, str) and text for text in texts):
@@ -137,7 +137,7 @@ def assess(
     contrast: bool | None,
     sets: Sequence[CutoffSet],
     level: str = "L3",
-    intervals: Mapping[str, Interval] | None = None,
+    intervals: Mapping[str, IntervalEnds] | None = None,
 ) -> tuple[Assessment, ...]:
     """One assessment for each measure of each set, also where the set does not apply.
 
@@ -220,7 +220,7 @@ def _bmi_text(cutoff: Cutoff) -> str:
     return " ".join(parts)
 
 
-def _compare(figure: str, value: float, below: float, interval: Interval | None) -> tuple[str, str]:
+def _compare(figure: str, value: float, below: float, interval: IntervalEnds | None) -> tuple[str, str]:
     """The verdict, and the comparison in figures."""
     if interval is not None and interval[0] < below <= interval[1]:
         low, high = (_shown(end, [below]) for end in interval)

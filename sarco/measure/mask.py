@@ -33,7 +33,14 @@ from sarco.measure.patients import (
     patient_from_dicom,
     read_patients,
 )
-from sarco.measure.report import MEASUREMENTS, SUMMARY, choose_muscle, describe, summarise, write_report
+from sarco.measure.report import (
+    MEASUREMENTS,
+    SUMMARY,
+    choose_muscle,
+    describe_summary,
+    summarise_series,
+    write_measurements,
+)
 from sarco.measure.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
 from sarco.scan.label_map import LabelMap, lay_over
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
@@ -235,15 +242,15 @@ def main(argv: Sequence[str]) -> None:
     patient = find_patient(facts, table)
     level = find_level(series, typed.l3, typed.vertebrae, typed.l3_label)
     rows = measure_series(series, planes, labels, ranges)
-    summary = summarise(
+    summary = summarise_series(
         series.uid, rows, labels, ranges, level, typed.muscle_labels, patient, facts.acquisition, read_cutoffs()
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_report(folder, rows, summary)
+        write_measurements(folder, rows, summary)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
-    for line in describe(summary):
+    for line in describe_summary(summary):
         say(line)
     if label_map.affine_lps is None:
         say(f"note: {label_map.path} has no usable affine; its axes count as right, anterior, superior")

@@ -14,7 +14,7 @@ from sarco.measure.cutoffs import read_cutoffs
 from sarco.measure.level import Level, unknown_level
 from sarco.measure.mask import read_facts
 from sarco.measure.patients import Patient
-from sarco.measure.report import SUMMARY, summarise, write_report
+from sarco.measure.report import SUMMARY, summarise_series, write_measurements
 from sarco.measure.slices import HuRanges, SliceMeasurement, measure_slice
 from sarco.quality.flags import SeriesQuality
 from sarco.results.folder import PREDICTION
@@ -74,7 +74,7 @@ class ReportMeasurer:
             l3_missing=self._level.why_not,
         )
         kept = [flag for flag in self._earlier.get("flags", []) if flag.get("name") in KEPT_FLAGS]
-        summary = summarise(
+        summary = summarise_series(
             self._series.uid,
             self._rows,
             self._names,
@@ -87,7 +87,7 @@ class ReportMeasurer:
             flags=[*(flag.to_builtins() for flag in flags), *kept],
         )
         summary["not_checked"] = list(self._quality.unchecked())
-        write_report(folder, self._rows, summary)
+        write_measurements(folder, self._rows, summary)
         return summary, [asdict(row) for row in self._rows]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sarco.core.errors import OptionError
 from sarco.measure.acquisition import describe_contrast
-from sarco.measure.cutoffs import NOT_APPLICABLE, CutoffSet, Interval, assess
+from sarco.measure.cutoffs import NOT_APPLICABLE, CutoffSet, IntervalEnds, assess
 from sarco.measure.level import Level
 from sarco.measure.patients import Patient
 from sarco.measure.slices import HuRanges, PooledMeasurement, SliceMeasurement, pool
@@ -121,7 +121,7 @@ def _pool_slice(rows: Sequence[SliceMeasurement], index: int, ids: Sequence[int]
     return pool(row for row in rows if row.slice_index == index and row.label_id in ids)
 
 
-def summarise(
+def summarise_series(
     series_uid: str,
     rows: Sequence[SliceMeasurement],
     labels: Mapping[int, str],
@@ -132,7 +132,7 @@ def summarise(
     acquisition: Mapping[str, Any],
     cutoff_sets: Sequence[CutoffSet],
     *,
-    intervals: Mapping[str, Interval] | None = None,
+    intervals: Mapping[str, IntervalEnds] | None = None,
     interval_records: Sequence[Mapping[str, Any]] = (),
     flags: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _profile(rows: Sequence[SliceMeasurement], labels: Mapping[int, str]) -> dic
     }
 
 
-def describe(summary: Mapping[str, Any]) -> Iterator[str]:
+def describe_summary(summary: Mapping[str, Any]) -> Iterator[str]:
     """The summary as lines for a terminal."""
     acquisition = summary["acquisition"]
     for label in summary["labels"]:
@@ -240,7 +240,7 @@ def describe(summary: Mapping[str, Any]) -> Iterator[str]:
     yield from (one["text"] for one in summary["cutoffs"] if muscle or one["verdict"] != NOT_APPLICABLE)
 
 
-def write_report(folder: Path, rows: Sequence[SliceMeasurement], summary: Mapping[str, Any]) -> None:
+def write_measurements(folder: Path, rows: Sequence[SliceMeasurement], summary: Mapping[str, Any]) -> None:
     """Writes ``measurements.csv`` and ``summary.json``.
 
     The table repeats on every row what moves densities, and the names of the quality flags of slice and series.
@@ -248,7 +248,7 @@ def write_report(folder: Path, rows: Sequence[SliceMeasurement], summary: Mappin
     Args:
         folder: exists.
         rows: the measurements, slice by slice.
-        summary: of `summarise`.
+        summary: of `summarise_series`.
     """
     acquisition = summary["acquisition"]
     beside = {name: acquisition.get(name) for name in _BESIDE}

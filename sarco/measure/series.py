@@ -17,7 +17,7 @@ from sarco.measure.cutoffs import read_cutoffs
 from sarco.measure.level import Level
 from sarco.measure.mask import SeriesFacts, check_level_flags, find_level, find_patient, read_facts
 from sarco.measure.patients import Patient, read_patients
-from sarco.measure.report import LevelFigures, choose_muscle, figures_at_level, summarise
+from sarco.measure.report import LevelFigures, choose_muscle, figures_at_level, summarise_series
 from sarco.measure.slices import HuRanges, SliceMeasurement, measure_slice
 from sarco.quality.flags import SeriesQuality
 from sarco.quality.intervals import ANY_LABEL, Interval, find_interval
@@ -153,7 +153,7 @@ class SeriesEvaluation:
             thickness_mm=acquisition["slice_thickness_mm"],
             l3_missing=level.why_not,
         )
-        summary = summarise(
+        summary = summarise_series(
             self.series.uid,
             self.rows,
             labels,

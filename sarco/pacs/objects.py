@@ -90,18 +90,20 @@ def write_dicom_results(
         The files.
 
     Raises:
-        SarcoError: as `write_segmentation`, `write_report` and `write_picture`.
+        SarcoError: as `write_segmentation`, `write_structured_report` and `write_picture`.
     """
     from sarco.pacs.sc import write_picture
     from sarco.pacs.seg import write_segmentation
-    from sarco.pacs.sr import write_report
+    from sarco.pacs.sr import write_structured_report
 
     written = []
     if wanted.seg or wanted.sr:
         segmentation = write_segmentation(folder / SEGMENTATION, source, label_map, labels, origin)
         written.append(folder / SEGMENTATION)
         if wanted.sr:
-            write_report(folder / REPORT, source, segmentation, labels, per_slice, whole, origin, slices=report_slices)
+            write_structured_report(
+                folder / REPORT, source, segmentation, labels, per_slice, whole, origin, slices=report_slices
+            )
             written.append(folder / REPORT)
     if wanted.sc and picture is not None:
         write_picture(folder / PICTURE, source, picture, origin)

@@ -12,7 +12,7 @@ from sarco.pacs.source import Origin, Source, date_of_creation, fingerprint, ide
 from sarco.scan.geometry import Affine
 from sarco.scan.view import View
 
-KIND = "overlay"
+_KIND = "overlay"
 _SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")  # PS3.16 CID 7202
 
 
@@ -62,7 +62,7 @@ def _build(source: Source, picture: NDArray[np.uint8], origin: Origin) -> Any:
         study_date=first.StudyDate,
         study_time=first.StudyTime,
         referring_physician_name=first.ReferringPhysicianName,
-        **identity(source, origin, KIND, 3, fingerprint(picture)),
+        **identity(source, origin, _KIND, 3, fingerprint(picture)),
     )
     dataset.copy_patient_and_study_information(first)
     if first.get("BodyPartExamined"):

@@ -28,7 +28,7 @@ from sarco.pacs.source import (
 )
 from sarco.scan.labels import LabelTable
 
-KIND = "segmentation"
+_KIND = "segmentation"
 POSITION_TOLERANCE_MM = 0.01
 _LONGEST_LABEL = 64  # characters of an LO
 
@@ -109,7 +109,7 @@ def _build(source: Source, frames: NDArray[np.uint8], labels: LabelTable, origin
     from highdicom.seg import Segmentation as HighdicomSegmentation
 
     names = tuple(labels.names.items())
-    who = identity(source, origin, KIND, 1, (content, names))
+    who = identity(source, origin, _KIND, 1, (content, names))
     dataset = HighdicomSegmentation(
         source_images=list(source.headers),
         pixel_array=frames,

@@ -19,7 +19,7 @@ from sarco.pacs.seg import Segmentation, segment_label, segment_number
 from sarco.pacs.source import MAKER, Origin, Source, date_of_creation, identity, quiet, stable_uid
 from sarco.scan.labels import LabelTable
 
-KIND = "measurement report"
+_KIND = "measurement report"
 _DECIMALS = 4
 _LARGEST_DIFFERENCE = 1e-6
 
@@ -52,7 +52,7 @@ class MeasuredSlice(Protocol):
         """Their standard deviation; None or NaN where there is none."""
 
 
-def write_report(
+def write_structured_report(
     path: Path,
     source: Source,
     segmentation: Segmentation,
@@ -143,7 +143,7 @@ def _build(
 
     groups = _groups(labels, chosen, whole)
     content = [(label_id, plane, [row[2] for row in rows]) for label_id, plane, rows in groups]
-    who = identity(source, origin, KIND, 2, (segmentation.sop_uid, content))
+    who = identity(source, origin, _KIND, 2, (segmentation.sop_uid, content))
     observer = sr.DeviceObserverIdentifyingAttributes(
         uid=stable_uid("observer", origin.checkpoint_sha256, sarco.__version__),
         name=MAKER,

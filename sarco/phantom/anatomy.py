@@ -31,7 +31,7 @@ GROUP_NAMES = {
 }
 WALL, PSOAS, PARASPINAL, QUADRATUS = 1, 2, 4, 6  # left; the paired ones are one higher on the right
 
-AIR_HU, SKIN_HU, FASCIA_HU, CORTEX_HU, MARROW_HU, DISC_HU, CARTILAGE_HU = -1000, 25, 15, 620, 165, 85, 105
+PAINTED_AIR_HU, SKIN_HU, FASCIA_HU, CORTEX_HU, MARROW_HU, DISC_HU, CARTILAGE_HU = -1000, 25, 15, 620, 165, 85, 105
 # What contrast changes, in HU: three phases of one abdomen.
 PHASE_HU: dict[str, dict[str, float]] = {
     "native": {
@@ -261,7 +261,7 @@ def _gut(
     lumen = wall.shrunk(rng.uniform(2.0, 3.5), content_hu, mottle_hu=110.0 if kind == "stool" else 0.0)
     if kind == "air" or rng.random() < 0.3:
         level = half[1] * rng.uniform(-0.6, 0.7 if kind == "air" else 0.0)
-        return [wall, lumen, replace(lumen, hu=AIR_HU + 30.0, mottle_hu=0.0, level_mm=level)]
+        return [wall, lumen, replace(lumen, hu=PAINTED_AIR_HU + 30.0, mottle_hu=0.0, level_mm=level)]
     return [wall, lumen]
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.phantom.anatomy import (
-    AIR_HU,
     CARTILAGE_HU,
     CORTEX_HU,
     FASCIA_HU,
     MARROW_HU,
+    PAINTED_AIR_HU,
     PARASPINAL,
     PSOAS,
     QUADRATUS,
@@ -90,7 +90,7 @@ class SlicePainter:
         self.turn = np.arctan2(self.x, -self.y)
         radius = np.hypot(self.x, self.y) * (1 - 0.0005 * self.z)
         self.outside = radius - ring.at(self.turn, "radius_mm")  # mm outside the muscle wall, negative inside
-        self.hu = np.full(shape, AIR_HU, dtype=np.float32)
+        self.hu = np.full(shape, PAINTED_AIR_HU, dtype=np.float32)
         self.labels: Labels = np.zeros(shape, dtype=np.uint8)
         self.body: Mask = self.outside < ring.at(self.turn, "fat_mm")
         self.cavity: Mask = np.zeros(shape, dtype=np.bool_)

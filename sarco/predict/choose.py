@@ -16,7 +16,7 @@ from sarco.crop.slices import Images, Logits
 from sarco.network.device import Device, choose_device, may_have_gpu
 from sarco.predict.convert import EXPORTS
 from sarco.predict.engine import INSTALL, PACKAGES, Engine, Network, check_packages, missing_packages, run_all
-from sarco.predict.judge import FIRST_LOOK, Sample, compare_engines, judge
+from sarco.predict.judge import FIRST_LOOK, Sample, compare_engines, judge_engine
 from sarco.predict.kept import KeptNetwork, Shelf
 from sarco.predict.onnx_engine import OnnxEngine
 from sarco.predict.openvino_engine import BF16, F32, MIXED, NAMES, OpenVinoEngine, openvino_computes_bf16
@@ -157,7 +157,7 @@ class ExportedNetwork:
                 self.description = RunDescription.from_builtins(self._kept.record["description"])
                 self._unfit = str(self._kept.record["unfit"])
             except (SarcoError, AttributeError, KeyError, TypeError, ValueError) as error:
-                self._kept, damage = None, f"{shelf.path} cannot be used ({reason_of(error)})"
+                self._kept, damage = None, f"{shelf.path} cannot be used ({_first_line_of(error)})"
         if self._kept and not self._unfit:  # compiled in the background, while the caller looks for images
             for precision in dict.fromkeys((F32, precisions[0])):
                 self._start_compiling(precision)
@@ -180,7 +180,7 @@ class ExportedNetwork:
             except Exception as error:  # OpenVINO raises nearly anything where a file is not what it should be
                 self._kept = None
                 self._compiling.clear()
-                self._tell_damage(f"{self._shelf.path} cannot be used ({reason_of(error)})")
+                self._tell_damage(f"{self._shelf.path} cannot be used ({_first_line_of(error)})")
         if not self._kept:
             self._export(images)
         if self._unfit:
@@ -191,9 +191,9 @@ class ExportedNetwork:
         for precision in self._precisions[:-1]:
             try:
                 fast = Sample(self._compile(precision), images)
-                verdict = judge(exact, fast)
+                verdict = judge_engine(exact, fast)
             except Exception as error:  # what is rebuilt for bf16 may be a network that nobody has seen yet
-                differ.append(f"{NAMES[precision]} cannot be had of this network ({reason_of(error)})")
+                differ.append(f"{NAMES[precision]} cannot be had of this network ({_first_line_of(error)})")
                 continue
             if verdict.fits:
                 self._say(f"engine: {fast.engine.name}, whose masks are those of fp32 ({verdict})")
@@ -215,7 +215,7 @@ class ExportedNetwork:
             few = images[pick_evenly(range(len(images)), FIRST_LOOK)]
             agreement = compare_engines(run_all(torch_engine, few), run_all(self._compile(F32), few))
         except Exception as error:  # converters raise nearly anything
-            self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({reason_of(error)})"
+            self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({_first_line_of(error)})"
             return
         if not agreement.holds:
             self._unfit = f"gives other masks ({agreement} on {len(few)} slices)"
@@ -260,7 +260,7 @@ class ExportedNetwork:
             self._told = line
 
 
-def reason_of(error: Exception) -> str:
+def _first_line_of(error: Exception) -> str:
     """The first line of an error that says something, cut short."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
     return lines[0][:120] if lines else type(error).__name__

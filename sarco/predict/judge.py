@@ -94,7 +94,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EngineVerdict:
     """Whether an engine may stand for another on a series, by a sample of it.
 
     Attributes:
@@ -117,7 +117,7 @@ class Verdict:
         return f"{self.agreement} on {self.n_slices} slices"
 
 
-def judge(exact: Sample, other: Sample) -> Verdict:
+def judge_engine(exact: Sample, other: Sample) -> EngineVerdict:
     """Compares the masks of two engines on a few slices of a sample, and on all of it where these leave it open.
 
     A series differs more than a sample of it now and then, so a sample has to agree better than the series must.
@@ -129,9 +129,9 @@ def judge(exact: Sample, other: Sample) -> Verdict:
     everything = range(len(exact.images))
     few = pick_evenly(everything, FIRST_LOOK)
     agreement = compare_engines(exact.logits(few), other.logits(few))
-    verdict = Verdict(agreement.share_used <= CLEARLY_FITS, agreement, len(few))
+    verdict = EngineVerdict(agreement.share_used <= CLEARLY_FITS, agreement, len(few))
     if verdict.shows_enough and not CLEARLY_FITS < agreement.share_used <= CLEARLY_UNFIT:
         return verdict
     agreement = compare_engines(exact.logits(everything), other.logits(everything))
-    verdict = Verdict(agreement.share_used <= SAMPLE_FITS, agreement, len(everything))
+    verdict = EngineVerdict(agreement.share_used <= SAMPLE_FITS, agreement, len(everything))
     return verdict if verdict.shows_enough else replace(verdict, fits=False)

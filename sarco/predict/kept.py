@@ -12,7 +12,7 @@ from typing import Any
 
 from sarco.core.files import atomic_file
 
-FOLDER = ".engines"  # in the folder of the run
+ENGINES_FOLDER = ".engines"  # in the folder of the run
 RECORD = "record.json"
 
 
@@ -46,7 +46,7 @@ class Shelf:
         """
         self.key = hashlib.sha256(json.dumps([engine, *sorted(depends_on.items())]).encode()).hexdigest()
         self._prefix = f"{checkpoint.stem}-{engine}-"
-        self.path = checkpoint.parent / FOLDER / f"{self._prefix}{self.key[:16]}.zip"
+        self.path = checkpoint.parent / ENGINES_FOLDER / f"{self._prefix}{self.key[:16]}.zip"
 
     def find(self) -> tuple[KeptNetwork | None, str]:
         """The network, or None and why not; no reason where simply none was kept."""

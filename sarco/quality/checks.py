@@ -15,7 +15,7 @@ from sarco.scan.labels import IGNORE_ID
 
 METAL_HU = 2500.0  # cortical bone reaches about 2000; a 12-bit scale ends at 3071
 BONE_HU = 300.0  # muscle stays below 150 with contrast and noise; cancellous bone begins at about 200, cortex at 500
-AIR_HU = -250.0  # fat ends at -190; half-way from muscle to gas lies at about -450
+AIR_BELOW_HU = -250.0  # fat ends at -190; half-way from muscle to gas lies at about -450
 PADDING_HU = -1100.0  # no tissue and no air; scanners write -2000 or -3024 beyond their circle
 PADDED_SHARE = 0.3  # of a coarse pixel: with more of it, the rest does not reach the body's threshold
 SMALL_PIECE_CM2 = 0.5
@@ -32,7 +32,7 @@ class SliceFindings:
         mask_cm2: area of all labels.
         mask_at_edge_mm: length over which labels lie at the edge of the field of view.
         metal_cm2: area at or above `METAL_HU`.
-        bone_share, air_share: shares of the labels' area above `BONE_HU` and below `AIR_HU`; 0 without labels.
+        bone_share, air_share: shares of the labels' area above `BONE_HU` and below `AIR_BELOW_HU`; 0 without labels.
         small_pieces, small_share: pieces of the labels below `SMALL_PIECE_CM2`, and their share of the area.
         features: what is compared with the training data (see `sarco.quality.likeness`).
     """
@@ -84,7 +84,7 @@ def check_slice(
         mask_at_edge_mm=float(((muscle_share > 0) & at_edge).sum()) * edge_mm,
         metal_cm2=float(np.count_nonzero(hu >= METAL_HU)) * row_mm * column_mm / 100,
         bone_share=float((values > BONE_HU).mean()) if values.size else 0.0,
-        air_share=float((values < AIR_HU).mean()) if values.size else 0.0,
+        air_share=float((values < AIR_BELOW_HU).mean()) if values.size else 0.0,
         small_pieces=small,
         small_share=small_share,
         features=slice_features(body.coarse_hu, muscle_share, body.trunk, pixel_cm2),

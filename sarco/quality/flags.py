@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.crop.body import Body
-from sarco.quality.checks import AIR_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
+from sarco.quality.checks import AIR_BELOW_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
 from sarco.quality.likeness import z_scores
 
 
@@ -217,7 +217,7 @@ class SeriesQuality:
         found = []
         for name, figure, what in (
             ("bone_in_mask", "bone_share", f"above {BONE_HU:.0f} HU (bone, contrast medium or metal)"),
-            ("air_in_mask", "air_share", f"below {AIR_HU:.0f} HU (gas or air)"),
+            ("air_in_mask", "air_share", f"below {AIR_BELOW_HU:.0f} HU (gas or air)"),
         ):
             values = {index: value for index, value in self._beyond(figure).items() if index in judged}
             if values:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.crop.slices import PreparedSlice, RestoredSlice
-from sarco.measure.report import write_report
+from sarco.measure.report import write_measurements
 from sarco.measure.series import SeriesEvaluation
 from sarco.pacs.objects import Wanted, check_source, write_dicom_results
 from sarco.pacs.source import Origin
@@ -94,7 +94,7 @@ class SeriesOutputs:
             encoding = beside.submit(encode_png, sheet)
             prediction = write_results(folder, self.series, label_map, confidence, self.labels, self.provenance)
         summary, rows = self.evaluation.summary(), self.evaluation.rows
-        write_report(folder, rows, summary)
+        write_measurements(folder, rows, summary)
         self._page.finish(folder, summary, provenance_of(prediction), [asdict(row) for row in rows])
         (folder / OVERLAY).write_bytes(encoding.result())
         if self._source:

@@ -18,7 +18,7 @@ from sarco.core.errors import InputError
 from sarco.review.pixels import label_map_digest, slice_digest
 from sarco.scan.labels import BACKGROUND_ID, LabelTable
 
-FORMAT, VERSION = "sarco corrections", 1
+FORMAT_NAME, FORMAT_VERSION = "sarco corrections", 1
 _LARGEST_FILE = 200_000_000  # bytes; a whole series drawn anew takes a few million
 _LONGEST_NAME = 200
 
@@ -97,8 +97,11 @@ def _demand(holds: bool, what: str) -> None:
 
 
 def _corrections_of(content: Any) -> Corrections:
-    _demand(isinstance(content, dict) and content.get("format") == FORMAT, "holds no corrections of a review page")
-    _demand(content.get("version") == VERSION, f"is of version {str(content.get('version'))[:20]}, not {VERSION}")
+    _demand(isinstance(content, dict) and content.get("format") == FORMAT_NAME, "holds no corrections of a review page")
+    _demand(
+        content.get("version") == FORMAT_VERSION,
+        f"is of version {str(content.get('version'))[:20]}, not {FORMAT_VERSION}",
+    )
     for name in ("series_uid", "label_map_sha256", "corrected_by", "corrected_at"):
         _demand(isinstance(content.get(name), str), f"{name} is no text")
         _demand(len(content[name]) <= _LONGEST_NAME, f"{name} is longer than {_LONGEST_NAME} characters")

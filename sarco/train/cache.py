@@ -25,13 +25,13 @@ from sarco.core.errors import InputError
 from sarco.core.files import atomic_folder, is_unfinished
 
 PROGRAM = "python -m sarco.train.cache"
-FORMAT = 5  # raise when what is stored changes its meaning
+CACHE_FORMAT = 5  # raise when what is stored changes its meaning
 KEY_BYTES = 16
 REMOVING = ".removing-"  # how names of folders begin that are no entries any more
 SECONDS_A_DAY = 86400.0
 MEMORY_SHARE = 0.8  # of the machine's memory that slices may take
 
-PreparedSlice = tuple[NDArray[np.int16], NDArray[np.uint8]]  # image (C, S, S) in HU, label map (S, S)
+CachedSlice = tuple[NDArray[np.int16], NDArray[np.uint8]]  # image (C, S, S) in HU, label map (S, S)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def make_key(files: Iterable[Path], settings: Mapping[str, Any]) -> str:
     A file, label, crop setting or version that changes gives another key, so that nothing stale is ever served.
     """
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    digest.update(json.dumps({"format": FORMAT, "version": sarco.__version__, **settings}, sort_keys=True).encode())
+    digest.update(
+        json.dumps({"format": CACHE_FORMAT, "version": sarco.__version__, **settings}, sort_keys=True).encode()
+    )
     for path in files:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
@@ -76,7 +78,7 @@ def open_cache(
     key: str,
     n_slices: int,
     image_shape: tuple[int, int, int],
-    prepare: Callable[[], Iterable[PreparedSlice]],
+    prepare: Callable[[], Iterable[CachedSlice]],
 ) -> SliceCache:
     """Opens the cache with this key, or makes it.
 
@@ -112,7 +114,7 @@ def open_cache(
 
 
 def _keep_in_memory(
-    n_slices: int, image_shape: tuple[int, int, int], prepare: Callable[[], Iterable[PreparedSlice]]
+    n_slices: int, image_shape: tuple[int, int, int], prepare: Callable[[], Iterable[CachedSlice]]
 ) -> SliceCache:
     needed, there = _bytes_needed(n_slices, image_shape), _memory_bytes()
     if there is not None and needed > MEMORY_SHARE * there:
@@ -160,7 +162,7 @@ def _check_space(root: Path, n_slices: int, image_shape: Sequence[int]) -> None:
 
 
 def _build(
-    folder: Path, n_slices: int, image_shape: tuple[int, int, int], prepare: Callable[[], Iterable[PreparedSlice]]
+    folder: Path, n_slices: int, image_shape: tuple[int, int, int], prepare: Callable[[], Iterable[CachedSlice]]
 ) -> None:
     with ExitStack() as stack:
         try:
@@ -178,9 +180,7 @@ def _build(
         np.save(building / "occurs.npy", occurs)
 
 
-def _fill(
-    images: NDArray[np.int16], label_maps: NDArray[np.uint8], slices: Iterable[PreparedSlice]
-) -> NDArray[np.bool_]:
+def _fill(images: NDArray[np.int16], label_maps: NDArray[np.uint8], slices: Iterable[CachedSlice]) -> NDArray[np.bool_]:
     """Writes the slices into the arrays; gives which label ids each of them holds (N, 256)."""
     occurs = np.zeros((len(images), 256), dtype=bool)
     count = 0

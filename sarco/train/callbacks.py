@@ -200,7 +200,7 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
     )
 
 
-def summarise(trainer: pl.Trainer, run: Run, interrupted: bool) -> list[str]:
+def summarise_run(trainer: pl.Trainer, run: Run, interrupted: bool) -> list[str]:
     """The last lines of a training: run id, best score, folder, and what to try next."""
     best = next(c.best_score for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast))
     lines = [f"\nrun id: {run.run_id}"]

@@ -13,7 +13,7 @@ import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from sarco.compare.agreement import bland_altman, describe, summarise, write_tables
+from sarco.compare.agreement import bland_altman, describe_agreement, summarise_patients, write_tables
 from sarco.compare.maps import LabelComparison, compare_label_maps, describe_row, find_pairs, with_absent
 from sarco.core.command import run_command
 from sarco.core.errors import SarcoError
@@ -218,7 +218,7 @@ def main(argv: Sequence[str]) -> None:
     for row in complete:
         print(f"{row.patient} " * (len(found.pairs) > 1) + describe_row(row, names))
     if len(found.pairs) > 1:
-        print("\n".join(describe(summarise(complete), bland_altman(complete), names)))
+        print("\n".join(describe_agreement(summarise_patients(complete), bland_altman(complete), names)))
     if typed.out and complete:
         write_tables(complete, names, typed.out)
         print(f"tables and plot: {typed.out}")

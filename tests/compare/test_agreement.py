@@ -13,9 +13,9 @@ from sarco.compare.agreement import (
     FILES,
     bland_altman,
     bootstrap,
-    describe,
+    describe_agreement,
     draw_bland_altman,
-    summarise,
+    summarise_patients,
     write_tables,
 )
 from sarco.compare.maps import LabelComparison, absent
@@ -66,15 +66,15 @@ def test_undefined_figures_are_counted_apart() -> None:
     """Catches NaN that spreads into a mean, and patients that vanish from the count."""
     missed = replace(absent("P8", 1), state="truth only", dice=0.0, iou=0.0, truth_cm2=90.0, prediction_cm2=0.0)
     rows = [*ROWS, absent("P7", 1), missed]
-    found = {one.measure: one for one in summarise(rows)}
+    found = {one.measure: one for one in summarise_patients(rows)}
     assert (found["dice"].n, found["dice"].undefined) == (8, 1)
     assert found["dice"].mean == pytest.approx(sum(one.dice for one in [*ROWS, missed]) / 8)
     assert (found["hd95_mm"].n, found["hd95_mm"].undefined, found["hd95_mm"].mean) == (7, 2, 2.0)
     (limits,) = bland_altman(rows)
     assert (limits.n, limits.undefined) == (8, 1), "a missed muscle is a difference like any other"
-    lines = describe(summarise(rows), bland_altman(rows), {1: "muscle"})
+    lines = describe_agreement(summarise_patients(rows), bland_altman(rows), {1: "muscle"})
     assert any("undefined in 2" in line for line in lines) and not any("nan" in line for line in lines)
-    nobody = summarise([absent("P7", 1)])
+    nobody = summarise_patients([absent("P7", 1)])
     assert all((one.n, one.undefined) == (0, 1) and np.isnan(one.mean) for one in nobody)
     assert bland_altman([absent("P7", 1)]) == ()
 

@@ -14,7 +14,7 @@ from pydicom.pixels import apply_modality_lut
 from sarco.core.errors import InputError, OptionError, SarcoError
 from sarco.doctor import score as doctor
 from sarco.doctor.cases import Truth
-from sarco.doctor.judge import Outcome, Verdict, difference, judge, run_reader, usual_lines
+from sarco.doctor.judge import Outcome, ReaderVerdict, difference, judge_reader, run_reader, usual_lines
 from sarco.doctor.score import FAULTS
 from sarco.io.nifti import read_volumes, write_volume
 
@@ -243,12 +243,12 @@ def whole_affine(truth: Truth) -> NDArray[np.float64]:
     return affine
 
 
-def verdict_on(truths: tuple[Truth, ...], output: Path, *volumes: tuple[NDArray, NDArray[np.float64]]) -> Verdict:
+def verdict_on(truths: tuple[Truth, ...], output: Path, *volumes: tuple[NDArray, NDArray[np.float64]]) -> ReaderVerdict:
     """The verdict on a reader that writes these arrays with these affines (both in memory order)."""
     output.mkdir(exist_ok=True)
     for number, (hu, affine) in enumerate(volumes):
         write_volume(output / f"{number}.nii.gz", hu, affine)
-    return judge(truths, output, WELL)
+    return judge_reader(truths, output, WELL)
 
 
 def moved(affine: NDArray[np.float64], *millimetres: float) -> NDArray[np.float64]:
@@ -296,12 +296,12 @@ def test_any_order_of_axes_is_right(built: Built, tmp_path: Path, name: str) -> 
     """Catches a doctor who asks for one layout of the file, and one who rounds away what is right."""
     truths = built[name][1]
     hu, affine = truths[0].hu, whole_affine(truths[0])
-    assert verdict_on(truths, tmp_path, (hu, affine)) == Verdict("right")
+    assert verdict_on(truths, tmp_path, (hu, affine)) == ReaderVerdict("right")
     turned, turn = hu.transpose(2, 0, 1)[:, ::-1], np.eye(4)[:, [2, 0, 1, 3]]
     turn[0, 1], turn[0, 3] = -1, hu.shape[0] - 1  # rows run the other way
     shifted = moved(affine @ turn, 0.01, 0, 0.01)
     nib.save(nib.Nifti1Image(np.rint(turned + 0.3).astype(np.int16), LPS_TO_RAS @ shifted), tmp_path / "0.nii.gz")
-    assert judge(truths, tmp_path, WELL) == Verdict("right")
+    assert judge_reader(truths, tmp_path, WELL) == ReaderVerdict("right")
 
 
 def test_gaps_and_further_files_are_right(built: Built, tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_volumes_along_a_fourth_axis_count_each(built: Built, tmp_path: Path) ->
     phases = np.stack([truth.hu.transpose(1, 0, 2) for truth in truths], axis=-1)
     affine = LPS_TO_RAS @ whole_affine(truths[0])[:, [1, 0, 2, 3]]
     nib.save(nib.Nifti1Image(phases, affine), tmp_path / "phases.nii.gz")
-    assert judge(truths, tmp_path, WELL).kind == "right"
+    assert judge_reader(truths, tmp_path, WELL).kind == "right"
     colours = np.zeros((4, 5, 6), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     nib.save(nib.Nifti1Image(colours, affine), tmp_path / "colours.nii")
     assert read_volumes(tmp_path / "colours.nii")[0] == []
@@ -351,7 +351,7 @@ def test_an_image_of_what_has_to_be_refused_is_wrong(built: Built, tmp_path: Pat
     """Catches a good mark for guessing."""
     truth = built["plain_axial"][1][0]
     assert verdict_on((), tmp_path, (truth.hu, whole_affine(truth))).kind == "wrong"
-    loud = judge((), tmp_path, Outcome(0, "usual\nWarning: gaps differ"))
+    loud = judge_reader((), tmp_path, Outcome(0, "usual\nWarning: gaps differ"))
     assert (loud.kind, loud.warned) == ("wrong", True)
 
 
@@ -365,7 +365,7 @@ def test_an_affine_without_depth_is_wrong(built: Built) -> None:
 def test_a_damaged_file_is_wrong(built: Built, tmp_path: Path) -> None:
     """Catches a doctor who falls ill on what a reader wrote."""
     (tmp_path / "x.nii").write_bytes(b"no image")
-    assert judge(built["plain_axial"][1], tmp_path, WELL).kind == "wrong"
+    assert judge_reader(built["plain_axial"][1], tmp_path, WELL).kind == "wrong"
 
 
 def test_a_warning_that_always_comes_is_none(built: Built, tmp_path: Path) -> None:
@@ -375,9 +375,9 @@ def test_a_warning_that_always_comes_is_none(built: Built, tmp_path: Path) -> No
     (tmp_path / "x.nii").write_bytes(b"no image")
     truths = built["plain_axial"][1]
     again = always.replace("/a/b", "/d").replace("12", "7")
-    assert not judge(truths, tmp_path, Outcome(0, again), usual).warned
-    assert judge(truths, tmp_path, Outcome(0, f"{again}\nwarning: a slice is missing"), usual).warned
-    assert judge(truths, tmp_path, Outcome(3, again), usual).warned
+    assert not judge_reader(truths, tmp_path, Outcome(0, again), usual).warned
+    assert judge_reader(truths, tmp_path, Outcome(0, f"{again}\nwarning: a slice is missing"), usual).warned
+    assert judge_reader(truths, tmp_path, Outcome(3, again), usual).warned
 
 
 READERS = {
@@ -402,7 +402,7 @@ def test_how_a_reader_ends(built: Built, tmp_path: Path, how: str) -> None:
     folder, truths = built["plain_axial"]
     timeout_s = 1 if how == "hangs" else 60
     words = (sys.executable, "-c", code, "{input}", "{output}")
-    verdict = judge(truths, tmp_path, run_reader(words, folder, tmp_path, timeout_s))
+    verdict = judge_reader(truths, tmp_path, run_reader(words, folder, tmp_path, timeout_s))
     assert verdict.kind == kind
     assert verdict.reason
 
@@ -412,8 +412,8 @@ def test_a_reader_that_survives_its_slips_is_judged_by_its_files(built: Built, t
     (truth,) = built["plain_axial"][1]
     write_volume(tmp_path / "x.nii", truth.hu, whole_affine(truth))
     text = "Traceback (most recent call last):\n  File x\nKeyError: 'InstanceNumber'\n"
-    assert judge((truth,), tmp_path, Outcome(0, text)).kind == "right"
-    assert judge((truth,), tmp_path, Outcome(1, text)).kind == "crashed"
+    assert judge_reader((truth,), tmp_path, Outcome(0, text)).kind == "right"
+    assert judge_reader((truth,), tmp_path, Outcome(1, text)).kind == "crashed"
 
 
 def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -435,7 +435,7 @@ def test_sarco_is_right_or_refuses(built: Built, tmp_path: Path, name: str) -> N
     except SarcoError as error:
         assert len(str(error).splitlines()) == 1
         outcome = Outcome(1, str(error))
-    verdict = judge(truths, tmp_path, outcome)
+    verdict = judge_reader(truths, tmp_path, outcome)
     assert verdict.kind in ("right", "refused"), verdict.reason
 
 
@@ -469,11 +469,11 @@ def test_a_report_keeps_what_people_wrote_around_it(tmp_path: Path) -> None:
     """Catches a page of explanations that the next run wipes out, and a foreign file that is overwritten."""
     path = tmp_path / "report.md"
     path.write_text(f"Before.\n{doctor.BEGIN}old\n{doctor.END}After.\n")
-    doctor.write_report(path, "new")
+    doctor.write_scores(path, "new")
     assert path.read_text() == f"Before.\n{doctor.BEGIN}\nnew\n{doctor.END}After.\n"
     path.write_text("My thesis.")
     with pytest.raises(InputError, match="no report"):
-        doctor.write_report(path, "new")
+        doctor.write_scores(path, "new")
     assert path.read_text() == "My thesis."
 
 
@@ -485,7 +485,7 @@ def test_other_readers_are_called_through_their_wrapper(built: Built, tmp_path: 
         folder, truths = built[name]
         output = tmp_path / name
         output.mkdir()
-        assert judge(truths, output, run_reader(words, folder, output, 60)).kind == kind
+        assert judge_reader(truths, output, run_reader(words, folder, output, 60)).kind == kind
 
 
 @pytest.mark.parametrize(

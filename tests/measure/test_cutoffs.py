@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sarco.core.errors import InputError
-from sarco.measure.cutoffs import FOLDER, Assessment, assess, read_cutoffs
+from sarco.measure.cutoffs import CUTOFFS_FOLDER, Assessment, assess, read_cutoffs
 from sarco.measure.patients import Patient
 
 SETS = read_cutoffs()
@@ -225,4 +225,4 @@ def test_a_faulty_file_is_refused(tmp_path: Path, old: str, new: str) -> None:
 
 def test_every_file_of_the_folder_is_read() -> None:
     """Catches a set that lies there and is never used."""
-    assert len(SETS) == len(list(FOLDER.iterdir())) == 3
+    assert len(SETS) == len(list(CUTOFFS_FOLDER.iterdir())) == 3

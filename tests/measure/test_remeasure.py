@@ -14,7 +14,7 @@ from sarco.measure.level import PlacedSlice, choose_slice
 from sarco.measure.mask import measure_series, read_facts
 from sarco.measure.patients import Patient
 from sarco.measure.remeasure import ReportMeasurer
-from sarco.measure.report import summarise, write_report
+from sarco.measure.report import summarise_series, write_measurements
 from sarco.measure.slices import STANDARD_RANGES
 from sarco.phantom.patient import Phantom
 from sarco.review.apply import apply_corrections
@@ -31,10 +31,12 @@ def test_report_of_a_corrected_series_follows_the_label_map(phantoms: dict[str, 
     patient = Patient(sex="F", height_m=1.5, source={"height_m": "patients.csv"})
     facts = read_facts(series)
     level = choose_slice("1", placed)
-    write_report(
+    write_measurements(
         results,
         rows,
-        summarise(series.uid, rows, names, STANDARD_RANGES, level, "1,2", patient, facts.acquisition, read_cutoffs()),
+        summarise_series(
+            series.uid, rows, names, STANDARD_RANGES, level, "1,2", patient, facts.acquisition, read_cutoffs()
+        ),
     )
     apply_corrections(results, write_corrections(tmp_path / "c.json", series, label_map), ReportMeasurer)
     summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from sarco.core.errors import OptionError
 from sarco.measure.cutoffs import read_cutoffs
 from sarco.measure.level import Level, unknown_level
 from sarco.measure.patients import Patient
-from sarco.measure.report import choose_muscle, describe, summarise, write_report
+from sarco.measure.report import choose_muscle, describe_summary, summarise_series, write_measurements
 from sarco.measure.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
 
 LABELS = {1: "psoas", 2: "wall"}
@@ -45,7 +45,7 @@ def at(index: int, slices: Sequence[int] = ()) -> Level:
 
 def summary_of(level: Level, muscle: str = "all", patient: Patient = WOMAN, **more: Any) -> dict[str, Any]:
     """The summary of the four slices."""
-    return summarise(
+    return summarise_series(
         "1.2.3", rows(), LABELS, STANDARD_RANGES, level, muscle, patient, ACQUISITION, read_cutoffs(), **more
     )
 
@@ -98,7 +98,7 @@ def test_without_a_part_there_is_a_reason_and_no_index(level: Level, muscle: str
     assert found["smi"]["slices"] == []
     assert found["smi"]["why_not"].startswith(why)
     assert not [one for one in found["cutoffs"] if one["measure"] == "smi" and one["verdict"] != "not applicable"]
-    assert any(line.startswith(f"smi: {why}") for line in describe(found))
+    assert any(line.startswith(f"smi: {why}") for line in describe_summary(found))
 
 
 def test_area_and_density_need_no_height() -> None:
@@ -151,7 +151,7 @@ def test_the_table_has_a_row_a_slice_and_label(tmp_path: Path) -> None:
     """Catches densities without what they depend on, flags on the wrong slice, and those of the series on none."""
     flags = [{"name": "metal", "slices": [2]}, {"name": "arms", "slices": [2, 3]}, {"name": "no_l3", "slices": []}]
     summary = summary_of(at(2), flags=flags)
-    write_report(tmp_path, rows(), summary)
+    write_measurements(tmp_path, rows(), summary)
     with open(tmp_path / "measurements.csv", encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     assert [(row["slice_index"], row["label"]) for row in table] == [
@@ -171,7 +171,7 @@ def test_the_table_has_a_row_a_slice_and_label(tmp_path: Path) -> None:
 def test_the_table_agrees_with_the_summary(tmp_path: Path) -> None:
     """Catches two files of one result that say different things."""
     summary = summary_of(at(2))
-    write_report(tmp_path, rows(), summary)
+    write_measurements(tmp_path, rows(), summary)
     with open(tmp_path / "measurements.csv", encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
     for label in summary["labels"]:
@@ -182,8 +182,8 @@ def test_the_table_agrees_with_the_summary(tmp_path: Path) -> None:
 def test_no_word_of_a_diagnosis(tmp_path: Path) -> None:
     """Catches a disease in any file or line."""
     summary = summary_of(at(2))
-    write_report(tmp_path, rows(), summary)
-    texts = [*describe(summary), *(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())]
+    write_measurements(tmp_path, rows(), summary)
+    texts = [*describe_summary(summary), *(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())]
     assert not re.search("sarcop|diagnos", "\n".join(texts), re.IGNORECASE)
 
 
@@ -203,5 +203,5 @@ def test_only_the_whole_muscle_is_taken_for_granted() -> None:
 def test_other_ranges_are_written_down() -> None:
     """Catches a result that does not say by which table it was made."""
     ranges = HuRanges.parse("muscle=0:100")
-    found = summarise("1.2.3", rows(), LABELS, ranges, at(2), "all", WOMAN, ACQUISITION, ())
+    found = summarise_series("1.2.3", rows(), LABELS, ranges, at(2), "all", WOMAN, ACQUISITION, ())
     assert found["hu_ranges"] == {"muscle": [0, 100], "lama": [-29, 29], "nama": [30, 150], "imat": [-190, -30]}

@@ -16,7 +16,7 @@ from sarco.core.errors import InputError
 from sarco.io.dicom import find_series
 from sarco.pacs.seg import Segmentation, write_segmentation
 from sarco.pacs.source import Origin, Source, read_source
-from sarco.pacs.sr import write_report
+from sarco.pacs.sr import write_structured_report
 from sarco.phantom.patient import Phantom
 from sarco.scan.labels import LabelTable
 
@@ -38,7 +38,7 @@ class Made:
 
     def write(self, **changes: Any) -> pydicom.Dataset:
         given = {"per_slice": self.per_slice, "whole": self.whole, "origin": ORIGIN, **changes}
-        return write_report(self.path, self.source, self.segmentation, self.labels, **given)
+        return write_structured_report(self.path, self.source, self.segmentation, self.labels, **given)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 from sarco.predict import choose as engine
 from sarco.predict import openvino_engine
 from sarco.predict.choose import open_network
-from sarco.predict.judge import Agreement, Verdict, compare_engines
+from sarco.predict.judge import Agreement, EngineVerdict, compare_engines
 from sarco.predict.onnx_engine import OnnxEngine
 from sarco.predict.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
 from sarco.predict.pipeline import predict_series
@@ -52,10 +52,10 @@ openvino_missing = importlib.util.find_spec("openvino") is None
 needs_openvino = pytest.mark.skipif(openvino_missing, reason="openvino is not installed")
 needs_onnx = pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
 SIZE = 96
-SAME = Verdict(True, Agreement(0.9995, 0.002, 9000), 4)
-OTHER = Verdict(False, Agreement(0.998, 0.0, 9000), 4)
-LARGER = Verdict(False, Agreement(1.0, 0.004, 9000), 12)
-EMPTY = Verdict(False, Agreement(1.0, 0.0, 3), 12)
+SAME = EngineVerdict(True, Agreement(0.9995, 0.002, 9000), 4)
+OTHER = EngineVerdict(False, Agreement(0.998, 0.0, 9000), 4)
+LARGER = EngineVerdict(False, Agreement(1.0, 0.004, 9000), 12)
+EMPTY = EngineVerdict(False, Agreement(1.0, 0.0, 3), 12)
 STEPS = 40
 
 
@@ -242,12 +242,12 @@ def test_bf16_is_finer_than_it_comes(learnt: Trained, exported: Any, monkeypatch
     ],
 )
 def test_what_the_check_finds_decides(
-    trained: Trained, kept: Path, monkeypatch: pytest.MonkeyPatch, found: list[Verdict], name: str, words: str
+    trained: Trained, kept: Path, monkeypatch: pytest.MonkeyPatch, found: list[EngineVerdict], name: str, words: str
 ) -> None:
     """Catches a check whose verdict nobody heeds, on either side of its limits, and a precision that is passed over."""
     verdicts = iter(found)
     monkeypatch.setattr(engine, "openvino_computes_bf16", lambda: True)
-    monkeypatch.setattr(engine, "judge", lambda exact, other: next(verdicts))
+    monkeypatch.setattr(engine, "judge_engine", lambda exact, other: next(verdicts))
     chosen, _, told = opened(trained)
     assert chosen.name == name
     assert len(told) == 1 and words in told[0]

@@ -12,7 +12,7 @@ import pytest
 
 from sarco.core.errors import OptionError
 from sarco.predict.engine import check_packages, missing_packages, run_all
-from sarco.predict.judge import FEWEST_PIXELS, Sample, compare_engines, judge
+from sarco.predict.judge import FEWEST_PIXELS, Sample, compare_engines, judge_engine
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,7 +93,7 @@ def test_a_sample_has_to_agree_better_than_its_series(moved: list[int], fits: bo
     """Catches few slices that just pass for a series that then does not, and a doubt that is not looked into."""
     images = np.arange(len(moved), dtype=np.float32)[:, None, None, None]
     other = Sample(Moving(moved), images)
-    verdict = judge(Sample(Moving([0] * len(moved)), images), other)
+    verdict = judge_engine(Sample(Moving([0] * len(moved)), images), other)
     assert (verdict.fits, verdict.n_slices) == (fits, n_slices)
     assert len(other.engine.seen) == n_slices
     assert sorted(other.engine.seen) == sorted(other.seen)  # each once, also those that were looked at twice
@@ -103,7 +103,7 @@ def test_a_sample_without_muscle_where_it_is_looked_at_first_is_looked_at_whole(
     """Catches slices of the chest that decide, and a sample that shows nothing taken for one that fits."""
     images = np.arange(12, dtype=np.float32)[:, None, None, None]
     nothing = Sample(Moving([0] * 12, drawn=8), images)
-    verdict = judge(nothing, nothing)
+    verdict = judge_engine(nothing, nothing)
     assert (verdict.fits, verdict.shows_enough, verdict.n_slices) == (False, False, 12)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sarco.predict.kept import FOLDER, KeptNetwork, Shelf
+from sarco.predict.kept import ENGINES_FOLDER, KeptNetwork, Shelf
 
 NETWORK = KeptNetwork(
     {"model.xml": b"<net/>", "model.bin": bytes(range(256)) * 40}, {"unfit": "", "labels": {"1": "a"}}
@@ -46,7 +46,7 @@ def test_a_stale_one_is_not_found_and_makes_room(shelf: Shelf, tmp_path: Path, c
     newer = Shelf(tmp_path / "best.ckpt", "openvino", {**VERSIONS, changed: "new"})
     assert newer.find() == (None, "")
     newer.keep(NETWORK)
-    assert sorted((tmp_path / FOLDER).iterdir()) == sorted([newer.path, other.path, onnx.path])
+    assert sorted((tmp_path / ENGINES_FOLDER).iterdir()) == sorted([newer.path, other.path, onnx.path])
 
 
 def test_one_under_a_wrong_name_is_not_used(shelf: Shelf, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_damaged_one_is_not_used(shelf: Shelf, damage: Any) -> None:
 
 def test_a_folder_that_cannot_be_made_is_no_error(tmp_path: Path) -> None:
     """Catches a run that dies because its checkpoints lie where one may only read."""
-    (tmp_path / FOLDER).write_text("a file where the folder has to be")
+    (tmp_path / ENGINES_FOLDER).write_text("a file where the folder has to be")
     reason = Shelf(tmp_path / "best.ckpt", "openvino", VERSIONS).keep(NETWORK)
     assert "cannot be written" in reason
 
@@ -89,4 +89,4 @@ def test_a_write_that_fails_leaves_nothing(shelf: Shelf, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "replace", refuse)
     assert "Permission denied" in shelf.keep(KeptNetwork({"model.xml": b"new"}, {}))
-    assert [path.read_bytes() for path in (tmp_path / FOLDER).iterdir()] == [before]
+    assert [path.read_bytes() for path in (tmp_path / ENGINES_FOLDER).iterdir()] == [before]

@@ -20,7 +20,7 @@ from sarco.core.options import DataOptions, RunOptions
 from sarco.io.dicom import read_slice
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
-from sarco.train.cache import PreparedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
+from sarco.train.cache import CachedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 from transforms import as_meta_tensor, make_crop
@@ -29,14 +29,14 @@ ROOT = Path(__file__).parents[2]
 N, SHAPE = 3, (1, 32, 32)
 
 
-def prepared(seed: int = 0) -> Iterator[PreparedSlice]:
+def prepared(seed: int = 0) -> Iterator[CachedSlice]:
     """Slices of random numbers."""
     rng = np.random.default_rng(seed)
     for _ in range(N):
         yield rng.integers(-1000, 1000, SHAPE, dtype=np.int16), rng.integers(0, 4, SHAPE[1:], dtype=np.uint8)
 
 
-def never() -> Iterator[PreparedSlice]:
+def never() -> Iterator[CachedSlice]:
     """Must not be called."""
     raise AssertionError("prepared again")
 
@@ -175,7 +175,7 @@ def test_content_equals_a_fresh_computation(data: Path, channel_3d: bool) -> Non
 def test_broken_off_build_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     """Catches half a cache that the next run takes for a whole one."""
 
-    def breaks_off() -> Iterator[PreparedSlice]:
+    def breaks_off() -> Iterator[CachedSlice]:
         yield next(prepared())
         raise error
 

@@ -138,7 +138,9 @@ def test_best_and_last_are_what_they_say(tmp_path: Path) -> None:
     best, last = (torch.load(run.checkpoint_path(name), weights_only=True) for name in ("best", "last"))
     assert (best["epoch"], last["epoch"]) == (1, 2)
     assert {path.name for path in run.folder.iterdir()} == {"best.ckpt", "last.ckpt", "metrics.csv", "curves.png"}
-    assert any("best validation average precision: 0.9" in line for line in callbacks.summarise(trainer, run, False))
+    assert any(
+        "best validation average precision: 0.9" in line for line in callbacks.summarise_run(trainer, run, False)
+    )
 
 
 def test_moved_run_goes_on_at_its_new_place(tmp_path: Path) -> None:
@@ -337,10 +339,10 @@ def test_gradients_of_several_batches_make_one_step(tmp_path: Path) -> None:
 def test_a_run_that_never_found_anything_is_told(tmp_path: Path) -> None:
     """Catches "best average precision -0.25", and a run without use that ends like any other."""
     run = make_run(tmp_path / "run")
-    lines = callbacks.summarise(fit(run, [-0.5, -0.25], max_epochs=2), run, False)
+    lines = callbacks.summarise_run(fit(run, [-0.5, -0.25], max_epochs=2), run, False)
     assert "best validation average precision: 0.7500" in lines
     assert any("finds anything in the validation slices" in line for line in lines)
-    found = callbacks.summarise(fit(run, [-0.25, 0.1], max_epochs=2), run, False)
+    found = callbacks.summarise_run(fit(run, [-0.25, 0.1], max_epochs=2), run, False)
     assert "best validation average precision: 0.1000" in found
     assert not any("finds anything" in line for line in found)
 

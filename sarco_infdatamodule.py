@@ -1,11 +1,11 @@
 """SarcoInfDataModule: a series for a Lightning Trainer, and `restore`, the way back onto the patient's grid.
 
-inference.py goes through sarco/pipeline.py, which does the same without Lightning and MONAI; tests hold that both give
-the same label map.
+inference.py goes through `sarco.predict.pipeline`, which does the same without Lightning and MONAI; tests hold that
+both give the same label map.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -16,15 +16,12 @@ import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Compose
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader, Dataset
 
 from sarco.core.errors import GeometryError
 from sarco.core.options import DataOptions
 from sarco.crop.slices import RestoredSlice
 from sarco.io.images import read_hu
-from sarco.network.device import Device
-from sarco.scan.label_volume import LabelVolume
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series, find_neighbours
 from transforms import as_meta_tensor, make_crop, placement_of, scale_window
@@ -165,56 +162,3 @@ class SeriesDataset(Dataset[dict[str, Any]]):
             "slice_index": plane,
             "patient_id": header.patient_id,
         }
-
-
-class SliceCollector(BasePredictionWriter):
-    """Restores each batch as it comes and keeps the label maps only, so that memory does not grow with the series."""
-
-    def __init__(self, datamodule: SarcoInfDataModule) -> None:
-        """Starts empty.
-
-        Args:
-            datamodule: whose batches are predicted.
-        """
-        super().__init__(write_interval="batch")
-        self.datamodule = datamodule
-        series = datamodule.series
-        self.volume = LabelVolume(series.shape, series.plane_index)
-        self.confidence: dict[int, float] = {}
-
-    def write_on_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Takes the logits of one batch."""
-        for restored in self.datamodule.restore(batch, prediction):
-            self.volume.put(restored.slice_index, restored.label_map)
-            self.confidence[restored.slice_index] = restored.confidence
-
-
-def predict_series(model: pl.LightningModule, datamodule: SarcoInfDataModule, device: Device) -> SliceCollector:
-    """Predicts all slices of a series.
-
-    Args:
-        model: whose logits `SarcoInfDataModule.restore` understands.
-        datamodule: the series.
-        device: where to compute.
-    """
-    collector = SliceCollector(datamodule)
-    trainer = pl.Trainer(
-        accelerator=device.accelerator,
-        devices=device.devices,
-        precision=device.precision,
-        logger=False,
-        callbacks=[collector],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    trainer.predict(model, datamodule=datamodule, return_predictions=False)
-    return collector

@@ -12,8 +12,6 @@ or the result would be chance. Takes minutes on two cores.
 """
 
 import argparse
-import contextlib
-import io
 import math
 import sys
 import tempfile
@@ -43,25 +41,19 @@ def train(work: Path, data: Path, size: int, epochs: int, val_fraction: float) -
     return checkpoint
 
 
-def predict_areas(model: object, patients: int, slices: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def predict_areas(opened: object, patients: int, slices: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """True and predicted area, cm2, of each slice of each new patient, on the way that inference.py takes."""
-    from sarco.core.command import quieten_libraries
     from sarco.io.dicom import find_series
-    from sarco.network.device import choose_device
-    from sarco_infdatamodule import SarcoInfDataModule, predict_series
+    from sarco.predict.pipeline import predict_series
 
-    quieten_libraries()
-    description = model.description
-    device = choose_device(-1, "32")
+    description = opened.description
     options = PhantomOptions(n_slices=slices, rows=side, columns=side)
     for number in range(patients):
         phantom = make_phantom(FIRST_SEED + number, options)
         with tempfile.TemporaryDirectory() as folder:
             write_series(phantom, Path(folder) / "series", patient_id="held-out", seed=number)
             series = find_series(Path(folder) / "series").series[0]
-            datamodule = SarcoInfDataModule(series, description.data, description.labels, batch_size=slices)
-            with contextlib.redirect_stdout(io.StringIO()):  # a progress bar a patient
-                predicted = predict_series(model, datamodule, device).volume.finish()
+            predicted = predict_series(opened.network, series, description.data, description.labels).label_map
         pixel_cm2 = float(np.prod(np.linalg.norm(phantom.affine_lps[:3, :2], axis=0))) / 100
         yield tuple((ids > 0).sum(axis=(0, 1)) * pixel_cm2 for ids in (phantom.label_map, predicted))
 
@@ -107,11 +99,13 @@ def main() -> None:
     data = make_phantoms(typed.work / "coverage_data", typed.train_patients, typed.slices, typed.size, seed=5)
     checkpoint = train(typed.work, data, typed.size, typed.epochs, val_fraction=0.8)
 
-    from model import SarcoModel
+    from sarco.core.command import quieten_libraries
+    from sarco.predict.choose import open_network
 
-    model = SarcoModel.from_checkpoint(checkpoint)
-    areas = list(predict_areas(model, typed.patients, typed.slices, typed.size))
-    errors = model.description.area_errors
+    quieten_libraries()
+    opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1, tell=lambda line: None)
+    areas = list(predict_areas(opened, typed.patients, typed.slices, typed.size))
+    errors = opened.description.area_errors
     text, kept = coverage_table(areas, errors)
     relative = [abs(p - t) / p for truth, predicted in areas for t, p in zip(truth, predicted, strict=True) if p > 0]
     in_validation = [error for slices in errors.get(ANY_LABEL, []) for error in slices]

@@ -1,10 +1,17 @@
-"""Pieces that tests of DICOM results and tags share."""
+"""Pieces that tests of DICOM files, results and tags share."""
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
+
+from sarco.io.dicom import read_header
+from sarco.io.dicom_pixels import read_dicom_hu
+from sarco.scan.series import SliceHeader
 
 
 def data_set(**tags: Any) -> Dataset:
@@ -15,6 +22,12 @@ def data_set(**tags: Any) -> Dataset:
         for name, value in tags.items():
             setattr(made, name, value)
     return made
+
+
+def read_slice(path: Path) -> tuple[NDArray[np.float32], SliceHeader]:
+    """The HU (row, column) and the header of a file with one slice."""
+    header = read_header(path)
+    return read_dicom_hu(header), header
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.io.dicom import find_series, read_slice
+from sarco.io.dicom import find_series
+from sarco.io.images import read_hu
 from sarco.phantom.patient import Phantom, write_series
 from sarco.results.folder import write_results
 from sarco.review.page import ReviewWriter, provenance_of
@@ -33,7 +34,7 @@ def write_page(
     folder.mkdir(parents=True, exist_ok=True)
     writer = ReviewWriter(series, LABELS, **options)
     for header, plane in zip(series.slices, series.plane_index, strict=True):
-        writer.add(plane, read_slice(header.path)[0], label_map[:, :, plane])
+        writer.add(plane, read_hu(header), label_map[:, :, plane])
     return writer.finish(folder, summary or {}, {"Run": "abc12345"})
 
 
@@ -49,7 +50,7 @@ def write_review_results(folder: Path, phantom: Phantom, name: str = "scan") -> 
     prediction = json.loads((results / "prediction.json").read_text(encoding="utf-8"))
     writer = ReviewWriter(series, LABELS)
     for header, plane in zip(series.slices, series.plane_index, strict=True):
-        writer.add(plane, read_slice(header.path)[0], label_map[:, :, plane])
+        writer.add(plane, read_hu(header), label_map[:, :, plane])
     writer.finish(results, {}, provenance_of(prediction))
     return results, series
 

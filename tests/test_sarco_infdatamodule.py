@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_prediction import SliceCollector
 from monai.data import list_data_collate
 from torch.utils.data import DataLoader
 
@@ -17,7 +18,7 @@ from sarco.io.dicom import Series, find_series
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import Phantom
 from sarco.scan.labels import LabelTable
-from sarco_infdatamodule import SarcoInfDataModule, SeriesDataset, SliceCollector
+from sarco_infdatamodule import SarcoInfDataModule, SeriesDataset
 from transforms import as_meta_tensor, make_crop
 
 SIZE = 256

@@ -71,19 +71,19 @@ class BlandAltman:
     upper_high_cm2: float
 
 
-def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+def bootstrap(values: Sequence[float]) -> tuple[float, float]:
     """The percentile bootstrap interval of a mean over patients; NaN for fewer than `FEWEST_FOR_BOOTSTRAP`.
 
     Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
     if len(values) < FEWEST_FOR_BOOTSTRAP:
         return np.nan, np.nan
-    return _interval(_resample(np.asarray(values, dtype=np.float64), seed).mean(axis=1))
+    return _interval(_resample(np.asarray(values, dtype=np.float64)).mean(axis=1))
 
 
-def _resample(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """(RESAMPLES, n) patients drawn with replacement."""
-    places = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+def _resample(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(RESAMPLES, n) patients drawn with replacement; the same ones every time."""
+    places = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     return values[places]
 
 
@@ -119,7 +119,7 @@ def bland_altman(rows: Sequence[LabelComparison]) -> tuple[BlandAltman, ...]:
         sd = float(differences.std(ddof=1)) if n > 1 else np.nan
         intervals = [(np.nan, np.nan)] * 3
         if n >= FEWEST_FOR_BOOTSTRAP:
-            drawn = _resample(differences, seed=0)
+            drawn = _resample(differences)
             means, spreads = drawn.mean(axis=1), LIMITS_SD * drawn.std(axis=1, ddof=1)
             intervals = [_interval(means), _interval(means - spreads), _interval(means + spreads)]
         limits = bias - LIMITS_SD * sd, bias + LIMITS_SD * sd

@@ -171,7 +171,7 @@ def compare_masks(
     relative = np.abs(areas[1] - areas[0])[labelled] / areas[0][labelled]
     voxel_ml = voxel_volume_mm3(affine_lps) / 1000
     states = {(True, True): "both", (True, False): "truth only", (False, True): "prediction only"}
-    distances = SurfaceDistances(np.nan, np.nan, np.nan)
+    distances = SurfaceDistances(np.nan, np.nan)
     if not _is_sheared(affine_lps):
         distances = compare_surfaces(truth, prediction, spacing_mm(affine_lps))
     return LabelComparison(

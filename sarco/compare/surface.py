@@ -15,12 +15,10 @@ class SurfaceDistances:
     Attributes:
         hd95_mm: the larger of the two directed 95th percentiles (linear between ranks), as MONAI and nnU-Net have it.
         asd_mm: the average over all surface voxels of both masks of the distance to the other surface.
-        hausdorff_mm: the largest of all.
     """
 
     hd95_mm: float
     asd_mm: float
-    hausdorff_mm: float
 
 
 def compare_surfaces(truth: Mask, prediction: Mask, spacing_mm: tuple[float, float, float]) -> SurfaceDistances:
@@ -32,7 +30,7 @@ def compare_surfaces(truth: Mask, prediction: Mask, spacing_mm: tuple[float, flo
         spacing_mm: distance between rows, columns and slices; the three axes stand at right angles.
     """
     if not truth.any() or not prediction.any():
-        return SurfaceDistances(np.nan, np.nan, np.nan)
+        return SurfaceDistances(np.nan, np.nan)
     box = _box_of(truth | prediction)
     surfaces = [find_surface(mask)[box] for mask in (truth, prediction)]
     there = squared_distance(surfaces[1], spacing_mm)[surfaces[0]]
@@ -41,7 +39,6 @@ def compare_surfaces(truth: Mask, prediction: Mask, spacing_mm: tuple[float, flo
     return SurfaceDistances(
         hd95_mm=float(max(np.percentile(one, 95), np.percentile(two, 95))),
         asd_mm=float((one.sum() + two.sum()) / (one.size + two.size)),
-        hausdorff_mm=float(max(one.max(), two.max())),
     )
 
 

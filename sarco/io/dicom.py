@@ -84,19 +84,6 @@ def read_header(path: Path) -> SliceHeader:
     return headers[0]
 
 
-def read_slice(path: Path) -> tuple[NDArray[np.float32], SliceHeader]:
-    """Reads a file with one CT slice.
-
-    Returns:
-        (row, column) Hounsfield units, and the header.
-
-    Raises:
-        InputError: as `read_header`, and where pixels are missing, cannot be decoded or cannot be turned into HU.
-    """
-    header = read_header(path)
-    return read_dicom_hu(header), header
-
-
 def read_series(series: Series) -> NDArray[np.float32]:
     """Reads all slices of a series: (row, column, plane) HU; air (-1024) where a plane has no slice."""
     volume = np.full(series.shape, AIR_HU, dtype=np.float32)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sarco.core.errors import InputError
 from sarco.measure.acquisition import describe_contrast
+from sarco.measure.level import LEVEL
 from sarco.measure.patients import Patient
 
 CUTOFFS_FOLDER = Path(__file__).parent / "cutoff_sets"
@@ -136,18 +137,16 @@ def assess(
     patient: Patient,
     contrast: bool | None,
     sets: Sequence[CutoffSet],
-    level: str = "L3",
     intervals: Mapping[str, IntervalEnds] | None = None,
 ) -> tuple[Assessment, ...]:
     """One assessment for each measure of each set, also where the set does not apply.
 
     Args:
-        values: by measure (see `MEASURES`); None or absent where it was not measured.
+        values: by measure (see `MEASURES`), at `LEVEL`; None or absent where it was not measured.
         why_missing: by measure, why.
         patient: sex and BMI decide which figure applies.
         contrast: of the scan, as `sarco.measure.acquisition.acquisition_of` gives it.
         sets: what to compare with.
-        level: where the values were measured.
         intervals: by measure, (low, high) of a confidence interval; a cut-off inside it makes the case undecided.
     """
     found = []
@@ -157,8 +156,8 @@ def assess(
             value = values.get(measure)
             unit, figure, quantity = MEASURES[measure]
             cutoff, why_not = None, ""
-            if one.level != level:
-                why_not = f"it holds at {one.level}, measured was {level}"
+            if one.level != LEVEL:
+                why_not = f"it holds at {one.level}, measured was {LEVEL}"
             elif value is None:
                 why_not = f"{figure} was not computed, because {why_missing.get(measure, 'it was not measured')}"
             else:

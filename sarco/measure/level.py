@@ -10,6 +10,8 @@ from sarco.core.errors import InputError, OptionError
 
 NOT_GIVEN = "the L3 slice is unknown; give --l3, or --vertebrae with --l3_label"
 
+LEVEL = "L3"  # the only one that there are cut-offs for
+
 _INDEX, _UID = re.compile(r"\d+"), re.compile(r"\d+(\.\d+)+")
 _TIE_MM = 1e-6
 
@@ -34,7 +36,7 @@ class Level:
     """Where a vertebral level lies in a series, or why nobody knows.
 
     Attributes:
-        name: the level, such as "L3".
+        name: the level, as files name it: `LEVEL`.
         slice_index: the slice that is measured; None where unknown.
         slices: all slices of the vertebra, ascending; that one slice where it was typed; empty where unknown.
         how: where the answer comes from.
@@ -54,9 +56,9 @@ class Level:
         return {**vars(self), "slices": list(self.slices)}
 
 
-def unknown_level(why_not: str = NOT_GIVEN, name: str = "L3") -> Level:
+def unknown_level(why_not: str = NOT_GIVEN) -> Level:
     """No slice, and the reason."""
-    return Level(name, None, (), "", "", why_not)
+    return Level(LEVEL, None, (), "", "", why_not)
 
 
 def check_request(request: str) -> None:
@@ -70,13 +72,12 @@ def is_uid(request: str) -> bool:
     return bool(_UID.fullmatch(request))
 
 
-def choose_slice(request: str, slices: Sequence[PlacedSlice], name: str = "L3") -> Level:
+def choose_slice(request: str, slices: Sequence[PlacedSlice]) -> Level:
     """The slice that somebody named.
 
     Args:
         request: a slice index (from 0, as in measurements.csv), ``z=<mm>``, or a SOPInstanceUID.
         slices: those of the series; gaps are absent.
-        name: of the level.
 
     Raises:
         OptionError: the request has none of these forms.
@@ -97,7 +98,7 @@ def choose_slice(request: str, slices: Sequence[PlacedSlice], name: str = "L3") 
         found = [_nearest(_z_of(request) or 0.0, slices)]
     if len(found) > 1:
         raise InputError(f"--l3={request}: {len(found)} slices answer to it; give the slice index instead")
-    return Level(name, found[0].slice_index, (found[0].slice_index,), f"--l3={request}", "", "")
+    return Level(LEVEL, found[0].slice_index, (found[0].slice_index,), f"--l3={request}", "", "")
 
 
 def _z_of(request: str) -> float | None:
@@ -124,9 +125,7 @@ def _nearest(z_mm: float, slices: Sequence[PlacedSlice]) -> PlacedSlice:
     return first
 
 
-def find_vertebra(
-    voxels_by_slice: Mapping[int, int], series_slices: Sequence[int], source: str, name: str = "L3"
-) -> Level:
+def find_vertebra(voxels_by_slice: Mapping[int, int], series_slices: Sequence[int], source: str) -> Level:
     """The middle slice of a vertebra, and all its slices.
 
     The middle is where half of the vertebra's voxels lie on either side: a stray voxel far away, or a long spinous
@@ -136,12 +135,11 @@ def find_vertebra(
         voxels_by_slice: voxels with the vertebra's label by slice index; slices without any may be left out.
         series_slices: every slice index of the series.
         source: the label and its file, for messages.
-        name: of the level.
     """
     counts = {index: count for index, count in sorted(voxels_by_slice.items()) if count > 0}
     if not counts:
         # An argmax of nothing is 0, and slice 0 would be measured in silence.
-        return unknown_level(f"{source} marks no voxel of this series; check the label and the file", name)
+        return unknown_level(f"{source} marks no voxel of this series; check the label and the file")
     total, below, middle = sum(counts.values()), 0, next(iter(counts))
     for index, count in counts.items():
         middle, below = index, below + count
@@ -154,4 +152,4 @@ def find_vertebra(
     inside = [index for index in series_slices if min(counts) <= index <= max(counts)]
     if len(inside) > len(counts):
         notes.append(f"{len(inside) - len(counts)} slices between its first and its last hold none of it")
-    return Level(name, middle, tuple(counts), f"middle of {source}", "; ".join(notes), "")
+    return Level(LEVEL, middle, tuple(counts), f"middle of {source}", "; ".join(notes), "")

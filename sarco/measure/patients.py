@@ -15,6 +15,7 @@ from pydicom import Dataset
 from sarco.core.errors import InputError
 
 HEIGHT_M, WEIGHT_KG, AGE_YEARS, BMI = (1.0, 2.5), (20.0, 350.0), (0.0, 125.0), (8.0, 100.0)  # what can be true
+_MOST_LISTED = 20  # in one message
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": None, "other": None}
 _AGE_UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}  # PS3.5 section 6.2, value representation AS
 _FIELDS = ("sex", "height_m", "weight_kg", "age_years")
@@ -237,9 +238,9 @@ def _first(one: Any, other: Any) -> Any:
     return other if one is None else one
 
 
-def _listed(items: list[str], most: int = 20) -> str:
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + more
+def _listed(items: list[str]) -> str:
+    more = f" and {len(items) - _MOST_LISTED} more" if len(items) > _MOST_LISTED else ""
+    return ", ".join(items[:_MOST_LISTED]) + more
 
 
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -155,7 +155,7 @@ def summarise_series(
     muscle_ids, why_no_ids = choose_muscle(muscle_labels, labels)
     figures = figures_at_level(rows, level, muscle_ids, why_no_ids, patient)
     assessments = assess(
-        figures.values, figures.why_missing, patient, acquisition.get("contrast"), cutoff_sets, level.name, intervals
+        figures.values, figures.why_missing, patient, acquisition.get("contrast"), cutoff_sets, intervals
     )
     content = {
         "series_uid": series_uid,

@@ -156,7 +156,7 @@ def _describe(source: Source, labels: LabelTable, label_id: int, origin: Origin)
         segment_label=segment_label(name),
         segmented_property_category=code.category,
         segmented_property_type=code.type,
-        algorithm_type="SEMIAUTOMATIC" if origin.corrected else "AUTOMATIC",
+        algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
             name=MAKER,
             family=codes.DCM.ArtificialIntelligence,

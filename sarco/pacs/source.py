@@ -46,13 +46,11 @@ class Origin:
         run_id: the run; empty where the label map comes from elsewhere.
         checkpoint_sha256: of its checkpoint; empty likewise.
         created: date and time that the objects carry.
-        corrected: whether a person changed the label map after the network drew it.
     """
 
     run_id: str = ""
     checkpoint_sha256: str = ""
     created: datetime = field(default_factory=datetime.now)
-    corrected: bool = False
 
     def describe(self) -> str:
         """The origin in a few words."""
@@ -241,7 +239,7 @@ def identity(source: Source, origin: Origin, kind: str, place: int, content: obj
         place: 1, 2, 3...: makes the SeriesNumber, which is for people.
         content: a fingerprint of what it holds.
     """
-    parts = (source.series.uid, origin.checkpoint_sha256, origin.run_id, origin.corrected, sarco.__version__, kind)
+    parts = (source.series.uid, origin.checkpoint_sha256, origin.run_id, sarco.__version__, kind)
     number = source.series.slices[0].number or 0
     return {
         "series_instance_uid": stable_uid("series", *parts, content),

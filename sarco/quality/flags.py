@@ -156,9 +156,9 @@ class SeriesQuality:
             lines.append("low_confidence: the mask comes without confidence")
         return tuple(lines)
 
-    def _beyond(self, name: str, limit: str | None = None) -> dict[int, float]:
+    def _beyond(self, name: str) -> dict[int, float]:
         """The figure of each slice that reaches its limit, by slice."""
-        least = LIMITS[limit or name].value
+        least = LIMITS[name].value
         values = {index: float(getattr(found, name)) for index, found in sorted(self._findings.items())}
         return {index: value for index, value in values.items() if value >= least}
 

@@ -60,10 +60,6 @@ class Interval:
     n_slices: int
     why_not: str = ""
 
-    def holds(self, cutoff: float) -> bool:
-        """Whether a cut-off lies inside, so that the value decides nothing; False where there is no interval."""
-        return self.low is not None and self.high is not None and self.low <= cutoff <= self.high
-
     def to_builtins(self) -> dict[str, Any]:
         """As ``summary.json`` holds it."""
         return asdict(self)

@@ -230,19 +230,14 @@ def shown_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def provenance_of(prediction: Mapping[str, Any], date: str = "") -> dict[str, str]:
-    """What a page says of where its label map comes from.
-
-    Args:
-        prediction: the content of ``prediction.json``.
-        date: of the prediction; that in ``prediction`` if it holds one.
-    """
+def provenance_of(prediction: Mapping[str, Any]) -> dict[str, str]:
+    """What a page says of where its label map comes from, by the content of ``prediction.json``."""
     rows = {
         "Run": str(prediction.get("run_id", "unknown")),
         "Project": str(prediction.get("wandb_project", "")),
         "Checkpoint SHA-256": str(prediction.get("checkpoint_sha256", "")),
         "sarco version": str(prediction.get("sarco_version", "")),
-        "Predicted": date or str(prediction.get("predicted_at", "")),
+        "Predicted": str(prediction.get("predicted_at", "")),
     }
     for one in prediction.get("corrections", []):
         changed = ", ".join(map(str, one["slices"])) or "none"

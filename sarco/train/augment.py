@@ -121,24 +121,21 @@ def coordinate_map(augmentation: Augmentation, size: int) -> Map:
 
 
 def warp_sample(
-    hu: NDArray[np.float32], label: NDArray[np.int16], coordinates: Map, outside: int = 0
+    hu: NDArray[np.float32], label: NDArray[np.int16], coordinates: Map
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     """Warps one sample on the CPU.
 
     Args:
         hu: (C, S, S), resampled linearly; air outside.
-        label: (S, S) channel numbers, the nearest one is taken.
+        label: (S, S) channel numbers, the nearest one is taken; background outside.
         coordinates: from `coordinate_map`.
-        outside: label of what lies outside the source.
     """
     rows, columns = np.ascontiguousarray(coordinates[..., 0]), np.ascontiguousarray(coordinates[..., 1])
     warped = [
         cv2.remap(channel, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=AIR_HU)
         for channel in hu
     ]
-    moved = cv2.remap(
-        label, columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=float(outside)
-    )
+    moved = cv2.remap(label, columns, rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     return np.stack(warped), moved
 
 

@@ -23,14 +23,14 @@ def rate_factor(fit: FitOptions, epoch: int) -> float:
     """
     epochs = fit.max_epochs
     if fit.scheduler == "cosine":
-        return warmup_cosine(epoch, min(fit.warmup_epochs, epochs // 3), epochs, 1.0)
+        return warmup_cosine(epoch, min(fit.warmup_epochs, epochs // 3), epochs)
     if fit.scheduler == "step":
         return (0.1 if epoch >= math.ceil(0.8 * epochs) else 1.0) * (0.2 if epoch >= math.ceil(0.9 * epochs) else 1.0)
     return 1.0
 
 
-def warmup_cosine(epoch: int, warmup: int, epochs: int, peak: float, start: float = 0.0, end: float = 0.0) -> float:
-    """Learning rate of an epoch: linear from ``start`` to ``peak`` over the warm-up, then a cosine towards ``end``."""
+def warmup_cosine(epoch: int, warmup: int, epochs: int) -> float:
+    """Share of the full learning rate in an epoch: linear from 0 to 1 over the warm-up, then a cosine towards 0."""
     if epoch < warmup:
-        return start + (peak - start) * epoch / max(warmup - 1, 1)
-    return end + 0.5 * (peak - end) * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1)))
+        return epoch / max(warmup - 1, 1)
+    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1)))

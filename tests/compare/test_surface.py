@@ -75,22 +75,22 @@ def test_distances_equal_those_of_simpleitk(seed: int) -> None:
         on_it = find_surface(two)
         distance[on_it] = 0  # ITK measures to the outline of what it is given
         directed.append(distance[find_surface(one)])
-    assert found.hausdorff_mm == pytest.approx(max(map(np.max, directed)), abs=1e-4)
     assert found.hd95_mm == pytest.approx(max(np.percentile(d, 95) for d in directed), abs=1e-4)
     assert found.asd_mm == pytest.approx(np.concatenate(directed).mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", [3, 4, 8])
-def test_hausdorff_distance_of_muscle_equals_simpleitk(seed: int) -> None:
+def test_largest_distance_on_muscle_equals_simpleitk(seed: int) -> None:
     """Catches a distance that is right on boxes only: ITK's own filter, on muscle that is shifted aside."""
     options = PhantomOptions(n_slices=4, rows=72, columns=80, spacing_mm=(4.1, 4.7, 6.0))
     truth = make_phantom(seed, options).label_map > 0
     prediction = np.roll(truth, (2, -1, 1), axis=(0, 1, 2))
     prediction[:, :, 0] = False
-    found = compare_surfaces(truth, prediction, (4.1, 4.7, 6.0))
+    surfaces = [find_surface(mask) for mask in (truth, prediction)]
+    there, back = (squared_distance(two, (4.1, 4.7, 6.0))[one].max() for one, two in (surfaces, surfaces[::-1]))
     itks = SimpleITK.HausdorffDistanceImageFilter()
     itks.Execute(itk(truth, (4.1, 4.7, 6.0)), itk(prediction, (4.1, 4.7, 6.0)))
-    assert found.hausdorff_mm == pytest.approx(itks.GetHausdorffDistance(), abs=1e-4)
+    assert max(there, back) ** 0.5 == pytest.approx(itks.GetHausdorffDistance(), abs=1e-4)
 
 
 def test_shifted_cube_by_hand() -> None:
@@ -100,12 +100,11 @@ def test_shifted_cube_by_hand() -> None:
     prediction[4:7, 4, 3] = True  # two further along
     found = compare_surfaces(truth, prediction, SPACING)
     # Both ways: 2 x 0.7, 0.7 and 0.
-    assert found.hausdorff_mm == pytest.approx(1.4)
     assert found.asd_mm == pytest.approx(0.7)
     assert found.hd95_mm == pytest.approx(0.7 + 0.9 * 0.7)
     for axis, step in enumerate(SPACING):
         moved = compare_surfaces(truth, np.roll(truth, 1, axis=axis), SPACING)
-        assert moved.hausdorff_mm == pytest.approx(step)
+        assert moved.hd95_mm == pytest.approx(step if axis else 0.9 * step)  # along the rod: its end, 0 and 0
     assert compare_surfaces(truth, truth, SPACING).asd_mm == 0
 
 
@@ -114,4 +113,4 @@ def test_no_surface_no_distance() -> None:
     one, none = blobs(1), np.zeros((14, 11, 5), bool)
     for truth, prediction in ((one, none), (none, one), (none, none)):
         found = compare_surfaces(truth, prediction, SPACING)
-        assert np.isnan([found.hd95_mm, found.asd_mm, found.hausdorff_mm]).all()
+        assert np.isnan([found.hd95_mm, found.asd_mm]).all()

@@ -9,12 +9,13 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from dicom_parts import read_slice
 from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from sarco.core.errors import GeometryError, InputError, SarcoError
-from sarco.io.dicom import Series, find_series, is_dicom, main, make_series, read_header, read_series, read_slice
+from sarco.io.dicom import Series, find_series, is_dicom, main, make_series, read_header, read_series
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dicom_parts import read_slice
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
@@ -16,7 +17,6 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from sarco.core.errors import InputError
-from sarco.io.dicom import read_slice
 from sarco.io.dicom_pixels import coded_shape
 from sarco.phantom.patient import Phantom, write_series
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_parts import read_slice
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError, SarcoError
-from sarco.io.dicom import find_series, read_header, read_slice
+from sarco.io.dicom import find_series, read_header
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
 from sarco.phantom.patient import Phantom
 from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns

@@ -1,5 +1,6 @@
 """Cut-offs: golden figures of the papers at their boundaries, and what the sentences say."""
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -137,10 +138,11 @@ def test_the_reason_of_a_missing_value_is_passed_on() -> None:
 
 
 def test_another_level_has_no_figures_yet() -> None:
-    """Catches figures of L3 applied to a slice of L1."""
-    found = assess({"smi": 30.0, "area": 80.0, "density": 30.0}, {}, patient("F", 35), False, SETS, level="L1")
+    """Catches figures of L1 applied to a slice of L3."""
+    sets = [dataclasses.replace(one, level="L1") for one in SETS]
+    found = assess({"smi": 30.0, "area": 80.0, "density": 30.0}, {}, patient("F", 35), False, sets)
     assert {one.verdict for one in found} == {"not applicable"}
-    assert all("it holds at L3, measured was L1" in one.why for one in found)
+    assert all("it holds at L1, measured was L3" in one.why for one in found)
 
 
 def test_unrecorded_contrast_is_a_caution() -> None:

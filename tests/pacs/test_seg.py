@@ -272,18 +272,6 @@ def test_the_same_prediction_is_the_same_file(
     assert len(set(uids)) == 3
 
 
-def test_a_corrected_label_map_says_so(axial: tuple[Source, NDArray[np.uint8], LabelTable], tmp_path: Path) -> None:
-    """Catches a person's work that is stored as the network's, or under the UID of what the network drew."""
-    source, label_map, labels = axial
-    uids = []
-    for corrected, kind in ((False, "AUTOMATIC"), (True, "SEMIAUTOMATIC")):
-        origin = dataclasses.replace(ORIGIN, corrected=corrected)
-        header = write_segmentation(tmp_path / "s.dcm", source, label_map, labels, origin).header
-        assert {item.SegmentAlgorithmType for item in header.SegmentSequence} == {kind}
-        uids.append(header.SOPInstanceUID)
-    assert uids[0] != uids[1]
-
-
 def test_an_empty_label_map_is_written_too(axial: tuple[Source, NDArray[np.uint8], LabelTable], tmp_path: Path) -> None:
     """Catches a crash where the network found nothing."""
     source, label_map, labels = axial

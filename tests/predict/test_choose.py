@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_prediction import predict_with_trainer
 from torch.nn import functional as F
 
 import inference
@@ -46,7 +47,6 @@ from sarco.predict.torch_engine import TorchEngine
 from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 from sarco_infdatamodule import SarcoInfDataModule
-from sarco_infdatamodule import predict_series as predict_with_trainer
 
 openvino_missing = importlib.util.find_spec("openvino") is None
 needs_openvino = pytest.mark.skipif(openvino_missing, reason="openvino is not installed")

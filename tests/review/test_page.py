@@ -17,7 +17,8 @@ from PIL import Image
 from review_results import HOSTILE, LABELS, three_labels, write_page
 
 from sarco.core.errors import GeometryError
-from sarco.io.dicom import find_series, read_slice
+from sarco.io.dicom import find_series
+from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom
 from sarco.review.page import ReviewWriter, json_for_html, provenance_of, read_identity
@@ -457,7 +458,7 @@ def test_three_hundred_real_slices_stay_light_and_open_at_once(
     """Catches a page of more than 12 MB, with the noise and the 31 labels of real CT, or one that opens slowly."""
     series = find_series(shared_data / "series_b" / "B").series[0]
     organs = read_label_map(shared_data / "series_b" / "B_all_labels.nii.gz")
-    read = [(read_slice(h.path)[0], organs.on_slice(h.affine_lps, h.shape, h.path)) for h in series.slices]
+    read = [(read_hu(h), organs.on_slice(h.affine_lps, h.shape, h.path)) for h in series.slices]
     many = dataclasses.replace(series, slices=series.slices * 15, plane_index=tuple(range(300)), n_planes=300)
     labels = LabelTable.from_ids(np.unique(organs.ids))
     writer = ReviewWriter(many, labels)
@@ -484,7 +485,9 @@ def test_json_cannot_leave_its_script_element() -> None:
 def test_provenance_names_checkpoint_and_corrections() -> None:
     """Catches a page that hides that a person changed the label map."""
     note = {"corrected_at": "2026-01-02", "corrected_by": "", "slices": [3, 4]}
-    rows = provenance_of({"run_id": "r1", "checkpoint_sha256": "ab" * 32, "corrections": [note]}, date="2026-01-01")
+    rows = provenance_of(
+        {"run_id": "r1", "checkpoint_sha256": "ab" * 32, "predicted_at": "2026-01-01", "corrections": [note]}
+    )
     assert rows["Run"] == "r1" and rows["Checkpoint SHA-256"] == "ab" * 32 and rows["Predicted"] == "2026-01-01"
     assert rows["Corrected 2026-01-02"] == "by somebody who gave no name; slices changed: 3, 4"
     assert "Project" not in rows

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.errors import InputError, OptionError
 from sarco.core.options import DataOptions, RunOptions
-from sarco.io.dicom import read_slice
+from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.train.cache import CachedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
@@ -161,7 +161,7 @@ def test_content_equals_a_fresh_computation(data: Path, channel_3d: bool) -> Non
     for index, item in enumerate(module.slices):
         below, above = item.neighbours
         headers = (below, item.header, above) if channel_3d else (item.header,)
-        hu = np.stack([read_slice(header.path)[0] for header in headers])
+        hu = np.stack([read_hu(header) for header in headers])
         label_map = read_label_map(item.case.label_path).on_slice(
             item.header.affine_lps, item.header.shape, item.header.path
         )

@@ -7,14 +7,16 @@ DEMO := demo
 # libgomp's spinning threads slow each other down wherever other processes run (field measurements: 10 times).
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check docs setup clean
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements.txt requirements-dev.txt requirements-dicom.txt requirements-fast.txt
+# The second install brings the command `sarco`; it points at this checkout and needs no network.
+$(VENV)/.ready: pyproject.toml requirements.txt requirements-dev.txt requirements-dicom.txt requirements-fast.txt
 	$(PYTHON) -c 'import sys; sys.exit("sarco needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: setup
@@ -37,5 +39,14 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# mkdocs-material warns of a mkdocs 2 that the range in pyproject.toml keeps out.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sarco.commands.table
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -d site
+
+$(VENV)/.docs: $(VENV)/.ready requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,8 @@ def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
 
     from sarco.core.errors import GeometryError, SarcoError
     from sarco.io.images import find_images
-    from sarco.results.folder import all_at_once, name_series, results_path
+    from sarco.io.results import all_at_once
+    from sarco.results.folder import name_series, results_path
 
     found = find_images(options.infer_path, options.allow_gaps)
     if not found.series:

@@ -21,6 +21,7 @@ from sarco.io.dicom import find_series
 from sarco.io.dicom_header import flatten_frames, open_dataset
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
+from sarco.io.results import MEASUREMENTS, SUMMARY
 from sarco.measure.acquisition import acquisition_of
 from sarco.measure.cutoffs import read_cutoffs
 from sarco.measure.level import Level, PlacedSlice, check_request, choose_slice, find_vertebra, is_uid, unknown_level
@@ -33,7 +34,7 @@ from sarco.measure.patients import (
     patient_from_dicom,
     read_patients,
 )
-from sarco.measure.report import MEASUREMENTS, SUMMARY, choose_muscle, describe, summarise, write_report
+from sarco.measure.report import choose_muscle, describe, summarise, write_report
 from sarco.measure.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
 from sarco.scan.label_map import LabelMap, lay_over
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names

@@ -1,6 +1,5 @@
 """Measures a series again after its label map was corrected, by what the first report says of level and patient."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -10,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError, SarcoError
+from sarco.io.results import SUMMARY, read_prediction, read_summary
 from sarco.measure.cutoffs import read_cutoffs
 from sarco.measure.level import Level, unknown_level
 from sarco.measure.mask import read_facts
 from sarco.measure.patients import Patient
-from sarco.measure.report import SUMMARY, summarise, write_report
+from sarco.measure.report import summarise, write_report
 from sarco.measure.slices import HuRanges, SliceMeasurement, measure_slice
 from sarco.quality.flags import SeriesQuality
-from sarco.results.folder import PREDICTION
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
@@ -44,11 +43,8 @@ class ReportMeasurer:
             InputError: the report cannot be read.
         """
         self._series, self._names = series, dict(labels.names)
-        self._earlier = _read(results / SUMMARY)
-        self._confidence = {
-            int(entry["slice_index"]): entry.get("confidence")
-            for entry in _read(results / PREDICTION).get("slices", [])
-        }
+        self._earlier = read_summary(results)
+        self._confidence = {one.slice_index: one.confidence for one in read_prediction(results).slices}
         self._quality = SeriesQuality()
         self._rows: list[SliceMeasurement] = []
         try:
@@ -89,18 +85,6 @@ class ReportMeasurer:
         summary["not_checked"] = list(self._quality.unchecked())
         write_report(folder, self._rows, summary)
         return summary, [asdict(row) for row in self._rows]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}); predict again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object; predict again")
-    return content
 
 
 def _level_of(earlier: Mapping[str, Any]) -> Level:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.crop.slices import PreparedSlice, RestoredSlice
+from sarco.io.results import OVERLAY
 from sarco.measure.report import write_report
 from sarco.measure.series import SeriesEvaluation
 from sarco.pacs.objects import Wanted, check_source, write_dicom_results
 from sarco.pacs.source import Origin
-from sarco.results.folder import OVERLAY, write_results
+from sarco.results.folder import write_results
 from sarco.review.page import ReviewWriter, provenance_of, read_identity
 from sarco.review.sheet import ContactSheet, encode_png
 from sarco.runs.store import Provenance

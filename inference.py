@@ -147,7 +147,7 @@ class Predictor:
             print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
         labels = self.run.description.labels
         outputs = SeriesOutputs(
-            series, labels, self.plans.evaluate(series), self.run.provenance, self.wanted, self.options.show_identity
+            series, labels, self.plans.measurer(series), self.run.provenance, self.wanted, self.options.show_identity
         )
         predicted = predict_series(self.run.network, series, self.run.description.data, labels, outputs.take)
         written = outputs.write(folder, predicted.label_map, predicted.confidence)

@@ -6,11 +6,11 @@ once: whatever goes wrong leaves the folder as it was.
 
 import argparse
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,28 +23,19 @@ from sarco.io.images import read_hu
 from sarco.io.nifti import nifti_stem, read_label_map, write_label_map
 from sarco.io.results import LABEL_MAP, OVERLAY, PREDICTION, StoredPrediction, all_at_once, read_prediction
 from sarco.io.sources import find_source
-from sarco.measure.remeasure import ReportMeasurer
+from sarco.measure.first_report import measure_again
+from sarco.measure.report import write_report
+from sarco.measure.series import SeriesMeasurer
 from sarco.review.case import add_case
 from sarco.review.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.review.index import write_index
 from sarco.review.page import REVIEW, ReviewWriter, provenance_of
 from sarco.review.sheet import ContactSheet, encode_png
 from sarco.scan.geometry import voxel_volume_mm3
-from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 
 PROGRAM = "python -m sarco.review.apply"
 PREDICTED = "_predicted"  # appended to what still holds the network's own label map
-
-
-class Measurer(Protocol):
-    """Measures a series again, slice by slice, and writes what it found."""
-
-    def add(self, slice_index: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8]) -> None:
-        """Takes one slice: its plane, (row, column) HU and (row, column) label ids."""
-
-    def finish(self, folder: Path) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
-        """Writes ``measurements.csv`` and ``summary.json``; gives the summary and the rows."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +53,9 @@ class Applied:
     case: Path | None
 
 
-MakeMeasurer = Callable[[Path, Series, LabelTable], Measurer]
-
-
 def apply_corrections(
     results: Path,
     path: Path,
-    make_measurer: MakeMeasurer = ReportMeasurer,
     add_to: Path | None = None,
     all_slices: bool = False,
     scan: Path | None = None,
@@ -80,7 +67,6 @@ def apply_corrections(
     Args:
         results: the folder of one series.
         path: ``corrections.json``.
-        make_measurer: measures again, from results folder, series and labels.
         add_to: data folder that gets a training case.
         all_slices: whether somebody looked at every slice, so that all are to be learnt from.
         scan: where the slices are looked for, if they are no longer where they were.
@@ -101,6 +87,7 @@ def apply_corrections(
         raise InputError(f"{path}: holds no change and no checked slice; correct something first")
     note = describe_changes(before, after, labels, corrections)
     seen = series.plane_index if all_slices else corrections.seen_slices
+    measurer = measure_again(results, series, labels)
     case = None
     with all_at_once(results) as folder:
         shutil.copytree(results, folder, dirs_exist_ok=True)
@@ -108,7 +95,7 @@ def apply_corrections(
         write_label_map(folder / LABEL_MAP, after, series.affine_lps, series.file_axes)
         content = _noted(prediction, note, after, series)
         write_json(folder / PREDICTION, content)
-        _measure_and_show(folder, series, after, labels, make_measurer(results, series, labels), content)
+        _measure_and_show(folder, prediction, after, measurer, provenance_of(content))
         if add_to is not None:
             case = add_case(add_to, series, after, seen, labels)
     return Applied(results / REVIEW, tuple(one.slice_index for one in corrections.slices), case)
@@ -125,22 +112,24 @@ def _on_grid(results: Path, series: Series) -> NDArray[np.uint8]:
 
 def _measure_and_show(
     folder: Path,
-    series: Series,
+    prediction: StoredPrediction,
     label_map: NDArray[np.uint8],
-    labels: LabelTable,
-    measurer: Measurer,
-    prediction: Mapping[str, Any],
+    measurer: SeriesMeasurer,
+    provenance: Mapping[str, str],
 ) -> None:
     """One pass over the slices for figures and page, then the contact sheet."""
+    series, labels = measurer.series, prediction.labels
+    confidence = {one.slice_index: one.confidence for one in prediction.slices}
     writer = ReviewWriter(series, labels)
     sheet = ContactSheet(series, labels)
     for header, plane in zip(series.slices, series.plane_index, strict=True):
         hu, ids = read_hu(header), label_map[:, :, plane]
-        measurer.add(plane, hu, ids)
+        measurer.add(plane, hu, ids, confidence.get(plane))
         writer.add(plane, hu, ids)
         sheet.add(plane, hu, ids)
-    summary, rows = measurer.finish(folder)
-    writer.finish(folder, summary, provenance_of(prediction), rows)
+    summary, rows = measurer.summary(), measurer.rows
+    write_report(folder, rows, summary)
+    writer.finish(folder, summary, provenance, [asdict(row) for row in rows])
     title = f"corrected, {len(series.slices)} slices, series {series.uid}"
     (folder / OVERLAY).write_bytes(encode_png(sheet.draw(title)))
 

@@ -199,8 +199,8 @@ class TooLateError(Exception):
     """What happens in the middle."""
 
 
-def refuse_in_the_middle(results: Path, series: Series, labels: object) -> Any:
-    """A measurer that fails."""
+def fail(*_: object) -> None:
+    """The last file of a results folder that cannot be made."""
     raise TooLateError
 
 
@@ -215,13 +215,15 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", [*HOSTILE, "fails late", "scan is gone", "scan was changed", "case refused"])
-def test_a_failure_changes_nothing(case: str, made: tuple[Path, Series], oblique: Phantom, tmp_path: Path) -> None:
+def test_a_failure_changes_nothing(
+    case: str, made: tuple[Path, Series], oblique: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches results half corrected, lost, or left beside temporary folders."""
     results, series = made
     path = write_corrections(tmp_path / "c.json", series, three_labels(oblique), **HOSTILE.get(case, {}))
     options: dict[str, Any] = {}
     if case == "fails late":
-        options["make_measurer"] = refuse_in_the_middle
+        monkeypatch.setattr("sarco.review.apply.encode_png", fail)
     elif case == "scan is gone":
         series.slices[2].path.unlink()
     elif case == "scan was changed":

@@ -32,7 +32,8 @@ def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
 
     from sarco.core.errors import GeometryError, SarcoError
     from sarco.io.images import find_images
-    from sarco.results.folder import all_at_once, name_series, results_path
+    from sarco.io.results import all_at_once
+    from sarco.results.folder import name_series, results_path
 
     found = find_images(options.infer_path, options.allow_gaps)
     if not found.series:
@@ -146,7 +147,7 @@ class Predictor:
             print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
         labels = self.run.description.labels
         outputs = SeriesOutputs(
-            series, labels, self.plans.evaluate(series), self.run.provenance, self.wanted, self.options.show_identity
+            series, labels, self.plans.measurer(series), self.run.provenance, self.wanted, self.options.show_identity
         )
         predicted = predict_series(self.run.network, series, self.run.description.data, labels, outputs.take)
         written = outputs.write(folder, predicted.label_map, predicted.confidence)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from sarco.core.errors import InputError, SarcoError
 from sarco.core.options import PredictedOptions
+from sarco.io.results import read_prediction, read_summary
+from sarco.review.index import write_index
 from sarco.runs.store import read_run
 from sarco.scan.labels import read_label_names
 from sarco.train.distillation import find_predictions
@@ -120,6 +122,7 @@ def test_any_run_json(tmp_path: Path, content: bytes) -> None:
 
 ENTRY = st.fixed_dictionaries(
     {
+        "slice_index": st.integers(-1, 3) | VALUES,
         "file": st.text(max_size=8) | VALUES,
         "sop_uid": st.text(max_size=8) | VALUES,
         "blake2b": st.text(max_size=8) | VALUES,
@@ -127,10 +130,18 @@ ENTRY = st.fixed_dictionaries(
     },
     optional={"frame": st.integers(-1, 3) | VALUES},
 )
+LABEL = st.fixed_dictionaries({"id": st.integers(0, 255) | VALUES, "name": st.text(max_size=4) | VALUES})
+PREDICTION = st.fixed_dictionaries(
+    {
+        "series_uid": st.just("1.2") | VALUES,
+        "labels": st.lists(LABEL, min_size=1, max_size=3) | st.just([{"id": 1, "name": "a"}]) | VALUES,
+        "slices": st.lists(ENTRY, max_size=3),
+    }
+)
 
 
 @examples
-@given(content=any_json(st.fixed_dictionaries({"slices": st.lists(ENTRY, max_size=3)})))
+@given(content=any_json(PREDICTION))
 def test_any_prediction_json(tmp_path: Path, content: bytes) -> None:
     """Catches a traceback, and predictions that are used although none of their slices exists."""
     out = tmp_path / "out"
@@ -140,9 +151,33 @@ def test_any_prediction_json(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "data").mkdir(exist_ok=True)
     options = PredictedOptions(add_predicted_data=True, path_to_prediction=(out,))
     found = outcome(lambda: find_predictions(options, tmp_path / "data", ()), tmp_path)
+    assert found is None
+
+
+SUMMARY = st.dictionaries(
+    st.sampled_from(["flags", "labels", "cutoffs", "smi", "level", "patient", "muscle_labels", "other"]),
+    st.lists(st.dictionaries(st.sampled_from(["name", "volume_ml", "verdict", "text"]), VALUES, max_size=3), max_size=2)
+    | st.fixed_dictionaries({"value": VALUES, "why_not": VALUES})
+    | VALUES,
+    max_size=5,
+)
+
+
+@examples
+@given(content=any_json(PREDICTION), summary=any_json(SUMMARY))
+def test_any_results_folder(tmp_path: Path, content: bytes, summary: bytes) -> None:
+    """Catches a value of another kind than the reader promises, and a list of reviews that one folder ends."""
+    (tmp_path / "prediction.json").write_bytes(content)
+    (tmp_path / "summary.json").write_bytes(summary)
+    found = outcome(lambda: read_prediction(tmp_path), tmp_path)
     if found is not None:
-        assert json.loads(content)["slices"] == []
-        assert found.slices == ()
+        stored = json.loads(content)
+        assert [one.frame for one in found.slices] == [entry.get("frame", 0) for entry in stored["slices"]]
+        assert all(0 < label_id < 255 for label_id in found.labels.ids)
+        assert json.loads(json.dumps(found.raw)) == found.raw or "NaN" in json.dumps(found.raw)
+    outcome(lambda: read_summary(tmp_path), tmp_path)
+    count, page = write_index(tmp_path)
+    assert count == 1 and page.is_file()
 
 
 @pytest.mark.parametrize("text", ['{"slices": ' + "[" * 100_000, '{"a":' * 100_000])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sarco.compare.surface import SurfaceDistances, compare_surfaces
 from sarco.core.errors import GeometryError, InputError
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
-from sarco.results.folder import LABEL_MAP
+from sarco.io.results import LABEL_MAP
 from sarco.scan.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
 from sarco.scan.label_map import LabelMap
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sarco.core.errors import OptionError
+from sarco.io.results import MEASUREMENTS, SUMMARY
 from sarco.measure.acquisition import describe_contrast
 from sarco.measure.cutoffs import NOT_APPLICABLE, CutoffSet, IntervalEnds, assess
 from sarco.measure.level import Level
 from sarco.measure.patients import Patient
 from sarco.measure.slices import HuRanges, PooledMeasurement, SliceMeasurement, pool
 
-MEASUREMENTS, SUMMARY = "measurements.csv", "summary.json"
 WHOLE_MUSCLE = ("skeletal_muscle", "muscle")  # names of labels that need no further word to be called the muscle
 SMI_UNIT = "cm2/m2"
 _BESIDE = ("contrast", "kvp", "kernel", "slice_thickness_mm")  # what stands beside every density

@@ -1,7 +1,8 @@
-"""From label maps to answers: measurements, level, patient, cut-offs, intervals and flags of each predicted series.
+"""From label maps to answers: measurements, level, patient, cut-offs, intervals and flags of a series.
 
-The parts know nothing of each other; here they meet. Slices come one by one while the network works, so that no pixel
-is read twice.
+The parts know nothing of each other; here they meet. `SeriesMeasurer` is the only one who measures a series, whoever
+drew the mask: a network, a person, or a person who corrected a network. Slices come one by one, so that no pixel is
+read twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,45 +15,74 @@ from numpy.typing import NDArray
 from sarco.core.options import MeasurementOptions
 from sarco.crop.body import Body
 from sarco.measure.cutoffs import read_cutoffs
+from sarco.measure.facts import check_level_flags, find_level, find_patient, read_facts
 from sarco.measure.level import Level
-from sarco.measure.mask import SeriesFacts, check_level_flags, find_level, find_patient, read_facts
 from sarco.measure.patients import Patient, read_patients
 from sarco.measure.report import LevelFigures, choose_muscle, figures_at_level, summarise_series
-from sarco.measure.slices import HuRanges, SliceMeasurement, measure_slice
+from sarco.measure.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
 from sarco.quality.flags import SeriesQuality
 from sarco.quality.intervals import ANY_LABEL, Interval, find_interval
 from sarco.scan.geometry import spacing_mm
+from sarco.scan.labels import IGNORE_ID
 from sarco.scan.series import Series
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the run that predicts knows of itself.
+    """What is known of whoever drew the mask.
 
     Attributes:
         labels: names by label id.
-        area_errors: of validation patients, by label; see `sarco.quality.intervals`.
-        training_statistics: of the slices it learnt from; see `sarco.quality.likeness`.
+        area_errors: of validation patients, by label (see `sarco.quality.intervals`); None where no run drew it, so
+            that there are no intervals.
+        training_statistics: of the slices that the run learnt from (see `sarco.quality.likeness`); None where no run
+            drew it.
     """
 
     labels: Mapping[int, str]
-    area_errors: Mapping[str, Sequence[Sequence[float]]]
-    training_statistics: Mapping[str, Any]
+    area_errors: Mapping[str, Sequence[Sequence[float]]] | None = None
+    training_statistics: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be known about a series before it is predicted.
+    """What is settled about a series before its pixels are looked at.
 
     Attributes:
-        facts: what its tags say.
         level: where L3 lies, or why nobody knows.
         patient: who it is.
+        acquisition: as `sarco.measure.acquisition.acquisition_of` gives it.
+        muscle_labels: which labels are the muscle; see `sarco.measure.report.choose_muscle`.
+        ranges: the HU table.
     """
 
-    facts: SeriesFacts
     level: Level
     patient: Patient
+    acquisition: Mapping[str, Any]
+    muscle_labels: str = ""
+    ranges: HuRanges = STANDARD_RANGES
+
+
+@dataclass(frozen=True)
+class KeptChecks:
+    """What an earlier report says of checks that cannot be made again.
+
+    Attributes:
+        names: of the flags in question.
+        flags: those that were raised.
+        unchecked: lines on those that could not be checked then either.
+    """
+
+    names: tuple[str, ...] = ()
+    flags: tuple[Mapping[str, Any], ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+
+def check_options(options: MeasurementOptions, labels: Mapping[int, str]) -> None:
+    """Raises an `OptionError` where flags cannot be meant, before anything is read or measured."""
+    check_level_flags(options.l3, options.vertebrae, options.l3_label)
+    HuRanges.parse(options.hu_ranges)
+    choose_muscle(options.muscle_labels, labels)
 
 
 class Plans:
@@ -62,56 +92,54 @@ class Plans:
         """Reads patients, tags and levels.
 
         Args:
-            series: all that will be predicted.
+            series: all that will be measured.
             options: which slice is L3, who the patients are, what counts as muscle.
-            evidence: of the run that predicts.
+            evidence: of whoever draws the masks.
 
         Raises:
             OptionError: a flag cannot be meant, or a place is named for several series.
             InputError: a patient is missing in the table, or no slice answers to ``--l3``.
             GeometryError: the vertebrae do not lie on the series.
         """
-        self.options = options
         self.evidence = evidence
-        check_level_flags(options.l3, options.vertebrae, options.l3_label)
-        HuRanges.parse(options.hu_ranges)
-        choose_muscle(options.muscle_labels, evidence.labels)
+        check_options(options, evidence.labels)
         table = read_patients(options.patients) if options.patients else None
         facts = [read_facts(one) for one in series]
         if table:
             table.check(one.identity for one in facts)
         self._plans = {
             (one.uid, one.part): Plan(
-                known,
                 find_level(one, options.l3, options.vertebrae, options.l3_label, len(series)),
                 find_patient(known, table),
+                known.acquisition,
+                options.muscle_labels,
+                HuRanges.parse(options.hu_ranges),
             )
             for one, known in zip(series, facts, strict=True)
         }
 
-    def evaluate(self, series: Series) -> "SeriesEvaluation":
-        """The evaluation of one of the series, still empty."""
-        return SeriesEvaluation(series, self._plans[series.uid, series.part], self.options, self.evidence)
+    def measurer(self, series: Series) -> "SeriesMeasurer":
+        """What measures one of the series, still empty."""
+        return SeriesMeasurer(series, self._plans[series.uid, series.part], self.evidence)
 
 
-class SeriesEvaluation:
+class SeriesMeasurer:
     """Measures a series slice by slice, and says in the end what it comes to."""
 
-    def __init__(self, series: Series, plan: Plan, options: MeasurementOptions, evidence: Evidence) -> None:
+    def __init__(self, series: Series, plan: Plan, evidence: Evidence, kept: KeptChecks | None = None) -> None:
         """Starts empty.
 
         Args:
             series: the scan.
             plan: its own.
-            options: HU ranges and muscle labels.
-            evidence: of the run that predicts.
+            evidence: of whoever drew the mask.
+            kept: checks of an earlier report that stand for those made here.
         """
         self.series = series
         self.plan = plan
-        self.options = options
         self.evidence = evidence
-        self.ranges = HuRanges.parse(options.hu_ranges)
-        self.quality = SeriesQuality(evidence.training_statistics)
+        self._kept = kept or KeptChecks()
+        self._quality = SeriesQuality(evidence.training_statistics, series.slices[0].plane_name)
         self._rows: dict[int, tuple[SliceMeasurement, ...]] = {}
 
     def add(
@@ -122,7 +150,7 @@ class SeriesEvaluation:
         confidence: float | None = None,
         body: Body | None = None,
     ) -> None:
-        """Takes one slice, in any order.
+        """Takes one slice, in any order; slices that never come are neither measured nor judged.
 
         Args:
             plane: its index in the series.
@@ -131,9 +159,11 @@ class SeriesEvaluation:
             confidence: mean probability of the winning label; None for masks of other origin.
             body: of the slice, where it is known already.
         """
-        affine = self.series.affine_lps
-        self._rows[plane] = measure_slice(hu, label_map, affine, plane, self.evidence.labels, self.ranges)
-        self.quality.add(plane, hu, label_map, affine, confidence, body)
+        affine, labels = self.series.affine_lps, self.evidence.labels
+        self._rows[plane] = measure_slice(hu, label_map, affine, plane, labels, self.plan.ranges)
+        if IGNORE_ID in labels:  # image programs write masks as 0 and 255; here it is no "nobody looked"
+            label_map = np.minimum(label_map, np.uint8(IGNORE_ID - 1))
+        self._quality.add(plane, hu, label_map, affine, confidence, body)
 
     @property
     def rows(self) -> list[SliceMeasurement]:
@@ -142,26 +172,19 @@ class SeriesEvaluation:
 
     def summary(self) -> dict[str, Any]:
         """All that ``summary.json`` holds."""
-        labels, level = self.evidence.labels, self.plan.level
-        muscle_ids, why_none = choose_muscle(self.options.muscle_labels, labels)
-        figures = figures_at_level(self.rows, level, muscle_ids, why_none, self.plan.patient)
+        labels, plan = self.evidence.labels, self.plan
+        muscle_ids, why_none = choose_muscle(plan.muscle_labels, labels)
+        figures = figures_at_level(self.rows, plan.level, muscle_ids, why_none, plan.patient)
         intervals = self._intervals(figures, muscle_ids)
-        acquisition = self.plan.facts.acquisition
-        flags = self.quality.flags(
-            n_planes=self.series.n_planes,
-            step_mm=spacing_mm(self.series.affine_lps)[2],
-            thickness_mm=acquisition["slice_thickness_mm"],
-            l3_missing=level.why_not,
-        )
         summary = summarise_series(
             self.series.uid,
             self.rows,
             labels,
-            self.ranges,
-            level,
-            self.options.muscle_labels,
-            self.plan.patient,
-            acquisition,
+            plan.ranges,
+            plan.level,
+            plan.muscle_labels,
+            plan.patient,
+            plan.acquisition,
             read_cutoffs(),
             intervals={
                 what: (one.low, one.high)
@@ -169,19 +192,36 @@ class SeriesEvaluation:
                 if one.low is not None and one.high is not None
             },
             interval_records=[one.to_builtins() for one in intervals.values()],
-            flags=[flag.to_builtins() for flag in flags],
+            flags=self._flags(),
         )
-        return {**summary, "not_checked": list(self.quality.unchecked())}
+        return {**summary, "not_checked": self._unchecked()}
+
+    def _flags(self) -> list[Mapping[str, Any]]:
+        first, last = min(self._rows, default=0), max(self._rows, default=0)
+        found = self._quality.flags(
+            n_planes=self.series.n_planes,
+            gaps=[plane for plane in self.series.missing_planes if first < plane < last],
+            step_mm=spacing_mm(self.series.affine_lps)[2],
+            thickness_mm=self.plan.acquisition["slice_thickness_mm"],
+            l3_missing=self.plan.level.why_not,
+        )
+        return [*(flag.to_builtins() for flag in found if flag.name not in self._kept.names), *self._kept.flags]
+
+    def _unchecked(self) -> list[str]:
+        lines = self._quality.unchecked()
+        return [*(line for line in lines if line.partition(":")[0] not in self._kept.names), *self._kept.unchecked]
 
     def _intervals(self, figures: LevelFigures, muscle_ids: Sequence[int]) -> dict[str, Interval]:
         """Intervals of the figures at the level that areas are behind; a density has none."""
-        names = self.evidence.labels
+        names, errors = self.evidence.labels, self.evidence.area_errors
+        if errors is None:
+            return {}
         if set(muscle_ids) == set(names):
             label = ANY_LABEL
         else:  # errors are known of single labels, and of all together
             label = names[muscle_ids[0]] if len(muscle_ids) == 1 else ", ".join(names[i] for i in muscle_ids)
         return {
-            what: find_interval(what, value, self.evidence.area_errors, label)
+            what: find_interval(what, value, errors, label)
             for what, value in figures.values.items()
             if what in ("area", "smi") and value is not None
         }

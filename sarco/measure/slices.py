@@ -1,10 +1,5 @@
-"""What lies inside a label map: areas, volumes and densities of one slice at a time. Never reads files.
+"""What lies inside a label map: areas, volumes and densities of one slice at a time. Never reads files."""
 
-`python -m sarco.measure.slices IMAGE LABEL_MAP` measures anybody's mask; its command line is that of
-`sarco.measure.mask`.
-"""
-
-import runpy
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -259,8 +254,3 @@ def pool(measurements: Iterable[SliceMeasurement]) -> PooledMeasurement:
         nama_cm2=sum(row.nama_cm2 for row in rows),
         fat_cm2=sum(row.fat_cm2 for row in rows),
     )
-
-
-if __name__ == "__main__":
-    # By name, because sarco.measure.mask imports this module and imports run one way.
-    runpy.run_module("sarco.measure.mask", run_name="__main__")

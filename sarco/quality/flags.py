@@ -3,7 +3,7 @@
 A flag is a hint to look, no verdict. Feed `SeriesQuality` slice by slice while predicting, then ask for `flags`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ LIMITS: Mapping[str, Limit] = {
         5, "pieces", "together with their share: a single small piece is half a muscle where the mask is small"
     ),
     "smallest_mask_cm2": Limit(2, "cm2", "shares of a smaller mask jump by one pixel; it is left unjudged"),
+    "share_of_all": Limit(0.5, "1", "half of all slices' masks is no jump of a pixel, however small each of them is"),
     "confidence": Limit(
         0.9,
         "1",
@@ -87,14 +88,17 @@ class Flag:
 class SeriesQuality:
     """What was found on the slices of a series, and what follows."""
 
-    def __init__(self, training_statistics: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, training_statistics: Mapping[str, Any] | None = None, plane_name: str = "axial") -> None:
         """Starts empty.
 
         Args:
-            training_statistics: of `sarco.quality.likeness.measure_training`, from the checkpoint; without them
-                nothing is compared, and `unchecked` says so.
+            training_statistics: of `sarco.quality.likeness.measure_training`, from the checkpoint; None where no
+                network drew the mask. Without them nothing is compared, and `unchecked` says so.
+            plane_name: of the slices; the field of view and arms are looked at in axial ones alone.
         """
         self._statistics = training_statistics or {}
+        self._comes_from_network = training_statistics is not None
+        self._plane_name = plane_name
         self._findings: dict[int, SliceFindings] = {}
         self._confidence: dict[int, float] = {}
 
@@ -124,23 +128,31 @@ class SeriesQuality:
         return findings
 
     def flags(
-        self, *, n_planes: int, step_mm: float, thickness_mm: float | None = None, l3_missing: str = ""
+        self,
+        *,
+        n_planes: int,
+        step_mm: float,
+        gaps: Sequence[int] = (),
+        thickness_mm: float | None = None,
+        l3_missing: str = "",
     ) -> tuple[Flag, ...]:
         """All flags of the series, the most serious for an area first.
 
         Args:
-            n_planes: planes of the grid; those that no slice was added for are gaps.
+            n_planes: planes of the grid.
             step_mm: distance of neighbouring planes.
+            gaps: planes between those that were added which the scan lacks; what a mask only leaves out is none.
             thickness_mm: SliceThickness, where it is known.
             l3_missing: why no slice of L3 is known; empty where one is.
         """
         found = [
             *self._empty(),
-            *self._field_of_view(),
+            *(self._field_of_view() if self._plane_name == "axial" else []),
+            *self._metal(),
             *self._implausible_mask(),
             *self._unsure(),
             *self._unlike_training(),
-            *_gaps(n_planes, self._findings, step_mm),
+            *_gaps(n_planes, gaps, step_mm),
             *_thick(step_mm, thickness_mm),
         ]
         if l3_missing:
@@ -150,10 +162,15 @@ class SeriesQuality:
     def unchecked(self) -> tuple[str, ...]:
         """What could not be checked and why, a line each, so that no flag is not taken for no fault."""
         lines = []
-        if not self._statistics.get("features"):
+        if not self._comes_from_network:
+            lines.append("unlike_training: the mask comes without training data to compare with")
+        elif not self._statistics.get("features"):
             lines.append("unlike_training: the checkpoint holds no statistics of its training data")
         if not self._confidence:
             lines.append("low_confidence: the mask comes without confidence")
+        if self._plane_name != "axial":
+            why = f"the slices are {self._plane_name}, and it looks at cross-sections of the body"
+            lines += [f"{name}: {why}" for name in ("body_cut", "mask_at_edge", "arms")]
         return tuple(lines)
 
     def _beyond(self, name: str) -> dict[int, float]:
@@ -200,17 +217,24 @@ class SeriesQuality:
                     tuple(arms),
                 )
             )
-        if metal := self._beyond("metal_cm2"):
-            found.append(
-                Flag(
-                    "metal",
-                    f"{_slices(metal)} hold up to {max(metal.values()):.1f} cm2 of {METAL_HU:.0f} HU and more: metal "
-                    "falsifies density around it",
-                    {"largest_metal_cm2": max(metal.values()), "n_slices": len(metal)},
-                    tuple(metal),
-                )
-            )
         return found
+
+    def _metal(self) -> list[Flag]:
+        metal = self._beyond("metal_cm2")
+        if not metal:
+            return []
+        reason = (
+            f"{_slices(metal)} hold up to {max(metal.values()):.1f} cm2 of {METAL_HU:.0f} HU and more: metal "
+            "falsifies density around it"
+        )
+        numbers = {"largest_metal_cm2": max(metal.values()), "n_slices": len(metal)}
+        return [Flag("metal", reason, numbers, tuple(metal))]
+
+    def _share_of_all(self, figure: str) -> float:
+        """The share of all labels of the series that a share of each slice comes to."""
+        items = self._findings.values()
+        area = sum(item.mask_cm2 for item in items)
+        return sum(item.mask_cm2 * float(getattr(item, figure)) for item in items) / area if area else 0.0
 
     def _implausible_mask(self) -> list[Flag]:
         judged = {i for i, item in self._findings.items() if item.mask_cm2 >= LIMITS["smallest_mask_cm2"].value}
@@ -219,7 +243,8 @@ class SeriesQuality:
             ("bone_in_mask", "bone_share", f"above {BONE_HU:.0f} HU (bone, contrast medium or metal)"),
             ("air_in_mask", "air_share", f"below {AIR_BELOW_HU:.0f} HU (gas or air)"),
         ):
-            values = {index: value for index, value in self._beyond(figure).items() if index in judged}
+            is_most = self._share_of_all(figure) >= LIMITS["share_of_all"].value
+            values = {index: value for index, value in self._beyond(figure).items() if is_most or index in judged}
             if values:
                 largest = max(values.values())
                 reason = f"up to {largest:.1%} of the mask in {_slices(values)} lies {what}"
@@ -274,8 +299,7 @@ class SeriesQuality:
         return [Flag("unlike_training", reason, numbers, tuple(odd))]
 
 
-def _gaps(n_planes: int, present: Iterable[int], step_mm: float) -> list[Flag]:
-    missing = sorted(set(range(n_planes)) - set(present))
+def _gaps(n_planes: int, missing: Sequence[int], step_mm: float) -> list[Flag]:
     if not missing:
         return []
     reason = (

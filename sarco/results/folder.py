@@ -1,11 +1,10 @@
-"""The results folder of a prediction: all of it appears at once, and nothing is overwritten unasked."""
+"""The results folder of a prediction: its name, its label map and its record; nothing is overwritten unasked."""
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,14 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.core.errors import InputError
-from sarco.core.files import atomic_folder, hash_file, write_json
+from sarco.core.files import hash_file, write_json
 from sarco.io.nifti import is_nifti, nifti_stem, write_label_map
+from sarco.io.results import LABEL_MAP, PREDICTION
 from sarco.results.proof import prove_export
 from sarco.runs.store import Provenance
 from sarco.scan.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
-
-LABEL_MAP, OVERLAY, PREDICTION = "label_map.nii.gz", "overlay.png", "prediction.json"
 
 
 def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool) -> Path:
@@ -40,25 +38,6 @@ def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool)
             f"{path}: holds results already; choose another --dest_dir, or --overwrite=yes to replace them"
         )
     return path
-
-
-@contextmanager
-def all_at_once(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``path`` where the block ends well and vanishes where it does not.
-
-    What was in ``path`` before is replaced only then.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    with ExitStack() as stack:
-        try:
-            building = stack.enter_context(atomic_folder(path, replace=True))
-        except OSError as error:
-            raise InputError(
-                f"{path.parent}: cannot be written ({error.strerror}); choose another --dest_dir"
-            ) from None
-        yield building
 
 
 def name_series(series: Sequence[Series], root: Path) -> list[str]:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.crop.slices import PreparedSlice, RestoredSlice
+from sarco.io.results import OVERLAY
 from sarco.measure.report import write_measurements
-from sarco.measure.series import SeriesEvaluation
+from sarco.measure.series import SeriesMeasurer
 from sarco.pacs.objects import Wanted, check_source, write_dicom_results
 from sarco.pacs.source import Origin
-from sarco.results.folder import OVERLAY, write_results
+from sarco.results.folder import write_results
 from sarco.review.page import ReviewWriter, provenance_of, read_identity
 from sarco.review.sheet import ContactSheet, encode_png
 from sarco.runs.store import Provenance
@@ -43,7 +44,7 @@ class SeriesOutputs:
         self,
         series: Series,
         labels: LabelTable,
-        evaluation: SeriesEvaluation,
+        measurer: SeriesMeasurer,
         provenance: Provenance,
         wanted: Wanted,
         show_identity: bool,
@@ -53,7 +54,7 @@ class SeriesOutputs:
         Args:
             series: the scan.
             labels: what the ids mean.
-            evaluation: measures it; still empty.
+            measurer: measures it; still empty.
             provenance: which checkpoint predicts.
             wanted: which DICOM results.
             show_identity: whether the review page may say who the patient is.
@@ -63,7 +64,7 @@ class SeriesOutputs:
         """
         self.series = series
         self.labels = labels
-        self.evaluation = evaluation
+        self.measurer = measurer
         self.provenance = provenance
         self.wanted = wanted
         self._source = check_source(series, wanted)
@@ -73,7 +74,7 @@ class SeriesOutputs:
     def take(self, prepared: PreparedSlice, restored: RestoredSlice) -> None:
         """Takes one slice, in any order, while its pixels are at hand."""
         plane, hu, label_map = prepared.plane, prepared.hu, restored.label_map
-        self.evaluation.add(plane, hu, label_map, restored.confidence, prepared.body)
+        self.measurer.add(plane, hu, label_map, restored.confidence, prepared.body)
         self._page.add(plane, hu, label_map)
         self._sheet.add(plane, hu, label_map)
 
@@ -93,7 +94,7 @@ class SeriesOutputs:
         with ThreadPoolExecutor(1) as beside:  # both take their time outside Python
             encoding = beside.submit(encode_png, sheet)
             prediction = write_results(folder, self.series, label_map, confidence, self.labels, self.provenance)
-        summary, rows = self.evaluation.summary(), self.evaluation.rows
+        summary, rows = self.measurer.summary(), self.measurer.rows
         write_measurements(folder, rows, summary)
         self._page.finish(folder, summary, provenance_of(prediction), [asdict(row) for row in rows])
         (folder / OVERLAY).write_bytes(encoding.result())

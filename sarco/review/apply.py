@@ -5,48 +5,37 @@ once: whatever goes wrong leaves the folder as it was.
 """
 
 import argparse
-import contextlib
-import hashlib
-import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import sarco
 from sarco.core.command import run_command, say
-from sarco.core.errors import InputError, SarcoError
-from sarco.core.files import files_below, hash_file, write_json
-from sarco.io.images import find_images, read_headers, read_hu
-from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
-from sarco.measure.remeasure import ReportMeasurer
-from sarco.results.folder import LABEL_MAP, OVERLAY, PREDICTION, all_at_once
+from sarco.core.errors import InputError
+from sarco.core.files import write_json
+from sarco.io.images import read_hu
+from sarco.io.nifti import nifti_stem, read_label_map, write_label_map
+from sarco.io.results import LABEL_MAP, OVERLAY, PREDICTION, StoredPrediction, all_at_once, read_prediction
+from sarco.io.sources import find_source
+from sarco.measure.first_report import measure_again
+from sarco.measure.report import write_measurements
+from sarco.measure.series import SeriesMeasurer
 from sarco.review.case import add_case
 from sarco.review.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.review.index import write_index
 from sarco.review.page import REVIEW, ReviewWriter, provenance_of
 from sarco.review.sheet import ContactSheet, encode_png
 from sarco.scan.geometry import voxel_volume_mm3
-from sarco.scan.labels import LabelTable
-from sarco.scan.series import Series, SliceHeader, make_series
+from sarco.scan.series import Series
 
 PROGRAM = "python -m sarco.review.apply"
 PREDICTED = "_predicted"  # appended to what still holds the network's own label map
-
-
-class Measurer(Protocol):
-    """Measures a series again, slice by slice, and writes what it found."""
-
-    def add(self, slice_index: int, hu: NDArray[np.float32], label_map: NDArray[np.uint8]) -> None:
-        """Takes one slice: its plane, (row, column) HU and (row, column) label ids."""
-
-    def finish(self, folder: Path) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
-        """Writes ``measurements.csv`` and ``summary.json``; gives the summary and the rows."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +53,9 @@ class Applied:
     case: Path | None
 
 
-MakeMeasurer = Callable[[Path, Series, LabelTable], Measurer]
-
-
 def apply_corrections(
     results: Path,
     path: Path,
-    make_measurer: MakeMeasurer = ReportMeasurer,
     add_to: Path | None = None,
     all_slices: bool = False,
     scan: Path | None = None,
@@ -82,7 +67,6 @@ def apply_corrections(
     Args:
         results: the folder of one series.
         path: ``corrections.json``.
-        make_measurer: measures again, from results folder, series and labels.
         add_to: data folder that gets a training case.
         all_slices: whether somebody looked at every slice, so that all are to be learnt from.
         scan: where the slices are looked for, if they are no longer where they were.
@@ -93,24 +77,25 @@ def apply_corrections(
     results = results.resolve()
     corrections = read_corrections(path)
     prediction = read_prediction(results)
-    labels = labels_of(prediction, results)
-    if corrections.series_uid != prediction["series_uid"]:
+    labels = prediction.labels
+    if corrections.series_uid != prediction.series_uid:
         raise InputError(f"{path}: belongs to series {corrections.series_uid}, not to the one in {results}")
-    series = find_source(prediction, results, scan)
+    series = find_source(prediction, scan)
     before = _on_grid(results, series)
     after = correct_label_map(before, series.plane_index, labels, corrections, path)
     if not corrections.seen_slices:
         raise InputError(f"{path}: holds no change and no checked slice; correct something first")
     note = describe_changes(before, after, labels, corrections)
     seen = series.plane_index if all_slices else corrections.seen_slices
+    measurer = measure_again(results, series, labels)
     case = None
     with all_at_once(results) as folder:
         shutil.copytree(results, folder, dirs_exist_ok=True)
         _keep_predicted(folder)
         write_label_map(folder / LABEL_MAP, after, series.affine_lps, series.file_axes)
-        prediction = _noted(prediction, note, after, series)
-        write_json(folder / PREDICTION, prediction)
-        _measure_and_show(folder, series, after, labels, make_measurer(results, series, labels), prediction)
+        content = _noted(prediction, note, after, series)
+        write_json(folder / PREDICTION, content)
+        _measure_and_show(folder, prediction, after, measurer, provenance_of(content))
         if add_to is not None:
             case = add_case(add_to, series, after, seen, labels)
     return Applied(results / REVIEW, tuple(one.slice_index for one in corrections.slices), case)
@@ -127,22 +112,24 @@ def _on_grid(results: Path, series: Series) -> NDArray[np.uint8]:
 
 def _measure_and_show(
     folder: Path,
-    series: Series,
+    prediction: StoredPrediction,
     label_map: NDArray[np.uint8],
-    labels: LabelTable,
-    measurer: Measurer,
-    prediction: Mapping[str, Any],
+    measurer: SeriesMeasurer,
+    provenance: Mapping[str, str],
 ) -> None:
     """One pass over the slices for figures and page, then the contact sheet."""
+    series, labels = measurer.series, prediction.labels
+    confidence = {one.slice_index: one.confidence for one in prediction.slices}
     writer = ReviewWriter(series, labels)
     sheet = ContactSheet(series, labels)
     for header, plane in zip(series.slices, series.plane_index, strict=True):
         hu, ids = read_hu(header), label_map[:, :, plane]
-        measurer.add(plane, hu, ids)
+        measurer.add(plane, hu, ids, confidence.get(plane))
         writer.add(plane, hu, ids)
         sheet.add(plane, hu, ids)
-    summary, rows = measurer.finish(folder)
-    writer.finish(folder, summary, provenance_of(prediction), rows)
+    summary, rows = measurer.summary(), measurer.rows
+    write_measurements(folder, rows, summary)
+    writer.finish(folder, summary, provenance, [asdict(row) for row in rows])
     title = f"corrected, {len(series.slices)} slices, series {series.uid}"
     (folder / OVERLAY).write_bytes(encode_png(sheet.draw(title)))
 
@@ -157,10 +144,7 @@ def _keep_predicted(folder: Path) -> None:
 
 
 def _noted(
-    prediction: Mapping[str, Any],
-    note: dict[str, Any],
-    label_map: NDArray[np.uint8],
-    series: Series,
+    prediction: StoredPrediction, note: dict[str, Any], label_map: NDArray[np.uint8], series: Series
 ) -> dict[str, Any]:
     """``prediction.json`` with the volumes of the corrected label map and a note of this correction."""
     note = note | {
@@ -171,84 +155,9 @@ def _noted(
     counts = np.bincount(label_map.ravel(), minlength=256)
     voxel_ml = voxel_volume_mm3(series.affine_lps) / 1000
     labels = [
-        entry | {"volume_ml": round(int(counts[int(entry["id"])]) * voxel_ml, 4)} for entry in prediction["labels"]
+        entry | {"volume_ml": round(int(counts[entry["id"]]) * voxel_ml, 4)} for entry in prediction.raw["labels"]
     ]
-    return dict(prediction) | {"labels": labels, "corrections": [*prediction.get("corrections", []), note]}
-
-
-def read_prediction(results: Path) -> dict[str, Any]:
-    """The content of ``prediction.json``.
-
-    Raises:
-        InputError: the folder holds none that can be used.
-    """
-    path = results / PREDICTION
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        str(content["series_uid"])
-        for entry in content["slices"]:
-            int(entry["slice_index"]), str(entry["file"]), str(entry["sop_uid"]), str(entry["blake2b"])
-        if not content["slices"]:
-            raise ValueError("no slices")
-    except FileNotFoundError:
-        raise InputError(f"{results}: holds no {PREDICTION}; give the results folder of one series") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be used ({type(error).__name__}: {error}); predict again") from None
-    return dict(content)
-
-
-def labels_of(prediction: Mapping[str, Any], results: Path) -> LabelTable:
-    """The label table that ``prediction.json`` holds."""
-    try:
-        return LabelTable({int(entry["id"]): str(entry["name"]) for entry in prediction["labels"]})
-    except (KeyError, TypeError, ValueError, SarcoError) as error:
-        raise InputError(f"{results / PREDICTION}: names no labels ({error}); predict again") from None
-
-
-def find_source(prediction: Mapping[str, Any], results: Path, scan: Path | None) -> Series:
-    """The scan that was predicted, each file just as it was then.
-
-    Args:
-        prediction: the content of ``prediction.json``.
-        results: its folder, for messages.
-        scan: where slices are looked for by SOPInstanceUID; None for where they were.
-
-    Raises:
-        InputError: a slice is gone or was changed; names it.
-    """
-    moved: dict[str, Path] = {} if scan is None else _files_by_uid(scan)
-    files: dict[Path, tuple[SliceHeader, ...]] = {}  # a file may hold many slices
-    headers: list[SliceHeader] = []
-    for entry in prediction["slices"]:
-        path = Path(entry["file"]) if scan is None else moved.get(entry["sop_uid"])
-        if path is None or not path.is_file():
-            raise InputError(
-                f"{results}: the slice {entry['file']} (SOPInstanceUID {entry['sop_uid']}) is not there; say where "
-                "the scan lies with --scan=FOLDER"
-            )
-        if path not in files:
-            if hash_file(path, hashlib.blake2b) != entry["blake2b"]:
-                raise InputError(f"{results}: the slice {path} was changed since it was predicted; predict again")
-            files[path] = read_headers(path)
-        frame = int(entry.get("frame", 0))
-        if frame >= len(files[path]):
-            raise InputError(f"{results}: {path} holds no frame {frame}; predict again")
-        headers.append(files[path][frame])
-    series = find_images(headers[0].path).series[0] if is_nifti(headers[0].path) else make_series(headers)
-    if series.plane_index != tuple(int(entry["slice_index"]) for entry in prediction["slices"]):
-        raise InputError(f"{results}: {PREDICTION} does not name the slices of the scan in order; predict again")
-    return series
-
-
-def _files_by_uid(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; give the one with the scan as --scan")
-    found: dict[str, Path] = {}
-    for file in files_below(folder):
-        with contextlib.suppress(SarcoError, OSError):
-            for header in read_headers(file):
-                found.setdefault(header.sop_uid, file)
-    return found
+    return {**prediction.raw, "labels": labels, "corrections": [*prediction.corrections, note]}
 
 
 def main(argv: Sequence[str]) -> None:

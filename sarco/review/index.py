@@ -1,20 +1,20 @@
 """One page over several results folders: a table to sort, flagged ones first, with links to the review pages."""
 
 import html
-import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sarco.core.errors import InputError
-from sarco.core.files import atomic_file, files_below
-from sarco.results.folder import OVERLAY, PREDICTION
+from sarco.core.files import atomic_file
+from sarco.io.results import OVERLAY, find_results, read_prediction, read_summary
 from sarco.review.page import REVIEW, THUMBNAIL, fill_page, json_for_html
 from sarco.review.pixels import to_base64
 
 INDEX = "index.html"
-_SUMMARY = "summary.json"
+Found = TypeVar("Found")
 
 
 def write_index(folder: Path) -> tuple[int, Path]:
@@ -26,12 +26,7 @@ def write_index(folder: Path) -> tuple[int, Path]:
     Raises:
         InputError: there is no such folder, it holds no results, or the page cannot be written.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; give the one that holds the results folders")
-    found = [file.parent for file in files_below(folder) if file.name == PREDICTION]
-    if not found:
-        raise InputError(f"{folder}: holds no results ({PREDICTION} is nowhere below it); give a folder that does")
-    entries = [read_entry(one, folder) for one in found]
+    entries = [read_entry(one, folder) for one in find_results(folder)]
     entries.sort(key=lambda entry: (-len(entry["flags"]), entry["name"]))
     title = html.escape(f"sarco: {len(entries)} results")
     page = fill_page("index", ("index.js",), {"title": title, "data": json_for_html(entries)})
@@ -50,29 +45,39 @@ def read_entry(results: Path, root: Path) -> dict[str, Any]:
         results: a results folder.
         root: the folder that the index page lies in; links are relative to it.
     """
-    prediction, fault = _read_json(results / PREDICTION)
-    summary, other_fault = _read_json(results / _SUMMARY)
+    prediction, fault = _or_fault(read_prediction, results)
+    summary, other_fault = _or_fault(read_summary, results)
+    summary = summary or {"flags": [], "smi": {}, "cutoffs": [], "labels": []}
     inside = results.relative_to(root).as_posix()
     thumbnail = results / THUMBNAIL
-    smi = _part(summary, "smi", dict)
-    value = smi.get("value")
-    corrections = _part(prediction, "corrections", list)
+    volumes_ml = [label["volume_ml"] for label in summary["labels"] if label.get("volume_ml") is not None]
+    if prediction and not summary["labels"]:
+        volumes_ml = list(prediction.volumes_ml.values())
+    corrections = prediction.corrections if prediction else ()
     return {
         "name": results.resolve().name if inside == "." else inside,
         "link": _link(results, inside),
         "thumbnail": to_base64(thumbnail.read_bytes()) if thumbnail.is_file() else "",
-        "flags": [_text(flag, "name") for flag in _part(summary, "flags", list)],
-        "smi": value if isinstance(value, (int, float)) else None,
-        "smi_why_not": _text(smi, "why_not"),
-        "verdicts": [verdict for verdict in map(_verdict, _part(summary, "cutoffs", list)) if verdict],
-        "volume_ml": _volume_ml(summary) if summary.get("labels") else _volume_ml(prediction),
-        "slices": len(_part(prediction, "slices", list)),
-        "confidence": prediction.get("mean_confidence"),
-        "corrected_by": _text(corrections[-1], "corrected_by") or "yes" if corrections else "",
-        "run": _text(prediction, "run_id"),
-        "version": _text(prediction, "sarco_version"),
+        "flags": [flag["name"] for flag in summary["flags"]],
+        "smi": summary["smi"].get("value"),
+        "smi_why_not": _text(summary["smi"], "why_not"),
+        "verdicts": [verdict for verdict in map(_verdict, summary["cutoffs"]) if verdict],
+        "volume_ml": round(sum(volumes_ml), 1) if volumes_ml else None,
+        "slices": len(prediction.slices) if prediction else 0,
+        "confidence": prediction.mean_confidence if prediction else None,
+        "corrected_by": corrections[-1]["corrected_by"] or "yes" if corrections else "",
+        "run": prediction.run_id if prediction else "",
+        "version": prediction.sarco_version if prediction else "",
         "fault": fault or other_fault,
     }
+
+
+def _or_fault(read: Callable[[Path], Found], results: Path) -> tuple[Found | None, str]:
+    """What a file of a results folder holds, or why it cannot be used; the page names the folder already."""
+    try:
+        return read(results), ""
+    except InputError as error:
+        return None, str(error).replace(f"{results}{os.sep}", "")
 
 
 def _link(results: Path, inside: str) -> str:
@@ -81,32 +86,11 @@ def _link(results: Path, inside: str) -> str:
     return quote(f"{inside}/{target}") if target else ""
 
 
-def _read_json(path: Path) -> tuple[Mapping[str, Any], str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}, ""
-    except (OSError, ValueError, RecursionError):
-        return {}, f"{path.name} cannot be read"
-    return (content, "") if isinstance(content, dict) else ({}, f"{path.name} holds no object")
-
-
-def _part(content: Mapping[str, Any], key: str, kind: type) -> Any:
-    part = content.get(key)
-    return part if isinstance(part, kind) else kind()
-
-
-def _text(content: Any, key: str) -> str:
-    value = content.get(key) if isinstance(content, Mapping) else None
+def _text(content: Mapping[str, Any], key: str) -> str:
+    value = content.get(key)
     return "" if value is None else str(value)
 
 
-def _verdict(cutoff: Any) -> str:
+def _verdict(cutoff: Mapping[str, Any]) -> str:
     """What a cut-off says; nothing where it does not apply or is not undercut."""
     return "" if _text(cutoff, "verdict") in ("not applicable", "not low") else _text(cutoff, "text")
-
-
-def _volume_ml(content: Mapping[str, Any]) -> float | None:
-    volumes = [entry.get("volume_ml") for entry in _part(content, "labels", list) if isinstance(entry, Mapping)]
-    numbers = [volume for volume in volumes if isinstance(volume, (int, float))]
-    return round(sum(numbers), 1) if numbers else None

@@ -7,7 +7,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,20 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError, OptionError, SarcoError
+from sarco.core.options import MeasurementOptions
 from sarco.io.dicom import find_series, read_series
+from sarco.io.images import read_hu
 from sarco.io.nifti import write_label_map
+from sarco.measure.facts import find_level, read_facts
 from sarco.measure.level import NOT_GIVEN
-from sarco.measure.mask import find_level, main, measure_series, read_facts
-from sarco.measure.slices import pool
-from sarco.phantom.patient import Phantom, write_series
+from sarco.measure.mask import main, measure_mask
+from sarco.measure.series import Evidence, Plans
+from sarco.measure.slices import SliceMeasurement, pool
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.scan.series import Series
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., dict[str, Any]]
@@ -52,6 +58,16 @@ def on_disk(tmp_path: Path, series_folder: Callable[..., Path]) -> Callable[[Pha
         return series_folder(phantom), tmp_path / "mask.nii.gz"
 
     return write
+
+
+def rows_of(
+    series: Series, planes: Mapping[int, NDArray[np.uint8]], labels: Mapping[int, str]
+) -> list[SliceMeasurement]:
+    """The measurements of a label map in memory."""
+    measurer = Plans([series], MeasurementOptions(), Evidence(labels)).measurer(series)
+    for header, plane in zip(series.slices, series.plane_index, strict=True):
+        measurer.add(plane, read_hu(header), planes[plane])
+    return measurer.rows
 
 
 def tilted(phantom: Phantom, tilt_deg: float) -> Phantom:
@@ -117,7 +133,7 @@ def test_a_real_tilted_series(shared_data: Path) -> None:
     assert cosine < 0.99
     body = read_series(series) > -200
     planes = {plane: body[:, :, plane].astype(np.uint8) for plane in series.plane_index}
-    for row in measure_series(series, planes, {1: "body"}):
+    for row in rows_of(series, planes, {1: "body"}):
         in_plane = int(body[:, :, row.slice_index].sum()) * first.spacing_mm[0] * first.spacing_mm[1] / 100
         assert row.area_cm2 == pytest.approx(in_plane * cosine, rel=1e-6)
 
@@ -164,7 +180,7 @@ def test_streaming_gives_what_the_whole_volume_gives(
     phantom = phantoms["oblique"]
     series = find_series(series_folder(phantom)).series[0]
     planes = {plane: phantom.label_map[:, :, plane] for plane in series.plane_index}
-    rows = measure_series(series, planes, phantom.label_names)
+    rows = rows_of(series, planes, phantom.label_names)
     for label_id in phantom.label_names:
         mine = pool(row for row in rows if row.label_id == label_id)
         values = phantom.hu[phantom.label_map == label_id].astype(np.float64)
@@ -356,7 +372,7 @@ def test_the_command_line_as_a_program(
 ) -> None:
     """Catches a module that measures only when it is imported, and one that takes seconds to start for torch."""
     folder, mask = on_disk(phantoms["anisotropic"])
-    command = [sys.executable, "-m", "sarco.measure.slices", str(folder), str(mask)]
+    command = [sys.executable, "-m", "sarco.measure.mask", str(folder), str(mask)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GOMP_SPINCOUNT": "0"}
     done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -460,3 +476,92 @@ def test_real_ct_with_labels_of_another_program(shared_data: Path, measure: Run)
     areas = summary["area_profile"]["area_cm2"]["iliopsoas_left"]
     per_plane = np.count_nonzero(ids == 3, axis=(0, 1)) * voxel_ml / (3.0 / 10)
     assert sorted(areas) == pytest.approx(sorted(per_plane), rel=1e-3, abs=1e-4)
+
+
+# --- quality ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "share"), [(40, 0.9), (40, 0.05), (3, 0.9), (3, 1.0)])
+def test_a_mask_of_air_is_flagged(
+    phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run, side: int, share: float
+) -> None:
+    """Catches a volume of air printed as muscle, of a mask that slipped off the body, also where it is small."""
+    phantom = phantoms["anisotropic"]
+    ids, hu = np.zeros_like(phantom.label_map), phantom.hu.copy()
+    ids[30 : 30 + side, 40 : 40 + side, 1:4] = 1
+    hu[30 : 30 + side, 40 : 40 + side] = 50
+    hu[30 : 30 + max(1, round(side * share)), 40 : 40 + side] = -1000
+    folder, mask = on_disk(dataclasses.replace(phantom, hu=hu, label_map=ids))
+    summary = measure(folder, mask)
+    (flag,) = [flag for flag in summary["flags"] if flag["name"] == "air_in_mask"]
+    assert flag["slices"] == [1, 2, 3]
+    assert flag["numbers"]["largest_share"] == pytest.approx(max(1, round(side * share)) / side, abs=1e-3)
+    flagged = {row["slice_index"]: "air_in_mask" in row["flags"].split(";") for row in summary["rows"]}
+    assert flagged == {"0": False, "1": True, "2": True, "3": True, "4": False}
+
+
+def test_a_good_mask_has_no_flag(on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run) -> None:
+    """Catches flags that cry at every mask, and the two checks that need a network which nobody says were left out."""
+    phantom = make_phantom(5, PhantomOptions(n_slices=3, rows=160, columns=160, arms=False))
+    summary = measure(*on_disk(phantom), "--l3=1")
+    assert summary["flags"] == []
+    assert [line.partition(":")[0] for line in summary["not_checked"]] == ["unlike_training", "low_confidence"]
+
+
+def test_an_empty_mask_is_flagged(
+    phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run, tmp_path: Path
+) -> None:
+    """Catches a volume of 0 that looks like an answer."""
+    phantom = phantoms["anisotropic"]
+    folder, mask = on_disk(phantom)
+    write_label_map(mask, np.zeros_like(phantom.label_map), phantom.affine_lps)
+    (tmp_path / "labels.json").write_text('{"1": "muscle"}')
+    summary = measure(folder, mask)
+    assert summary["flags"][0]["name"] == "empty_mask"
+    assert all("empty_mask" in row["flags"] for row in summary["rows"])
+
+
+def test_a_mask_of_some_slices_is_judged_on_those(
+    phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run
+) -> None:
+    """Catches slices that the mask does not cover counted as missing, as empty, or for their metal."""
+    phantom = phantoms["oblique"]
+    hu = phantom.hu.copy()
+    hu[40:50, 40:50, 0] = 3000
+    folder, mask = on_disk(dataclasses.replace(phantom, hu=hu))
+    affine = phantom.affine_lps.copy()
+    affine[:3, 3] += 3 * affine[:3, 2]
+    write_label_map(mask, phantom.label_map[:, :, 3:], affine)
+    flags = measure(folder, mask)["flags"]
+    assert not {"gaps", "metal", "empty_mask"} & {flag["name"] for flag in flags}
+    assert {plane for flag in flags for plane in flag["slices"]} <= {3, 4}
+    write_label_map(mask, phantom.label_map, phantom.affine_lps)
+    assert [flag["slices"] for flag in measure(folder, mask)["flags"] if flag["name"] == "metal"] == [[0]]
+
+
+def test_measuring_prints_and_writes_nothing(
+    phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], tmp_path: Path, capsys: Any
+) -> None:
+    """Catches a library that talks, and a series that is left out without a word to whoever asks."""
+    phantom = phantoms["anisotropic"]
+    folder, mask = on_disk(phantom)
+    write_series(phantoms["oblique"], folder / "broken", patient_id="P002", seed=9)
+    for path in (folder / "broken").iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.PixelSpacing
+        dataset.save_as(path)
+    ids = phantom.label_map[:, :, 1:].copy()
+    ids[0, 0] = 255
+    affine = phantom.affine_lps.copy()
+    affine[:3, 3] += affine[:3, 2]
+    write_label_map(mask, ids, affine)
+    before, told = sorted(tmp_path.rglob("*")), list[str]()
+    found = measure_mask(folder, mask, MeasurementOptions(l3="2", muscle_labels="all"), tell=told.append)
+    assert sorted(tmp_path.rglob("*")) == before and capsys.readouterr().out == ""
+    assert [line.startswith("left out: ") for line in told] == [True] and "PixelSpacing" in told[0]
+    assert [note.partition(" ")[0] for note in found.notes] == ["the", "4"]
+    assert sorted(found.planes) == [1, 2, 3, 4] and found.summary["series_uid"] == found.series.uid
+    for row in found.rows:
+        assert row.n_pixels == np.count_nonzero(found.planes[row.slice_index] == row.label_id)
+    assert found.summary["smi"]["value"] > 0
+    assert measure_mask(folder, mask).summary["labels"] == found.summary["labels"]

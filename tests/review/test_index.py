@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from browser import Browser
 from review_results import HOSTILE, write_review_results
+from stored_results import NESTED, correction, plain_prediction
 
 from sarco.core.errors import InputError
 from sarco.phantom.patient import Phantom
@@ -17,8 +18,7 @@ from sarco.review.index import read_entry, write_index
 def write_bare(folder: Path, summary: dict[str, Any] | None = None, **prediction: Any) -> Path:
     """A results folder of JSON files alone."""
     folder.mkdir(parents=True)
-    content = {"run_id": "r1", "sarco_version": "0.1.0", "slices": [{}, {}], "labels": []} | prediction
-    (folder / "prediction.json").write_text(json.dumps(content), encoding="utf-8")
+    (folder / "prediction.json").write_text(json.dumps(plain_prediction(**prediction)), encoding="utf-8")
     if summary is not None:
         (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     return folder
@@ -79,7 +79,7 @@ def test_text_from_outside_stays_text(browser: Browser, tmp_path: Path) -> None:
         "smi": {"value": None, "why_not": HOSTILE},
         "cutoffs": [{"verdict": HOSTILE, "text": HOSTILE}],
     }
-    write_bare(tmp_path / "javascript:alert(1)", summary, run_id=HOSTILE, corrections=[{"corrected_by": HOSTILE}])
+    write_bare(tmp_path / "javascript:alert(1)", summary, run_id=HOSTILE, corrections=[correction(HOSTILE)])
     (tmp_path / "javascript:alert(1)" / "review.html").write_text("")
     write_index(tmp_path)
     browser.open(tmp_path / "index.html")
@@ -99,19 +99,44 @@ def test_a_damaged_folder_is_listed_with_its_fault(tmp_path: Path) -> None:
     write_bare(tmp_path / "listed")
     (tmp_path / "listed" / "summary.json").write_text("[]")
     assert write_index(tmp_path)[0] == 3
-    assert read_entry(tmp_path / "broken", tmp_path)["fault"] == "prediction.json cannot be read"
-    assert read_entry(tmp_path / "listed", tmp_path)["fault"] == "summary.json holds no object"
+    assert read_entry(tmp_path / "broken", tmp_path)["fault"].startswith("prediction.json: cannot be read as JSON")
+    entry = read_entry(tmp_path / "listed", tmp_path)
+    assert entry["fault"].startswith("summary.json: cannot be used (it holds no object)") and entry["slices"] == 2
     entry = read_entry(tmp_path / "odd", tmp_path)
     assert (entry["flags"], entry["smi"], entry["volume_ml"], entry["slices"]) == ([], None, None, 0)
+    assert entry["fault"].startswith("prediction.json: cannot be used")
+
+
+@pytest.mark.parametrize("name", ["prediction.json", "summary.json"])
+@pytest.mark.parametrize(
+    "text", [*NESTED, '{"smi": {"value": NaN}, "slices": [', '{"smi": {"value": 1' + "0" * 400 + "}}"]
+)
+def test_a_file_that_breaks_a_reader_is_a_line_of_the_list(tmp_path: Path, name: str, text: str) -> None:
+    """Catches a list of reviews that ends in a traceback, or a page that no browser reads, for one bad file."""
+    write_bare(tmp_path / "good", {"smi": {"value": 50.5}})
+    write_bare(tmp_path / "bad", {"smi": {"value": 40.5}})
+    (tmp_path / "bad" / name).write_text(text)
+    assert write_index(tmp_path)[0] == 2
+    fault = read_entry(tmp_path / "bad", tmp_path)["fault"]
+    assert fault.startswith(name) and str(tmp_path) not in fault and fault.isprintable()
+    assert read_entry(tmp_path / "good", tmp_path) == read_entry(tmp_path / "good", tmp_path) | {
+        "fault": "",
+        "smi": 50.5,
+    }
 
 
 def test_volumes_and_corrections_are_told(tmp_path: Path) -> None:
     """Catches a sum over the wrong file, and corrections without a name shown as none."""
-    labels = [{"id": 1, "volume_ml": 10.25}, {"id": 2, "volume_ml": 0.5}]
-    folder = write_bare(tmp_path / "a", {"labels": labels}, labels=[{"id": 1, "volume_ml": 99.0}], corrections=[{}])
+    labels = [{"id": 1, "name": "a", "volume_ml": 10.25}, {"id": 2, "name": "b", "volume_ml": 0.5}]
+    folder = write_bare(
+        tmp_path / "a",
+        {"labels": labels},
+        labels=[{"id": 1, "name": "a", "volume_ml": 99.0}],
+        corrections=[correction()],
+    )
     entry = read_entry(folder, tmp_path)
     assert entry["volume_ml"] == 10.8 and entry["corrected_by"] == "yes" and entry["link"] == ""
-    folder = write_bare(tmp_path / "b", labels=labels, corrections=[{"corrected_by": "A"}, {"corrected_by": "B"}])
+    folder = write_bare(tmp_path / "b", labels=labels, corrections=[correction("A"), correction("B")])
     assert read_entry(folder, tmp_path)["corrected_by"] == "B" and read_entry(folder, tmp_path)["volume_ml"] == 10.8
 
 

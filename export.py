@@ -34,8 +34,8 @@ def export(options: ExportOptions) -> None:
     """
     from sarco.core.errors import InputError
     from sarco.core.files import atomic_file, write_json
-    from sarco.predict.convert import export_onnx
-    from sarco.predict.engine import check_packages
+    from sarco.prediction.convert import export_onnx
+    from sarco.prediction.engine import check_packages
     from sarco.runs.store import Provenance, RunStore
 
     if options.onnx.exists() and not options.overwrite:
@@ -117,7 +117,7 @@ def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, 
         "slices": slices,
     }
     from sarco.core.errors import SarcoError
-    from sarco.predict.judge import Agreement
+    from sarco.prediction.judge import Agreement
 
     n_pixels = sum(one["labelled_pixels"] for one in slices)
     if not Agreement(report["dice"], report["area_difference"], n_pixels).holds:
@@ -148,9 +148,9 @@ def _compare_slices(
 
     from sarco.crop.slices import SlicePreparer
     from sarco.network.device import choose_device
-    from sarco.predict.judge import compare_engines
-    from sarco.predict.onnx_engine import OnnxEngine
-    from sarco.predict.torch_engine import TorchEngine
+    from sarco.prediction.judge import compare_engines
+    from sarco.prediction.onnx_engine import OnnxEngine
+    from sarco.prediction.torch_engine import TorchEngine
 
     exact, exported = TorchEngine(network, choose_device(-1, "32")), OnnxEngine(content)
     prepare = SlicePreparer(series, data)

@@ -73,7 +73,7 @@ class OpenedRun:
         Raises:
             SarcoError: there is none, it cannot be used, or not with the engine that is asked for.
         """
-        from sarco.predict.choose import open_network
+        from sarco.prediction.choose import open_network
         from sarco.runs.store import Provenance, RunStore
 
         store = RunStore(options.dirpath)
@@ -106,7 +106,7 @@ class Predictor:
         Raises:
             SarcoError: flags, patients or series do not fit together, or a package is missing.
         """
-        from sarco.measure.series import Evidence, Plans
+        from sarco.measurement.series import Evidence, Plans
         from sarco.pacs.objects import Wanted
 
         self.options, self.run = options, run
@@ -137,8 +137,8 @@ class Predictor:
             folder: exists and is empty.
             name: of the results, for W&B.
         """
-        from sarco.measure.report import describe_summary
-        from sarco.predict.pipeline import predict_series
+        from sarco.measurement.report import describe_summary
+        from sarco.prediction.pipeline import predict_series
         from sarco.results.outputs import SeriesOutputs
 
         rows, columns, planes = series.shape

@@ -18,10 +18,10 @@ from sarco.network.mixing import Mix
 from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
 from sarco.network.weights import load_encoder_weights
 from sarco.runs.store import RunDescription
-from sarco.train.loss import SegmentationLoss
-from sarco.train.sampling import SEED_OF_STEP
-from sarco.train.schedule import make_scheduler, rate_factor
-from sarco.train.scores import SegmentationScores, SumMetric
+from sarco.training.loss import SegmentationLoss
+from sarco.training.sampling import SEED_OF_STEP
+from sarco.training.schedule import make_scheduler, rate_factor
+from sarco.training.scores import SegmentationScores, SumMetric
 
 
 class SarcoModel(pl.LightningModule):

@@ -19,12 +19,12 @@ from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
-from sarco.train.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
-from sarco.train.cache import CachedSlice, SliceCache, make_key, open_cache
-from sarco.train.cases import Case, LabelledSlice, Split, find_cases, make_label_table, pseudonym, split_by_patient
-from sarco.train.cases import Dataset as FoundCases
-from sarco.train.distillation import FoundPredictions, assign_sides, find_predictions
-from sarco.train.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
+from sarco.training.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
+from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
+from sarco.training.cases import Case, LabelledSlice, Split, find_cases, make_label_table, pseudonym, split_by_patient
+from sarco.training.cases import Dataset as FoundCases
+from sarco.training.distillation import FoundPredictions, assign_sides, find_predictions
+from sarco.training.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from transforms import as_meta_tensor, make_crop, scale_window
 
 VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
@@ -79,7 +79,7 @@ class SarcoDataModule(pl.LightningDataModule):
         """Finds, reads, crops and splits the data; the second call does nothing.
 
         Raises:
-            InputError, GeometryError: see `sarco.train.cases` and `sarco.train.distillation`.
+            InputError, GeometryError: see `sarco.training.cases` and `sarco.training.distillation`.
         """
         if self.slices:
             return

@@ -1,7 +1,7 @@
 """SarcoDataModule_3D: as SarcoDataModule, with three neighbouring slices as the channels of an image."""
 
 from sarco.scan.series import SliceHeader
-from sarco.train.cases import LabelledSlice
+from sarco.training.cases import LabelledSlice
 from sarco_datamodule import SarcoDataModule
 
 

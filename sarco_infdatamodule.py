@@ -1,6 +1,6 @@
 """SarcoInfDataModule: a series for a Lightning Trainer, and `restore`, the way back onto the patient's grid.
 
-inference.py goes through `sarco.predict.pipeline`, which does the same without Lightning and MONAI; tests hold that
+inference.py goes through `sarco.prediction.pipeline`, which does the same without Lightning and MONAI; tests hold that
 both give the same label map.
 """
 

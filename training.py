@@ -125,7 +125,7 @@ def fit(model: Any, datamodule: Any, run: Any, checkpoint: Any) -> None:
     """Trains until the end of the run, and says how to go on from there."""
     from sarco.network.device import choose_device
     from sarco.runs import tracking
-    from sarco.train import callbacks
+    from sarco.training import callbacks
 
     description = model.description
     options, side = description.run, description.data.image_size

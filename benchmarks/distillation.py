@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from harness import make_phantoms, report, run, table
 
-from sarco.compare.maps import compare_label_maps
+from sarco.comparison.maps import compare_label_maps
 from sarco.io.nifti import read_label_map
 from sarco.scan.geometry import plane_affine
 

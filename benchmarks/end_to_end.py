@@ -87,7 +87,7 @@ def name_of_engine(done: Measured) -> str:
 
 def run_metrics(work: Path, series: Path) -> str:
     """How far the label maps of both commands agree."""
-    from sarco.compare.maps import compare_label_maps
+    from sarco.comparison.maps import compare_label_maps
 
     name = next((work / "auto").glob(f"preds_from_*_of_{series.name}")).name
     compared = compare_label_maps(*(work / one / name / "label_map.nii.gz" for one in ("torch", "auto")))

@@ -91,10 +91,10 @@ def open_engine(name: str, checkpoint: Path, series: Path) -> tuple[Any, Any]:
     from sarco.io.images import find_images
     from sarco.network.device import Device
     from sarco.network.segmentation import load_network
-    from sarco.predict.convert import EXPORTS
-    from sarco.predict.onnx_engine import OnnxEngine
-    from sarco.predict.openvino_engine import OpenVinoEngine
-    from sarco.predict.torch_engine import TorchEngine
+    from sarco.prediction.convert import EXPORTS
+    from sarco.prediction.onnx_engine import OnnxEngine
+    from sarco.prediction.openvino_engine import OpenVinoEngine
+    from sarco.prediction.torch_engine import TorchEngine
 
     kind, precision, _ = VARIANTS[name]
     description, network = load_network(checkpoint)

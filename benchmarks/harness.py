@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a worker sets up its process before it imports anything of sarco
-    from sarco.predict.judge import Agreement
+    from sarco.prediction.judge import Agreement
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -105,7 +105,7 @@ def read_metrics(run_folder: Path) -> list[dict[str, str]]:
 
 def compare_ids(reference: Any, other: Any) -> "Agreement":
     """How far two arrays of label ids agree, all labels together."""
-    from sarco.predict.judge import Agreement
+    from sarco.prediction.judge import Agreement
 
     n_reference, n_other = int((reference > 0).sum()), int((other > 0).sum())
     both = int(((reference == other) & (reference > 0)).sum())

@@ -44,7 +44,7 @@ def train(work: Path, data: Path, size: int, epochs: int, val_fraction: float) -
 def predict_areas(opened: object, patients: int, slices: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """True and predicted area, cm2, of each slice of each new patient, on the way that inference.py takes."""
     from sarco.io.dicom import find_series
-    from sarco.predict.pipeline import predict_series
+    from sarco.prediction.pipeline import predict_series
 
     description = opened.description
     options = PhantomOptions(n_slices=slices, rows=side, columns=side)
@@ -100,7 +100,7 @@ def main() -> None:
     checkpoint = train(typed.work, data, typed.size, typed.epochs, val_fraction=0.8)
 
     from sarco.core.command import quieten_libraries
-    from sarco.predict.choose import open_network
+    from sarco.prediction.choose import open_network
 
     quieten_libraries()
     opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1, tell=lambda line: None)

@@ -39,7 +39,7 @@ from sarco.core.options import (
 from sarco.network.precision import bf16_pays_in_training
 from sarco.phantom.patient import PhantomOptions, make_phantom
 from sarco.runs.store import RunDescription
-from sarco.train.augment import coordinate_map, draw_augmentation, warp_sample
+from sarco.training.augment import coordinate_map, draw_augmentation, warp_sample
 from sarco_datamodule import SarcoDataModule
 from transforms import as_meta_tensor, make_crop
 

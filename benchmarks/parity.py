@@ -18,9 +18,9 @@ from harness import compare_ids, report, table
 
 from sarco.io.images import find_images
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
-from sarco.predict.choose import Opened, open_network
-from sarco.predict.judge import FEWEST_PIXELS, LARGEST_AREA_DIFFERENCE, LOWEST_DICE, Agreement
-from sarco.predict.pipeline import predict_series
+from sarco.prediction.choose import Opened, open_network
+from sarco.prediction.judge import FEWEST_PIXELS, LARGEST_AREA_DIFFERENCE, LOWEST_DICE, Agreement
+from sarco.prediction.pipeline import predict_series
 from sarco.runs.store import Provenance, RunStore
 from sarco.scan.series import Series
 

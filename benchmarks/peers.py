@@ -36,7 +36,7 @@ from sarco.core.options import DataOptions
 from sarco.io.images import read_hu
 from sarco.io.nifti import write_label_map, write_volume
 from sarco.scan.series import make_series
-from sarco.train.cases import Case, find_cases, split_by_patient
+from sarco.training.cases import Case, find_cases, split_by_patient
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time
 TARGET_DICE = 0.90
@@ -183,8 +183,8 @@ def compare_transfer(typed: argparse.Namespace) -> tuple[str, str]:
 
 def test_dice(checkpoint: Path, folder: Path, every: int) -> float:
     """Dice over all pixels of every so-many-th slice of a folder, every label as one, each on its own grid."""
-    from sarco.predict.choose import open_network
-    from sarco.predict.pipeline import predict_series
+    from sarco.prediction.choose import open_network
+    from sarco.prediction.pipeline import predict_series
 
     opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1, tell=lambda line: None)
     both = either = 0

@@ -122,8 +122,8 @@ def time_network(backbone: str, side: int, precision: str) -> dict[str, float]:
     import torch
     from roofline import count_work
 
-    from sarco.predict.convert import export_openvino
-    from sarco.predict.openvino_engine import OpenVinoEngine
+    from sarco.prediction.convert import export_openvino
+    from sarco.prediction.openvino_engine import OpenVinoEngine
 
     network = make_network(backbone)
     work = count_work(network, side)

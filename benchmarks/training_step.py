@@ -114,7 +114,7 @@ def make_step(name: str, side: int, batch: int, backbone: str = "b0") -> Callabl
     from sarco.core.options import NetworkOptions
     from sarco.network.precision import bf16_pays_in_training
     from sarco.network.segmentation import build_network
-    from sarco.train.loss import SegmentationLoss
+    from sarco.training.loss import SegmentationLoss
 
     torch.manual_seed(0)
     network = build_network(NetworkOptions(backbone=f"efficientnet-{backbone}", pretrained="no"), 1, 2)

@@ -33,8 +33,8 @@ from sarco.results.folder import write_results
 from sarco.runs.store import Provenance, read_run
 from sarco.scan.labels import LabelTable, read_label_names
 from sarco.scan.series import Series
-from sarco.train.cases import DataWarning, find_cases
-from sarco.train.distillation import find_predictions
+from sarco.training.cases import DataWarning, find_cases
+from sarco.training.distillation import find_predictions
 
 SECRET = "Secretissima"  # the patient's name in every seed: never in a message
 ROOT_MARK = "/@ROOT@"  # stands in seeds for the folder that they are written to

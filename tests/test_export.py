@@ -99,7 +99,7 @@ def test_a_file_that_differs_from_torch_is_not_written(
     call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a parity report that nobody heeds."""
-    from sarco.predict import choose as engine
+    from sarco.prediction import choose as engine
 
     real = engine.export_onnx
 

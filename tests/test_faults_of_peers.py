@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sarco.core.errors import GeometryError, InputError
 from sarco.io.dicom import find_series
 from sarco.io.nifti import write_label_map
-from sarco.measure.cutoffs import assess, read_cutoffs
-from sarco.measure.mask import main
-from sarco.measure.patients import Identity, Patient, read_patients
+from sarco.measurement.cutoffs import assess, read_cutoffs
+from sarco.measurement.mask import main
+from sarco.measurement.patients import Identity, Patient, read_patients
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 
 PIXEL_MM = 0.78  # 1 / 0.78^2 = 1.64

@@ -17,7 +17,7 @@ from sarco.io.results import read_prediction, read_summary
 from sarco.review.index import write_index
 from sarco.runs.store import read_run
 from sarco.scan.labels import read_label_names
-from sarco.train.distillation import find_predictions
+from sarco.training.distillation import find_predictions
 
 FEW, MANY = 200, 10_000
 # JSON of any shape, and what json.loads takes besides: NaN, infinity, numbers without end, lone surrogates.

@@ -24,7 +24,7 @@ from sarco.network.mixing import LEVELS, Mix
 from sarco.network.segmentation import build_network
 from sarco.runs.store import RunDescription
 from sarco.scan.labels import LabelTable
-from sarco.train.loss import SegmentationLoss
+from sarco.training.loss import SegmentationLoss
 
 PARTNER = torch.tensor([2, 0, 3, 1])
 LOSS = SegmentationLoss()

@@ -107,7 +107,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: dict[str, bytes], track
     expected |= {"sarco/project/__init__.py"} | {f"sarco/project/{name}.py" for name in MODULES}
     told = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
     assert set(wheel) - {""} == expected | {f"{DIST_INFO}/{name}" for name in told}
-    for kind in ("sarco/measure/cutoff_sets/*.toml", "sarco/review/assets/*.html", "sarco/py.typed"):
+    for kind in ("sarco/measurement/cutoff_sets/*.toml", "sarco/review/assets/*.html", "sarco/py.typed"):
         assert any(Path(name).match(kind) for name in wheel), kind
 
 
@@ -197,7 +197,7 @@ import importlib.util, sys
 from pathlib import Path
 
 import sarco
-from sarco.measure.cutoffs import read_cutoffs
+from sarco.measurement.cutoffs import read_cutoffs
 from sarco.review import page
 
 home = Path(sarco.__file__).parent
@@ -215,7 +215,7 @@ def test_installed_package_stands_alone(installed: Installed, source: Path) -> N
     home, plain, cutoffs, assets = installed.run("python", "-c", LOOK, *MODULES).split("\n")[:4]
     assert Path(home).is_relative_to(installed.environment)
     assert plain == ""
-    assert int(cutoffs) == len(list((source / "sarco/measure/cutoff_sets").glob("*.toml")))
+    assert int(cutoffs) == len(list((source / "sarco/measurement/cutoff_sets").glob("*.toml")))
     assert set(assets.split()) == {path.name for path in (source / "sarco/review/assets").iterdir()}
 
 

@@ -25,7 +25,7 @@ _LARGEST_DIFFERENCE = 1e-6
 
 
 class MeasuredSlice(Protocol):
-    """What the report needs of one slice and label, as `sarco.measure.slices.SliceMeasurement` has it."""
+    """What the report needs of one slice and label, as `sarco.measurement.slices.SliceMeasurement` has it."""
 
     @property
     def slice_index(self) -> int:

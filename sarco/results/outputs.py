@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sarco.crop.slices import PreparedSlice, RestoredSlice
 from sarco.io.results import OVERLAY
-from sarco.measure.report import write_measurements
-from sarco.measure.series import SeriesMeasurer
+from sarco.measurement.report import write_measurements
+from sarco.measurement.series import SeriesMeasurer
 from sarco.pacs.objects import Wanted, check_source, write_dicom_results
 from sarco.pacs.source import Origin
 from sarco.results.folder import write_results

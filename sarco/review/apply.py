@@ -23,9 +23,9 @@ from sarco.io.images import read_hu
 from sarco.io.nifti import nifti_stem, read_label_map, write_label_map
 from sarco.io.results import LABEL_MAP, OVERLAY, PREDICTION, StoredPrediction, all_at_once, read_prediction
 from sarco.io.sources import find_source
-from sarco.measure.first_report import measure_again
-from sarco.measure.report import write_measurements
-from sarco.measure.series import SeriesMeasurer
+from sarco.measurement.first_report import measure_again
+from sarco.measurement.report import write_measurements
+from sarco.measurement.series import SeriesMeasurer
 from sarco.review.case import add_case
 from sarco.review.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
 from sarco.review.index import write_index

@@ -24,7 +24,7 @@ from sarco.core.errors import GeometryError
 from sarco.core.files import atomic_file
 from sarco.io.dicom_header import open_dataset, text_of
 from sarco.io.nifti import is_nifti
-from sarco.measure.slices import pixel_area_cm2
+from sarco.measurement.slices import pixel_area_cm2
 from sarco.review.pixels import (
     PictureEncoder,
     encode_label_map,

@@ -13,7 +13,7 @@ from sarco.core.options import NetworkOptions
 from sarco.network.device import choose_device
 from sarco.network.precision import DepthwiseConv, bf16_pays_in_training
 from sarco.network.segmentation import build_network
-from sarco.train.loss import SegmentationLoss
+from sarco.training.loss import SegmentationLoss
 
 SHAPES = [(3, 1), (5, 1), (3, 2), (5, 2)]  # kernel, stride
 

@@ -16,7 +16,7 @@ from sarco.crop.slices import PreparedSlice, RestoredSlice
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map
-from sarco.measure.series import Evidence, Plans
+from sarco.measurement.series import Evidence, Plans
 from sarco.pacs.objects import Wanted
 from sarco.phantom.patient import Phantom
 from sarco.results.outputs import SeriesOutputs

@@ -27,7 +27,7 @@ from sarco.results.folder import write_results
 from sarco.review.apply import apply_corrections, main
 from sarco.runs.store import Provenance
 from sarco.scan.series import Series
-from sarco.train.cases import find_cases
+from sarco.training.cases import find_cases
 
 ROOT = Path(__file__).parents[2]
 

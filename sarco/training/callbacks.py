@@ -1,0 +1,248 @@
+"""What happens around an epoch: checkpoints that survive a power cut, early stopping, and the run's own record."""
+
+import csv
+import io
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, TQDMProgressBar
+from pytorch_lightning.loggers import WandbLogger
+
+from sarco.core.files import atomic_file
+from sarco.network.device import Device
+from sarco.quality.intervals import area_errors
+from sarco.runs.store import Run, RunDescription
+from sarco.training.validation_report import ValidationReport
+
+MONITORED = "val_score"  # average precision, as SarcoModel logs it
+STEPS_BETWEEN_READINGS = 20  # of the loss, on a GPU
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it, so that a kill at any moment leaves a whole one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Writes, forces to disk, renames."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(target) as file:
+            torch.save(checkpoint, file)
+
+
+class BestAndLast(Checkpoint):
+    """Writes ``last.ckpt`` at the end of each epoch, and ``best.ckpt`` when the validation score is beaten.
+
+    The score is the average precision, less 1 where the network finds nothing: no such epoch beats one that does.
+    Lightning's own ModelCheckpoint is not used: its ``save_last`` (2.6) leaves out epochs that are not the best, so
+    that a run could not go on after its last finished epoch; and it forgets the best score when a folder is moved.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Checkpoints go to the run's folder."""
+        self.run = run
+        self.best_score: float | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves; a kill between the two files is mended when the epoch is run again."""
+        score = float(trainer.callback_metrics[MONITORED])
+        beaten = self.best_score is None or score > self.best_score
+        if beaten:
+            self.best_score = score  # first, because it is part of what is saved
+            trainer.save_checkpoint(self.run.checkpoint_path("best"))
+        trainer.save_checkpoint(self.run.checkpoint_path("last"))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from there."""
+        self.best_score = state_dict["best_score"]
+
+
+class PatientEarlyStopping(EarlyStopping):
+    """Stops where the best validation score has not been beaten for ``patience`` epochs."""
+
+    def __init__(self, patience: int) -> None:
+        """Waits for so many epochs."""
+        super().__init__(monitor=MONITORED, mode="max", patience=patience)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting; the patience is the one asked for now."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+
+class RunEvidence(pl.Callback):
+    """Puts into the run's description what predictions are judged by: training statistics and validation errors.
+
+    The errors are those of the epoch that is saved, so ``best.ckpt`` holds the errors of the best epoch.
+    """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Measures the training slices, once a run."""
+        datamodule = _datamodule_of(trainer)
+        if datamodule:
+            statistics = datamodule.training_statistics()
+            pl_module.description = replace(pl_module.description, training_statistics=statistics)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Keeps the relative area errors of the validation patients."""
+        datamodule = _datamodule_of(trainer)
+        if not datamodule:
+            return
+        patients = datamodule.validation_patients()
+        areas: dict[str, list[tuple[list[float], list[float]]]] = {}
+        for index, confusion in pl_module.slice_confusions.items():
+            if index in patients:  # labels without the background, truth in rows, prediction in columns
+                pair = confusion.sum(1)[1:].tolist(), confusion.sum(0)[1:].tolist()
+                areas.setdefault(patients[index], []).append(pair)
+        names = list(pl_module.description.labels.names.values())
+        pl_module.description = replace(pl_module.description, area_errors=area_errors(areas, names))
+
+
+def _datamodule_of(trainer: pl.Trainer) -> Any:
+    """The data module, where it is one of sarco's."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return datamodule if hasattr(datamodule, "validation_patients") else None
+
+
+class RunRecord(Checkpoint):
+    """Keeps ``metrics.csv`` and ``curves.png`` in the run's folder, so that a run can be judged without W&B.
+
+    It is a `Checkpoint` because Lightning calls those last, when the training scores of the epoch are in.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Files go to the run's folder."""
+        self.csv_path = run.folder / "metrics.csv"
+        self.png_path = run.folder / "curves.png"
+        self.rows: list[dict[str, str]] = []
+        self.learning_rate = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps what an earlier part of the run wrote, up to where it goes on."""
+        if self.csv_path.is_file():
+            with open(self.csv_path, newline="", encoding="utf-8") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Notes the learning rate; at the end of the epoch the scheduler has moved on already."""
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+        pl_module.log("learning_rate", self.learning_rate, rank_zero_only=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Adds a line."""
+        metrics = trainer.callback_metrics  # on every process: reading them brings them together
+        if not trainer.is_global_zero:
+            return
+        figures = {name: f"{float(value):.6g}" for name, value in sorted(metrics.items())}
+        for name in ("learning_rate", "loss"):  # of the next epoch, and of the last step
+            figures.pop(name, None)
+        self.rows.append({"epoch": str(trainer.current_epoch), "learning_rate": f"{self.learning_rate:.6g}", **figures})
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        with atomic_file(self.csv_path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            writer = csv.DictWriter(text, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+            text.detach()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the curves."""
+        if trainer.is_global_zero and self.rows:
+            draw_curves(self.rows, self.png_path)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Draws the curves of a run that was interrupted, too."""
+        self.on_fit_end(trainer, pl_module)
+
+
+def make_trainer(description: RunDescription, run: Run, device: Device, logger: WandbLogger | None) -> pl.Trainer:
+    """Lightning's Trainer with checkpoints, early stopping, the run's record and, with W&B, overlays.
+
+    Args:
+        description: options of the run.
+        run: its folder.
+        device: where it trains.
+        logger: W&B, or None.
+    """
+    fit, options = description.fit, description.run
+    # The record first: killed between the two, a run does an epoch again rather than go on without its line.
+    # Whoever reads a figure makes a GPU wait for it, so there not every step is shown.
+    shown_steps = 1 if device.accelerator == "cpu" else STEPS_BETWEEN_READINGS
+    bar = TQDMProgressBar(refresh_rate=shown_steps)
+    callbacks: list[pl.Callback] = [RunEvidence(), RunRecord(run), BestAndLast(run), bar]
+    if fit.early_stopping:
+        callbacks.append(PatientEarlyStopping(fit.patience))
+    if logger:
+        callbacks.append(ValidationReport(description.labels))
+    return pl.Trainer(
+        accelerator=device.accelerator,
+        devices=device.devices,
+        num_nodes=options.num_nodes,
+        strategy="ddp" if options.devices * options.num_nodes > 1 else "auto",
+        precision=device.precision,
+        max_epochs=fit.max_epochs,
+        accumulate_grad_batches=fit.accumulate_grad_batches,
+        logger=logger or False,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        deterministic="warn",
+        use_distributed_sampler=False,  # our samplers know about processes, and count no slice twice
+        num_sanity_val_steps=0,
+        log_every_n_steps=shown_steps,
+        enable_model_summary=False,
+    )
+
+
+def summarise_run(trainer: pl.Trainer, run: Run, interrupted: bool) -> list[str]:
+    """The last lines of a training: run id, best score, folder, and what to try next."""
+    best = next(c.best_score for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast))
+    lines = [f"\nrun id: {run.run_id}"]
+    if best is None:
+        return [*lines, "no epoch was finished, so there is no checkpoint"]
+    if best < 0:
+        lines.append(
+            "no epoch's network finds anything in the validation slices; train longer, or raise --learning_rate"
+        )
+    lines += [f"best validation average precision: {best + (best < 0):.4f}", f"checkpoints: {run.folder}"]
+    if interrupted:
+        resume = f"python training.py --resume_training=yes --ckpt_path_to_resume_from={shlex.quote(str(run.folder))}"
+        return [*lines, "interrupted; the checkpoints are those of the last finished epoch. To go on:", resume]
+    dirpath = shlex.quote(str(run.folder.parent))
+    return [*lines, f"next: python inference.py --infer_path=SERIES --run_id={run.run_id} --dirpath={dirpath}"]
+
+
+def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
+    """Draws loss, scores and learning rate over the epochs.
+
+    Args:
+        rows: of ``metrics.csv``.
+        path: the picture.
+    """
+    from matplotlib.figure import Figure  # half a second to import, needed once a run
+
+    panels = (
+        ("loss", ("train_loss", "val_loss")),
+        ("average precision and Dice", ("train_ap", "val_ap", "train_dice", "val_dice")),
+        ("muscle area error", ("train_area_error", "val_area_error")),
+        ("learning rate", ("learning_rate",)),
+    )
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for name in names:
+            points = [(int(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        axes.set(title=title, xlabel="epoch")
+        if title in ("average precision and Dice", "muscle area error"):
+            axes.set_ylim(0, 1)  # the first epochs' area error can be 20 and hide the rest
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    figure.savefig(path, dpi=80)

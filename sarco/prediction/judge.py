@@ -1,5 +1,6 @@
 """Whether the masks of one engine are those of another."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,16 @@ class Agreement:
     def share_used(self) -> float:
         """How much of what is allowed the difference uses up."""
         return max((1 - self.dice) / (1 - LOWEST_DICE), self.area_difference / LARGEST_AREA_DIFFERENCE)
+
+    @property
+    def holds_for_more(self) -> bool:
+        """Whether other slices like these would agree as well, for all that so many pixels can tell.
+
+        Pixels that differ are counted, and a count of d may as well be d + 2 sqrt(d): nine of 12,000 say little.
+        """
+        n = max(2 * self.n_pixels, 1)
+        differ = (1 - self.dice) * n
+        return (differ + 2 * math.sqrt(differ)) / n <= 1 - LOWEST_DICE
 
     def __str__(self) -> str:
         """For the user."""
@@ -129,9 +140,14 @@ def judge_engine(exact: Sample, other: Sample) -> EngineVerdict:
     everything = range(len(exact.images))
     few = pick_evenly(everything, FIRST_LOOK)
     agreement = compare_engines(exact.logits(few), other.logits(few))
-    verdict = EngineVerdict(agreement.share_used <= CLEARLY_FITS, agreement, len(few))
+    verdict = _verdict(agreement, CLEARLY_FITS, len(few))
     if verdict.shows_enough and not CLEARLY_FITS < agreement.share_used <= CLEARLY_UNFIT:
         return verdict
     agreement = compare_engines(exact.logits(everything), other.logits(everything))
-    verdict = EngineVerdict(agreement.share_used <= SAMPLE_FITS, agreement, len(everything))
+    verdict = _verdict(agreement, SAMPLE_FITS, len(everything))
     return verdict if verdict.shows_enough else replace(verdict, fits=False)
+
+
+def _verdict(agreement: Agreement, share: float, n_slices: int) -> EngineVerdict:
+    """Whether an agreement uses up no more than its share of what is allowed, and is no luck of a few pixels."""
+    return EngineVerdict(agreement.share_used <= share and agreement.holds_for_more, agreement, n_slices)

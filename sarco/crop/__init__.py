@@ -1,1 +1,7 @@
-"""The body, the grid around it, and a slice on its way there and back."""
+"""The body, the grid around it, and a slice on its way there and back.
+
+Probabilities come back linearly, then the likeliest label wins; outside the crop all are 0, and background wins.
+Label ids are never interpolated; where ids are warped the nearest one is taken, and half-way cases round back to
+where they came from. Three neighbouring slices get one grid around the bodies of all. `transforms.Cropd` in the root
+does the same with MONAI's trace.
+"""

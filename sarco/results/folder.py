@@ -21,7 +21,7 @@ from sarco.results.proof import prove_export
 from sarco.runs.store import Provenance
 from sarco.scan.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.scan.labels import LabelTable
-from sarco.scan.series import Series
+from sarco.scan.series import Series, SliceHeader
 
 
 def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool) -> Path:
@@ -105,35 +105,42 @@ def write_results(
         "checkpoint_sha256": provenance.sha256,
         "series_uid": series.uid,
         "study_uid": series.slices[0].study_uid,
-        "geometry": {
-            "shape": list(series.shape),
-            "index_order": "row, column, slice",
-            "affine_lps": series.affine_lps.tolist(),
-            "spacing_mm": list(spacing_mm(series.affine_lps)),
-            "gantry_tilt_deg": round(gantry_tilt_deg(series.affine_lps), 3),
-            "missing_planes": series.missing_planes,
-            "part": series.part,
-            "proof": proof,
-        },
+        "geometry": {**_geometry(series), "proof": proof},
         "labels": [
             {"id": label_id, "name": name, "volume_ml": round(int(counts[label_id]) * voxel_ml, 4)}
             for label_id, name in labels.names.items()
         ],
         "mean_confidence": float(np.mean(list(confidence.values()))),
         "slices": [
-            {
-                "slice_index": plane,
-                "file": str(header.path.resolve()),
-                "frame": header.frame,
-                "sop_uid": header.sop_uid,
-                "blake2b": blake2b[header.path],
-                "confidence": round(confidence[plane], 6),
-            }
+            {**_identity(header, plane), "blake2b": blake2b[header.path], "confidence": round(confidence[plane], 6)}
             for header, plane in zip(series.slices, series.plane_index, strict=True)
         ],
     }
     write_json(folder / PREDICTION, content)
     return content
+
+
+def _geometry(series: Series) -> dict[str, Any]:
+    """The grid of the label map, as ``prediction.json`` has it."""
+    return {
+        "shape": list(series.shape),
+        "index_order": "row, column, slice",
+        "affine_lps": series.affine_lps.tolist(),
+        "spacing_mm": list(spacing_mm(series.affine_lps)),
+        "gantry_tilt_deg": round(gantry_tilt_deg(series.affine_lps), 3),
+        "missing_planes": series.missing_planes,
+        "part": series.part,
+    }
+
+
+def _identity(header: SliceHeader, plane: int) -> dict[str, Any]:
+    """Which slice of which file, as ``prediction.json`` has it."""
+    return {
+        "slice_index": plane,
+        "file": str(header.path.resolve()),
+        "frame": header.frame,
+        "sop_uid": header.sop_uid,
+    }
 
 
 def _scan_name(infer_path: Path) -> str:

@@ -21,14 +21,14 @@ $(VENV)/.ready: pyproject.toml requirements.txt requirements-dev.txt requirement
 
 demo: setup
 	rm -rf $(DEMO)
-	$(BIN)/python -m sarco.phantom $(DEMO)/dataset --patients 16 --slices 8 --size 192 --seed 1
-	$(BIN)/python -m sarco.phantom $(DEMO)/unseen --patients 1 --slices 12 --size 192 --seed 1001
+	$(BIN)/python -m sarco phantom $(DEMO)/dataset --patients=16 --slices=8 --size=192 --seed=1
+	$(BIN)/python -m sarco phantom $(DEMO)/unseen --patients=1 --slices=12 --size=192 --seed=1001
 	$(BIN)/python training.py --data_dir=$(DEMO)/dataset --dirpath=$(DEMO)/checkpoints --run_id=demo --wandb=no \
 	    --pretrained=no --image_size=192 --batch_size=4 --max_epochs=8 --learning_rate=2e-3 --scheduler=step
 	$(BIN)/python inference.py --infer_path=$(DEMO)/unseen/P001 --run_id=demo --dirpath=$(DEMO)/checkpoints \
 	    --dest_dir=$(DEMO) --wandb=no
 	@echo
-	$(BIN)/python -m sarco.metrics $(DEMO)/unseen/P001.nii.gz $(DEMO)/preds_from_demo_of_P001/label_map.nii.gz
+	$(BIN)/python -m sarco compare $(DEMO)/unseen/P001.nii.gz $(DEMO)/preds_from_demo_of_P001/label_map.nii.gz
 	@echo "look at it: $(DEMO)/preds_from_demo_of_P001/overlay.png"
 
 test: setup

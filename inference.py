@@ -1,61 +1,81 @@
-"""Predicts CT scans with a trained run: run id -> checkpoint -> data module -> predict -> measure -> results."""
+"""Predicts CT scans with a trained run: run id -> checkpoint -> predict -> measure -> results. ``sarco predict``."""
 
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sarco.core.command import quieten_libraries, run_command, tune_allocator
+from sarco.core.command import run_command
 from sarco.core.options import InferenceOptions, MeasurementOptions
-from sarco.core.parser import build, parse
+from sarco.core.parser import Command, build
+
+if TYPE_CHECKING:  # imported only once the options are known to be right
+    from sarco.api.predicting import PredictedSeries, Predictor
+    from sarco.scan.series import Series
 
 PROGRAM = "inference.py"
 CONSUMERS = (InferenceOptions, MeasurementOptions)
+COMMANDS = (
+    Command(
+        "predict",
+        "Predicts CT scans with a trained run, and measures what it found.",
+        CONSUMERS,
+        words=("infer_path",),
+        examples=(
+            "sarco predict unseen/P001 --run_id=first",
+            "sarco predict unseen/P001 --run_id=first --l3=4 --overwrite=yes",
+        ),
+    ),
+)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Reads the flags, then predicts; heavy imports wait until the flags are known to be right."""
-    typed = parse(argv, CONSUMERS, PROGRAM, "Predicts CT scans with a trained run, and measures what it found.")
-    predict(build(InferenceOptions, typed), build(MeasurementOptions, typed))
+def main(argv: Sequence[str], program: str = PROGRAM) -> None:
+    """Reads the options, then predicts; heavy imports wait until the options are known to be right."""
+    typed = COMMANDS[0].parse(argv, program)
+    options, measuring = build(InferenceOptions, typed), build(MeasurementOptions, typed)
+    from sarco.api.predicting import Predictor
+
+    predict_all(Predictor(options, measuring, partial(tell, "debug" in typed)))
 
 
-def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
-    """Predicts and measures every series of ``--infer_path`` and writes the results.
+def tell(debug: bool, line: str, reason: str) -> None:
+    """Prints a line, with the reason behind it where one wants to know."""
+    print(f"{line}, {reason}" if debug and reason else line, flush=True)
+
+
+def predict_all(predictor: "Predictor") -> None:
+    """Predicts every series and writes the results, which appear all at once.
 
     Raises:
         SarcoError: a series could not be predicted; the results of the others are written all the same.
     """
-    tune_allocator()
-    run = OpenedRun(options)  # first: engines compile in the background, while Python looks for images
-
     from sarco.core.errors import GeometryError, SarcoError
-    from sarco.io.images import find_images
     from sarco.io.results import all_at_once
-    from sarco.results.folder import name_series, results_path
+    from sarco.results.folder import name_series
 
-    found = find_images(options.infer_path, options.allow_gaps)
-    if not found.series:
-        raise found.refused[-1]
-    for error in found.refused:
+    for error in predictor.left_out:
         print(f"left out: {error}", file=sys.stderr)
-    results = results_path(options.dest_dir, options.run_id, options.infer_path, options.overwrite)
-    predictor = Predictor(options, measuring, run, found.series)
-    failed: list[SarcoError] = [error for error in found.refused if isinstance(error, GeometryError)]
-    alone = len(found.series) == 1 and not failed
+    failed: list[SarcoError] = [error for error in predictor.left_out if isinstance(error, GeometryError)]
+    results = predictor.results_path()
+    alone = len(predictor.series) == 1 and not failed
+    names = name_series(predictor.series, predictor.options.infer_path)
     with all_at_once(results) as folder:
-        for series, name in zip(found.series, name_series(found.series, options.infer_path), strict=True):
+        for number, (series, name) in enumerate(zip(predictor.series, names, strict=True), start=1):
+            print(f"series {number} of {len(names)} ({name}): {describe_series(series)}", flush=True)
             target = folder if alone else folder / name
             target.mkdir(exist_ok=True)
             try:
-                predictor.predict_series(series, target, results.name if alone else f"{results.name}/{name}")
+                predicted = predict_one(predictor, series, target)
             except SarcoError as error:
                 if alone:
                     raise
                 shutil.rmtree(target)
                 print(f"left out: {error}", file=sys.stderr)
                 failed.append(error)
+            else:
+                predictor.log(predicted, results.name if alone else f"{results.name}/{name}")
         predictor.finish()
         if not any(folder.iterdir()):
             raise failed[0]
@@ -64,106 +84,24 @@ def predict(options: InferenceOptions, measuring: MeasurementOptions) -> None:
         raise SarcoError(f"{len(failed)} series could not be predicted, the reasons stand above; the others are done")
 
 
-class OpenedRun:
-    """The checkpoint of a run: its network, what it says of itself, and where it comes from."""
+def predict_one(predictor: "Predictor", series: "Series", folder: Path) -> "PredictedSeries":
+    """Predicts one series with a bar, and prints what was found."""
+    from sarco.commands.progress import slices_bar
+    from sarco.measurement.report import describe_summary
 
-    def __init__(self, options: InferenceOptions) -> None:
-        """Finds and loads it.
-
-        Raises:
-            SarcoError: there is none, it cannot be used, or not with the engine that is asked for.
-        """
-        from sarco.prediction.choose import open_network
-        from sarco.runs.store import Provenance, RunStore
-
-        store = RunStore(options.dirpath)
-        checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
-        provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
-        print(f"run {options.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}")
-        quieten_libraries()
-        opened = open_network(
-            checkpoint, provenance.sha256, options.engine, options.precision, options.gpu, options.batch_size
-        )
-        self.network, self.description = opened.network, opened.description
-        run = self.description.run
-        self.provenance = replace(provenance, run_id=run.run_id, wandb_project=run.wandb_project)
+    with slices_bar(len(series.slices)) as progress:
+        predicted = predictor.predict(series, folder, progress)
+    for line in describe_summary(predicted.summary):
+        print(f"  {line}")
+    return predicted
 
 
-class Predictor:
-    """A run at work, with its W&B run and all that has to be known before hours of work."""
-
-    def __init__(
-        self, options: InferenceOptions, measuring: MeasurementOptions, run: OpenedRun, series: Sequence[Any]
-    ) -> None:
-        """Finds out what would go wrong later.
-
-        Args:
-            options: what is predicted, and what is written.
-            measuring: what is measured.
-            run: predicts.
-            series: all that will be predicted.
-
-        Raises:
-            SarcoError: flags, patients or series do not fit together, or a package is missing.
-        """
-        from sarco.measurement.series import Evidence, Plans
-        from sarco.pacs.objects import Wanted
-
-        self.options, self.run = options, run
-        self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
-        self.wanted.require_packages()
-        known = run.description
-        evidence = Evidence(known.labels.names, known.area_errors, known.training_statistics)
-        self.plans = Plans(series, measuring, evidence)
-        if options.wandb == "online":
-            self.logger  # noqa: B018 - a key that is missing is told before anything is predicted
-
-    @cached_property
-    def logger(self) -> Any:
-        """The W&B run, started when the first series is done; None where none was asked for."""
-        if self.options.wandb == "no":
-            return None
-        from sarco.runs import tracking  # takes seconds
-
-        mode = tracking.choose_mode(self.options.wandb)
-        name = f"predictions of {self.options.run_id}"
-        return tracking.start_logger(mode, self.options.wandb_project, name, self.options.dest_dir)
-
-    def predict_series(self, series: Any, folder: Any, name: str) -> None:
-        """Predicts one series and writes its results.
-
-        Args:
-            series: a `sarco.scan.series.Series`.
-            folder: exists and is empty.
-            name: of the results, for W&B.
-        """
-        from sarco.measurement.report import describe_summary
-        from sarco.prediction.pipeline import predict_series
-        from sarco.results.outputs import SeriesOutputs
-
-        rows, columns, planes = series.shape
-        print(f"series {series.uid}: {len(series.slices)} slices of {rows} x {columns}")
-        if planes > len(series.slices):
-            print(f"  {planes - len(series.slices)} slices are missing in between; the label map is background there")
-        labels = self.run.description.labels
-        outputs = SeriesOutputs(
-            series, labels, self.plans.measurer(series), self.run.provenance, self.wanted, self.options.show_identity
-        )
-        predicted = predict_series(self.run.network, series, self.run.description.data, labels, outputs.take)
-        written = outputs.write(folder, predicted.label_map, predicted.confidence)
-        for line in describe_summary(written.summary):
-            print(f"  {line}")
-        if self.logger:
-            from sarco.runs import tracking
-
-            tracking.log_predictions(self.logger, name, written.shown, labels)
-
-    def finish(self) -> None:
-        """Ends the W&B run, if one was started."""
-        if self.__dict__.get("logger"):
-            from sarco.runs import tracking
-
-            tracking.finish()
+def describe_series(series: "Series") -> str:
+    """How large it is, and what it lacks."""
+    rows, columns, planes = series.shape
+    missing = planes - len(series.slices)
+    lacks = f", {missing} are missing in between, where the label map is background" if missing else ""
+    return f"{len(series.slices)} slices of {rows} x {columns}{lacks}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Source: Zhang et al. 2018 (arXiv:1710.09412); Verma et al. 2019 (arXiv:1806.0523
 import numpy as np
 import torch
 
-from sarco.core.options import MixupOptions
+from sarco.core.training_options import MixupOptions
 from sarco.network.mixing import INPUT_LEVEL, LEVELS, Mix
 
 

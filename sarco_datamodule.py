@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
 from sarco.core.errors import InputError
-from sarco.core.options import AugmentOptions, DataOptions, PredictedOptions
+from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import IGNORE_ID, LabelTable
@@ -53,6 +53,7 @@ class SarcoDataModule(pl.LightningDataModule):
         cache_root: Path | None,
         augment: AugmentOptions | None = None,
         predicted: PredictedOptions | None = None,
+        bar: bool = False,
     ) -> None:
         """Remembers where the data is; `setup` reads it.
 
@@ -61,6 +62,7 @@ class SarcoDataModule(pl.LightningDataModule):
             cache_root: folder for decoded and cropped slices; None keeps them in memory.
             augment: how training slices are varied; not at all by default.
             predicted: predictions to learn from; none by default.
+            bar: whether a bar is drawn while slices are read.
         """
         super().__init__()
         if options.channel_3d != (self.channels == 3):
@@ -69,6 +71,7 @@ class SarcoDataModule(pl.LightningDataModule):
         self.cache_root = cache_root
         self.augment = augment or AugmentOptions()
         self.predicted = predicted or PredictedOptions()
+        self.bar = bar
         self.slices: tuple[LabelledSlice, ...] = ()
         self.notes: list[str] = []
         self.labels: LabelTable
@@ -258,7 +261,7 @@ class SarcoDataModule(pl.LightningDataModule):
         crop = make_crop(self.options, keys=("image", "label"))
         read = lru_cache(maxsize=4)(read_hu)
         read_labels = lru_cache(maxsize=1)(Case.read_label_maps)
-        for item in tqdm(slices, desc="reading slices", unit="slice", leave=False):
+        for item in tqdm(slices, desc="reading slices", unit=" slices", leave=False, disable=not self.bar):
             affine = item.header.affine_lps
             hu = np.stack([read(header) for header in self._headers(item)])
             label_map = read_labels(item.case)[item.place]

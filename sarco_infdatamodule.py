@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from sarco.core.errors import GeometryError
-from sarco.core.options import DataOptions
+from sarco.core.training_options import DataOptions
 from sarco.crop.slices import RestoredSlice
 from sarco.io.images import read_hu
 from sarco.scan.labels import LabelTable

@@ -14,7 +14,7 @@ from monai.transforms import Compose, InvertibleTransform, MapTransform
 from monai.utils import ensure_tuple_rep
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.core.options import DataOptions
+from sarco.core.training_options import DataOptions
 from sarco.crop.grid import CropGrid, Placement
 from sarco.scan.view import View
 

@@ -92,7 +92,7 @@ def train_small(work: Path, image_size: int, epochs: int) -> Path:
 def make_phantoms(folder: Path, patients: int, slices: int, size: int, seed: int) -> Path:
     """A phantom data set, made once."""
     if not folder.is_dir():
-        run("-m", "sarco.phantom.patient", str(folder), f"--patients={patients}", f"--slices={slices}",
+        run("-m", "sarco", "phantom", str(folder), f"--patients={patients}", f"--slices={slices}",
             f"--size={size}", f"--seed={seed}")  # fmt: skip
     return folder
 

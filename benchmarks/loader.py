@@ -27,7 +27,7 @@ from monai.transforms import CenterSpatialCrop, CropForeground, Rand2DElastic, R
 
 from model import SarcoModel
 from sarco.core.command import quieten_libraries, tune_allocator
-from sarco.core.options import (
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,

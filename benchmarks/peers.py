@@ -32,7 +32,7 @@ from nnunet_worker import DATASET, MARK
 from reading import write_slices
 from training_step import start_child
 
-from sarco.core.options import DataOptions
+from sarco.core.training_options import DataOptions
 from sarco.io.images import read_hu
 from sarco.io.nifti import write_label_map, write_volume
 from sarco.scan.series import make_series

@@ -1,4 +1,4 @@
-"""Reads a folder of DICOM with another program and writes NIfTI in HU, as `python -m sarco.doctor.score` asks.
+"""Reads a folder of DICOM with another program and writes NIfTI in HU, as `sarco doctor` asks.
 
 Each program is called as its own documentation tells users to, with its defaults:
 

@@ -140,7 +140,7 @@ def time_network(backbone: str, side: int, precision: str) -> dict[str, float]:
 
 def make_network(backbone: str):  # type: ignore[no-untyped-def]
     """A network with random weights, one input channel, background and one label."""
-    from sarco.core.options import NetworkOptions
+    from sarco.core.training_options import NetworkOptions
     from sarco.network.segmentation import build_network
 
     return build_network(NetworkOptions(backbone=f"efficientnet-{backbone}", pretrained="no"), 1, 2)

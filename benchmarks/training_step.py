@@ -111,7 +111,7 @@ def make_step(name: str, side: int, batch: int, backbone: str = "b0") -> Callabl
     """A function that does one step and gives its loss."""
     import torch
 
-    from sarco.core.options import NetworkOptions
+    from sarco.core.training_options import NetworkOptions
     from sarco.network.precision import bf16_pays_in_training
     from sarco.network.segmentation import build_network
     from sarco.training.loss import SegmentationLoss

@@ -21,11 +21,12 @@ import pydicom
 from fuzzing_mutators import Files, Mutator
 from numpy.typing import NDArray
 
+from sarco.commands.list import main
 from sarco.core.command import run_command
 from sarco.core.errors import SarcoError
-from sarco.core.options import PredictedOptions
+from sarco.core.training_options import PredictedOptions
 from sarco.doctor.score import FAULTS
-from sarco.io.dicom import PROGRAM, find_series, main, read_series
+from sarco.io.dicom import find_series, read_series
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import write_volume
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_dataset
@@ -198,13 +199,13 @@ def refused_with_path(call: Callable[[], Any], folder: Path) -> Any:
 
 
 def judge_listing(folder: Path) -> str:
-    """``python -m sarco.io.dicom``, in this process."""
+    """``sarco list``, in this process."""
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["sarco.io.dicom", str(folder)]
+    sys.argv = ["sarco list", str(folder)]
     status: Any = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            run_command(main, PROGRAM)
+            run_command(main, "sarco list")
     except SystemExit as end:
         status = end.code
     finally:

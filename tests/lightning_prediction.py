@@ -1,4 +1,4 @@
-"""A series predicted by a Lightning Trainer with `SarcoInfDataModule`: what `sarco.prediction.pipeline` has to equal."""
+"""A series predicted by a Lightning Trainer with `SarcoInfDataModule`: what the pipeline equals."""
 
 from collections.abc import Sequence
 from typing import Any

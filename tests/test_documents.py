@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from sarco.commands import SUMMARIES
+from sarco.commands.table import PAGE, every_command, filled
+from sarco.core.parser import Command, build
+
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *PAGES)
 FOR_USERS = ("README.md", "SECURITY.md", *PAGES)
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
-COMMANDS = {"train", "predict", "list", "measure", "compare", "review", "export", "cache", "phantom", "doctor"}
 SEPARATORS = {"&&", "||", "&", "|", ";"}
 NOT_A_COMMAND = {"-h", "COMMAND"}  # of the one command itself, and where any command is meant
 # Rates say "per": seconds per slice, not seconds a slice.
@@ -89,13 +92,13 @@ def links(name: str) -> list[str]:
 @pytest.mark.parametrize("name", FOR_USERS)
 def test_every_command_exists(name: str) -> None:
     """Catches an example with a command that was renamed or only planned."""
-    assert set(named_commands(name)) <= COMMANDS | NOT_A_COMMAND
+    assert set(named_commands(name)) <= SUMMARIES.keys() | NOT_A_COMMAND
 
 
 def test_every_command_is_told_of() -> None:
     """Catches a command that one can only find by reading the code."""
     told = {command for name in PAGES for command in named_commands(name)}
-    assert told >= COMMANDS
+    assert told >= SUMMARIES.keys()
 
 
 @pytest.mark.parametrize("name", FOR_USERS)
@@ -204,7 +207,7 @@ def test_every_extra_is_told_of() -> None:
 
 def test_the_sampling_rule_is_the_code_s() -> None:
     """Catches a rule for rare labels that is told with old numbers."""
-    from sarco.sampling import MOST_REPEATS, RARE_SHARE
+    from sarco.training.sampling import MOST_REPEATS, RARE_SHARE
 
     page = " ".join(TEXTS["docs/how-it-works.md"].split())
     assert f"√({RARE_SHARE:g} / *f*)" in page
@@ -252,3 +255,24 @@ def test_the_rule_for_rates_knows_a_rate() -> None:
     rates = ("16 slices a step", "seconds a slice", "8 slices a forward pass", "one file a slice", "0.75 MB a slice")
     others = ("slices per step", "a slice of a series", "the rows of a slice", "says which series a folder holds")
     assert [RATE.search(text) is not None for text in (*rates, *others)] == [True] * 5 + [False] * 4
+
+
+def test_the_tables_of_options_are_fresh() -> None:
+    """Catches an option that came, went or changed without `make docs`."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert filled(page) == page
+
+
+@pytest.mark.parametrize("command", every_command(), ids=lambda command: command.name)
+def test_every_option_says_what_it_is(command: Command) -> None:
+    """Catches an option without help, and a command without two examples that it understands."""
+    for item in command.fields().values():
+        assert len(item.metadata["help"]) > 10, item.name
+    assert len(command.examples) >= 2
+    for example in command.examples:
+        words = shlex.split(example)
+        name = command.name.split()
+        assert words[: 1 + len(name)] == ["sarco", *name]
+        typed = command.parse(words[1 + len(name) :])
+        for consumer in command.consumers:
+            build(consumer, typed)

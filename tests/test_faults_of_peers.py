@@ -11,11 +11,11 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
+from sarco.commands.measure import main
 from sarco.core.errors import GeometryError, InputError
 from sarco.io.dicom import find_series
 from sarco.io.nifti import write_label_map
 from sarco.measurement.cutoffs import assess, read_cutoffs
-from sarco.measurement.mask import main
 from sarco.measurement.patients import Identity, Patient, read_patients
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sarco.core.errors import InputError, SarcoError
-from sarco.core.options import PredictedOptions
+from sarco.core.training_options import PredictedOptions
 from sarco.io.results import read_prediction, read_summary
 from sarco.review.index import write_index
 from sarco.runs.store import read_run

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixup import draw_mix, mix_target
 from model import SarcoModel
-from sarco.core.options import (
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,

@@ -14,7 +14,7 @@ from torch import nn
 
 from model import SarcoModel
 from sarco.core.errors import CheckpointError
-from sarco.core.options import (
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,

@@ -10,7 +10,7 @@ import sarco
 PACKAGE = Path(sarco.__file__).parent
 ON_PURPOSE = {
     "main": "each command is started by the main of its module",
-    "PROGRAM": "what a command calls itself in its messages",
+    "COMMANDS": "what each command is for its parser, its help and the documents",
     "Mask": "an array of bool everywhere; phantom and compare share nothing else that a module could stand for",
 }
 

@@ -11,7 +11,14 @@ import torch
 
 import sarco_datamodule
 from model import SarcoModel
-from sarco.core.options import AugmentOptions, DataOptions, FitOptions, MixupOptions, NetworkOptions, RunOptions
+from sarco.core.training_options import (
+    AugmentOptions,
+    DataOptions,
+    FitOptions,
+    MixupOptions,
+    NetworkOptions,
+    RunOptions,
+)
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.runs.store import RunDescription

@@ -13,7 +13,7 @@ from monai.data import list_data_collate
 from torch.utils.data import DataLoader
 
 from sarco.core.errors import GeometryError
-from sarco.core.options import DataOptions
+from sarco.core.training_options import DataOptions
 from sarco.io.dicom import Series, find_series
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import Phantom

@@ -23,10 +23,10 @@ import pytest
 import torch
 from PIL import Image
 
+from sarco.commands import review
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
-from sarco.review import apply as review
 from sarco.review.pixels import label_map_digest, slice_digest
 from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns
 
@@ -353,7 +353,8 @@ def test_one_slice_of_a_three_slice_run(trained: Trained, trained_3d: tuple[Endi
         ("training.py", "--colour=red", "--colour"),
         ("training.py", "--image_size=100", "32"),
         ("inference.py", "--run_id=base", "--infer_path"),
-        ("inference.py", "scan", "flag"),
+        ("inference.py", "scan", "--run_id"),
+        ("inference.py", "--run_id=base scan", "--infer_path"),
     ],
 )
 def test_wrong_flag_ends_with_2(tmp_path: Path, script: str, word: str, told: str) -> None:

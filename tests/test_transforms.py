@@ -14,7 +14,7 @@ from monai.transforms import Compose, Invertd
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from sarco.core.options import DataOptions
+from sarco.core.training_options import DataOptions
 from sarco.crop.body import find_body
 from sarco.crop.grid import AIR_HU
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom

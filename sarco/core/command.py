@@ -10,19 +10,26 @@ from collections.abc import Callable, Sequence
 
 from sarco.core.errors import DataWarning, OptionError, SarcoError
 
+Main = Callable[[Sequence[str], str], None]
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
-def run_command(main: Callable[[Sequence[str]], None], program: str) -> None:
-    """Calls ``main`` with the words of the command line and exits.
+def run_command(main: Main, program: str, argv: Sequence[str] | None = None) -> None:
+    """Calls ``main`` with the words of the command line and the program's name, and exits where it fails.
 
     A `SarcoError` becomes one line on stderr and its exit status (``--debug`` shows the traceback too); any other
     exception is a bug and keeps its traceback.
+
+    Args:
+        main: the command.
+        program: what the user called it by, for messages.
+        argv: the words after that; those of the process where not given.
     """
-    argv = sys.argv[1:]
+    argv = sys.argv[1:] if argv is None else argv
     warnings.formatwarning = _format_warning
+    share_the_cpu()
     try:
-        main(argv)
+        main(argv, program)
     except SarcoError as error:
         if "--debug" in argv:
             raise
@@ -47,7 +54,7 @@ def _format_warning(
 
 def _one_line(error: SarcoError) -> str:
     text = " ".join(str(error).split("\n"))
-    return f"{text} (-h lists the flags)" if isinstance(error, OptionError) and "-h" not in text else text
+    return f"{text} (-h lists the options)" if isinstance(error, OptionError) and "-h" not in text else text
 
 
 def is_first_process() -> bool:
@@ -64,6 +71,16 @@ def say(text: str) -> None:
     """Prints a line, in the first process only."""
     if is_first_process():
         print(text, flush=True)
+
+
+def share_the_cpu() -> None:
+    """Lets threads that wait sleep instead of spin, so that other work on the machine does not stop them.
+
+    Beside one busy neighbour the spinning of libgomp makes a step take ten times as long. It is read when torch is
+    loaded, so this has to come before. Whoever sets ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY`` has it their way.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 def tune_allocator() -> None:

@@ -1,4 +1,9 @@
-"""What a damaged file holds or a library says, made fit for an error of one line."""
+"""Words for the user: who hears them, and what a damaged file or a library says made fit for one line."""
+
+from collections.abc import Callable
+
+Tell = Callable[[str, str], object]  # a line, and the reason behind it for whoever wants to know
+OnEpoch = Callable[[int, int, dict[str, float]], object]  # the epoch from 1, how many there are (-1: no end), figures
 
 
 def printable(text: str) -> str:

@@ -1,308 +1,135 @@
 """Options and what they mean: one frozen dataclass per consumer; the parser is made from their fields."""
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sarco.core.errors import OptionError
 from sarco.core.parser import (
     BASICS,
+    COMMAND,
     DATA,
     INFERENCE,
     MEASURING,
     NO,
-    OPTIMISATION,
-    REGULARISATION,
-    STACKING,
     YES,
-    flag,
+    option,
     require,
 )
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]+")
 PROJECT = re.compile(r"[^/\\#?%:.\x00-\x1f][^/\\#?%:\x00-\x1f]*")  # what both W&B and file systems take
-BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
-CROP_MULTIPLE = 32  # the encoder halves five times
 
 
-def _check_wandb(value: str) -> str:
-    word = value.lower()
-    if word in (*YES, *NO):
-        return "yes" if word in YES else "no"
-    require(word in ("online", "offline"), "wandb", value, "give online, offline, yes or no")
-    return word
-
-
-def _check_project(name: str, value: str) -> None:
+def check_project(name: str, value: str) -> None:
+    """Raises an `OptionError` where both W&B and file systems would not take a project of this name."""
     require(
         bool(PROJECT.fullmatch(value)), name, value, r"a project name holds none of / \ # ? % : and starts with no dot"
     )
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """What the training data is and how a slice becomes the network's input."""
-
-    data_dir: Path = flag(
-        Path("./data/dataset"),
-        DATA,
-        "folder with NAME.dcm beside NAME.nii.gz, or CASE/ beside CASE.nii.gz; nested as you like",
-    )
-    val_fraction: float = flag(0.2, DATA, "share of the slices for validation, in whole patients")
-    seed: int = flag(0, DATA, "split, first weights, order, augmentation, mixup: the same seed gives the same run")
-    batch_size: int = flag(16, BASICS, "slices a step; even")
-    image_size: int = flag(512, BASICS, "side of the square that the body is cropped and resized to; a multiple of 32")
-    hu_min: float = flag(-250.0, BASICS, "lower end of the HU window")
-    hu_max: float = flag(250.0, BASICS, "upper end of the HU window")
-    channel_3d: bool = flag(False, STACKING, "three neighbouring slices as channels; the mask is the middle one's")
-    num_workers: int = flag(0, STACKING, "loader processes")
+class _Checked:
+    """What options are made of: each class checks its own fields, then the next one does."""
 
     def __post_init__(self) -> None:
-        """Checks the ranges."""
-        require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "has to lie between 0 and 1")
-        require(0 <= self.seed < 2**32, "seed", self.seed, "has to lie between 0 and 4294967295")
-        require(self.batch_size >= 2, "batch_size", self.batch_size, "has to be 2 or more")
-        require(self.batch_size % 2 == 0, "batch_size", self.batch_size, "has to be even, for example "
-                 f"{self.batch_size + 1}")  # fmt: skip
-        rounded = max(1, round(self.image_size / CROP_MULTIPLE)) * CROP_MULTIPLE
-        require(
-            self.image_size == rounded,
-            "image_size",
-            self.image_size,
-            f"has to be a multiple of 32, for example {rounded}",
-        )
-        for name in ("hu_min", "hu_max"):
-            require(math.isfinite(getattr(self, name)), name, getattr(self, name), "has to be a finite number")
-        require(self.hu_min < self.hu_max, "hu_min", self.hu_min, f"has to be below --hu_max ({self.hu_max})")
-        require(self.num_workers >= 0, "num_workers", self.num_workers, "has to be 0 or more")
+        """Nothing to check."""
 
 
 @dataclass(frozen=True)
-class AugmentOptions:
-    """How training slices are varied."""
+class WandbOptions(_Checked):
+    """Whether Weights & Biases takes part."""
 
-    do_flips: bool = flag(False, REGULARISATION, "flips and quarter rotations")
-    do_elastic_transforms: bool = flag(
-        False, REGULARISATION, "elastic deformation, small rotation, other size; either flag adds light changes of HU"
-    )
-    aug_prob: float = flag(0.2, REGULARISATION, "probability of each augmentation; training slices only")
+    wandb: str = option("yes", DATA, "online, offline or no; yes = online where an API key is configured, else offline")
 
     def __post_init__(self) -> None:
-        """Checks the range."""
-        require(0 <= self.aug_prob <= 1, "aug_prob", self.aug_prob, "has to lie in 0..1")
+        """Makes one word of each meaning."""
+        super().__post_init__()
+        word = self.wandb.lower()
+        if word in (*YES, *NO):
+            word = "yes" if word in YES else "no"
+        require(word in ("online", "offline", "yes", "no"), "wandb", self.wandb, "give online, offline, yes or no")
+        object.__setattr__(self, "wandb", word)
 
 
 @dataclass(frozen=True)
-class MixupOptions:
-    """How training samples are mixed with each other."""
+class GpuOptions(_Checked):
+    """Where to compute."""
 
-    mixup: str = flag("no", REGULARISATION, "mix pairs of samples", choices=("no", "input", "manifold"))
-    mixup_alpha: float = flag(0.3, REGULARISATION, "the share of a sample is drawn from Beta(alpha, alpha)")
-    mixed_layer: str = flag(
-        "random",
-        REGULARISATION,
-        "encoder level that manifold mixup mixes: 0 (the image) to 5, or random for each batch",
-    )
+    gpu: int = option(0, DATA, "which GPU; -1 asks for the CPU, which is also used where there is no GPU")
 
     def __post_init__(self) -> None:
-        """Checks the choices and ranges."""
-        require(self.mixup in ("no", "input", "manifold"), "mixup", self.mixup, "choose no, input or manifold")
-        alpha = self.mixup_alpha
-        require(math.isfinite(alpha) and alpha > 0, "mixup_alpha", alpha, "has to be above 0")
-        level = self.mixed_layer
-        require(level in ("random", *"012345"), "mixed_layer", level, "give 0 to 5, or random")
+        """Checks the number."""
+        super().__post_init__()
+        require(self.gpu >= -1, "gpu", self.gpu, "has to be the number of a GPU, or -1 for the CPU")
 
 
 @dataclass(frozen=True)
-class PredictedOptions:
-    """Which predictions join the human labels (self-distillation)."""
+class PrecisionOptions(_Checked):
+    """How finely to compute."""
 
-    add_predicted_data: bool = flag(False, STACKING, "self-distillation: learn from predictions of an earlier run too")
-    path_to_prediction: tuple[Path, ...] = flag(
-        (), STACKING, "results folder of inference.py; give the flag once for each folder, or several with commas"
-    )
-    predicted_data_to: str = flag(
-        "train", STACKING, "where predictions go; no patient ends up on both sides", choices=("train", "val", "both")
-    )
-    min_confidence: float = flag(0.9, STACKING, "predicted slices below this mean confidence are left out")
-    predicted_weight: float = flag(0.5, STACKING, "weight of a predicted slice in the loss; a human label has 1")
-
-    def __post_init__(self) -> None:
-        """Checks the ranges, and that the flags fit together."""
-        paths = self.path_to_prediction
-        require(bool(paths) or not self.add_predicted_data, "add_predicted_data", "yes", "needs --path_to_prediction")
-        require(
-            self.add_predicted_data or not paths, "path_to_prediction", ",".join(map(str, paths)),
-            "does nothing without --add_predicted_data=yes; add it",
-        )  # fmt: skip
-        for name in ("min_confidence", "predicted_weight"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "has to lie in 0..1")
-
-
-@dataclass(frozen=True)
-class ResumeOptions:
-    """Whether an earlier run goes on."""
-
-    resume_training: bool = flag(False, OPTIMISATION, "go on with an earlier run after its last finished epoch")
-    ckpt_path_to_resume_from: Path | None = flag(
-        None, OPTIMISATION, "that run's folder <run_id>_<wandb_project>[_3d], or one of its .ckpt files"
-    )
-
-    def __post_init__(self) -> None:
-        """Checks that the flags fit together."""
-        path = self.ckpt_path_to_resume_from
-        require(
-            path is not None or not self.resume_training, "resume_training", "yes", "needs --ckpt_path_to_resume_from"
-        )
-        require(
-            self.resume_training or path is None, "ckpt_path_to_resume_from", path,
-            "does nothing without --resume_training=yes; add it",
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """What the network is."""
-
-    backbone: str = flag("efficientnet-b0", BASICS, "encoder: efficientnet-b0 to -b7", choices=BACKBONES)
-    model_choice: str = flag("unet", BASICS, "decoder", choices=("unet", "segresnet"))
-    pretrained: str = flag(
-        "auto", BASICS, "encoder weights: auto (ImageNet where they can be had), imagenet, no, or a file with weights"
-    )
-
-    def __post_init__(self) -> None:
-        """Checks the choices."""
-        require(self.backbone in BACKBONES, "backbone", self.backbone, f"choose from {', '.join(BACKBONES)}")
-        require(
-            self.model_choice in ("unet", "segresnet"), "model_choice", self.model_choice, "choose unet or segresnet"
-        )
-        known = self.pretrained in ("auto", "imagenet", "no") or Path(self.pretrained).is_file()
-        require(known, "pretrained", self.pretrained, "give auto, imagenet, no, or a file that exists")
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How the network is fitted."""
-
-    max_epochs: int = flag(30, BASICS, "epochs; -1 = until early stopping or Ctrl-C")
-    learning_rate: float = flag(1e-4, BASICS, "step size of the optimiser")
-    scheduler: str = flag(
-        "none", BASICS, "cosine: warm-up, then cosine; step: /10 at 80 %% and /5 at 90 %% of the epochs",
-        choices=("none", "cosine", "step"),
-    )  # fmt: skip
-    warmup_epochs: int = flag(10, BASICS, "warm-up of the cosine scheduler, at most a third of the run")
-    precision: str = flag(
+    precision: str = option(
         "auto", BASICS, "auto: fastest that is safe on the device", choices=("auto", "32", "bf16", "16")
     )
-    accumulate_grad_batches: int = flag(1, OPTIMISATION, "batches whose gradients make one step together")
-    early_stopping: bool = flag(
-        True, OPTIMISATION, "stop when the best validation average precision is no longer beaten"
-    )
-    patience: int = flag(7, OPTIMISATION, "epochs without an increase before stopping")
-
-    def __post_init__(self) -> None:
-        """Checks the ranges."""
-        epochs = self.max_epochs
-        require(epochs == -1 or epochs >= 1, "max_epochs", epochs, "has to be 1 or more, or -1 for no limit")
-        rate = self.learning_rate
-        require(math.isfinite(rate) and rate > 0, "learning_rate", rate, "has to be above 0")
-        require(self.scheduler in ("none", "cosine", "step"), "scheduler", self.scheduler, "give none, cosine or step")
-        require(
-            epochs != -1 or self.scheduler == "none", "scheduler", self.scheduler,
-            "needs to know the end of the run; give --max_epochs or --scheduler=none",
-        )  # fmt: skip
-        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "has to be 0 or more")
-        require(self.patience >= 1, "patience", self.patience, "has to be 1 or more")
-        n = self.accumulate_grad_batches
-        require(n >= 1, "accumulate_grad_batches", n, "has to be 1 or more")
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Where a training runs and where it leaves its traces."""
+class OverwriteOptions(_Checked):
+    """Whether something may be replaced."""
 
-    dirpath: Path = flag(Path("./checkpoints"), DATA, "folder for checkpoints: DIRPATH/<run_id>_<wandb_project>[_3d]/")
-    cache: bool = flag(True, DATA, "keep prepared slices on disk for later runs; no = in memory, nothing stays")
-    cache_dir: Path | None = flag(None, DATA, "folder for prepared slices, instead of DIRPATH/.cache")
-    wandb_project: str = flag("Trains", DATA, "Weights & Biases project")
-    wandb: str = flag("yes", DATA, "online, offline or no; yes = online where an API key is configured, else offline")
-    gpu: int = flag(0, DATA, "which GPU; -1 asks for the CPU, which is also used where there is no GPU")
-    devices: int = flag(1, STACKING, "GPUs (from --gpu on) or CPU processes a machine that train together")
-    num_nodes: int = flag(1, STACKING, "machines that train together")
-    run_id: str = flag("", DATA, "names the run: letters, digits, - and _ (default: fresh 8 characters)")
-
-    def __post_init__(self) -> None:
-        """Checks the names."""
-        object.__setattr__(self, "wandb", _check_wandb(self.wandb))
-        _check_project("wandb_project", self.wandb_project)
-        ok = not self.run_id or RUN_ID.fullmatch(self.run_id)
-        require(bool(ok), "run_id", self.run_id, "may hold letters, digits, - and _ only")
-        require(
-            self.cache or self.cache_dir is None, "cache_dir", self.cache_dir, "does nothing with --cache=no; drop one"
-        )
-        require(self.gpu >= -1, "gpu", self.gpu, "has to be the number of a GPU, or -1 for the CPU")
-        require(self.devices >= 1, "devices", self.devices, "has to be 1 or more")
-        require(self.num_nodes >= 1, "num_nodes", self.num_nodes, "has to be 1 or more")
-        require(
-            self.num_nodes == 1 or bool(self.run_id), "num_nodes", self.num_nodes, "needs --run_id, the same on each"
-        )
-
-    @property
-    def cache_root(self) -> Path | None:
-        """The folder for prepared slices; None where they are kept in memory."""
-        return (self.cache_dir or self.dirpath / ".cache") if self.cache else None
+    overwrite: bool = option(False, DATA, "replace what is there already")
 
 
 @dataclass(frozen=True)
-class InferenceOptions:
+class CheckpointOptions(_Checked):
+    """Which run's network."""
+
+    run_id: str = option("", INFERENCE, "the run whose checkpoint is taken; required")
+    dirpath: Path = option(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
+    ckpt_choice: str = option("best", INFERENCE, "which checkpoint of the run", choices=("best", "last"))
+    ckpt_wandb_project: str = option("", INFERENCE, "project the run was trained in, where its id is not unique")
+
+    def __post_init__(self) -> None:
+        """Checks that there is a run."""
+        super().__post_init__()
+        require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint is taken")
+
+
+@dataclass(frozen=True)
+class InferenceOptions(CheckpointOptions, WandbOptions, GpuOptions, PrecisionOptions, OverwriteOptions):
     """What is predicted, by which run, and where the results go."""
 
-    infer_path: Path = flag(
+    infer_path: Path = option(
         None,
         INFERENCE,
         "a DICOM series, a tree with several (each is predicted), one slice, or a NIfTI volume in HU; required",
     )
-    run_id: str = flag("", INFERENCE, "the run whose checkpoint predicts; required")
-    dirpath: Path = flag(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
-    ckpt_choice: str = flag("best", INFERENCE, "which checkpoint of the run", choices=("best", "last"))
-    ckpt_wandb_project: str = flag("", INFERENCE, "project the run was trained in, where its id is not unique")
-    wandb_project: str = flag(
+    wandb_project: str = option(
         "Predictions", INFERENCE, "Weights & Biases project that predictions are logged to", name="log_wandb_project"
     )
-    wandb: str = flag(
-        "yes", INFERENCE, "online, offline or no; yes = online where an API key is configured, else offline"
-    )
-    gpu: int = flag(0, INFERENCE, "which GPU; -1 asks for the CPU, which is also used where there is no GPU")
-    engine: str = flag(
+    engine: str = option(
         "auto",
         INFERENCE,
         "what computes: auto = torch on a GPU; on a CPU OpenVINO where it is installed and its masks are the same",
         choices=("auto", "torch", "openvino", "onnx"),
     )
-    precision: str = flag(
-        "auto", INFERENCE, "auto: fastest that is safe on the device", choices=("auto", "32", "bf16", "16")
-    )
-    dest_dir: Path = flag(Path("./data"), INFERENCE, "results go to DEST_DIR/preds_from_<run_id>_of_<scan name>/")
-    allow_gaps: bool = flag(
+    dest_dir: Path = option(Path("./data"), INFERENCE, "results go to DEST_DIR/preds_from_<run_id>_of_<scan name>/")
+    allow_gaps: bool = option(
         False, INFERENCE, "predict a series with uneven gaps in parts with equal steps, instead of refusing it"
     )
-    overwrite: bool = flag(False, INFERENCE, "replace results that are there already")
-    batch_size: int = flag(8, INFERENCE, "slices a forward pass")
-    show_identity: bool = flag(False, INFERENCE, "name, PatientID and birth date in review.html")
-    dicom_seg: bool = flag(False, INFERENCE, "write the label map as DICOM segmentation too (needs highdicom)")
-    dicom_sr: bool = flag(False, INFERENCE, "write a DICOM measurement report; needs --dicom_seg=yes")
-    dicom_sc: bool = flag(False, INFERENCE, "write the contact sheet as DICOM secondary capture (needs highdicom)")
+    batch_size: int = option(8, INFERENCE, "slices per forward pass")
+    show_identity: bool = option(False, INFERENCE, "name, PatientID and birth date in review.html")
+    dicom_seg: bool = option(False, INFERENCE, "write the label map as DICOM segmentation too (needs highdicom)")
+    dicom_sr: bool = option(False, INFERENCE, "write a DICOM measurement report; needs --dicom_seg=yes")
+    dicom_sc: bool = option(False, INFERENCE, "write the contact sheet as DICOM secondary capture (needs highdicom)")
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
-        object.__setattr__(self, "wandb", _check_wandb(self.wandb))
         require(
             self.dicom_seg or not self.dicom_sr, "dicom_sr", "yes", "refers to the segmentation; add --dicom_seg=yes"
         )
         require(self.infer_path is not None, "infer_path", "", "is needed: the DICOM series to predict")
-        require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint predicts")
-        _check_project("wandb_project", self.wandb_project)
-        require(self.gpu >= -1, "gpu", self.gpu, "has to be the number of a GPU, or -1 for the CPU")
+        super().__post_init__()
+        check_project("wandb_project", self.wandb_project)
         engines = ("auto", "torch", "openvino", "onnx")
         require(self.engine in engines, "engine", self.engine, f"choose from {', '.join(engines)}")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "has to be 1 or more")
@@ -312,42 +139,177 @@ class InferenceOptions:
 class MeasurementOptions:
     """What is measured in a prediction, and whose it is."""
 
-    l3: str = flag("", MEASURING, "the slice of L3: its index, z=<mm>, or its SOPInstanceUID")
-    vertebrae: Path | None = flag(
+    l3: str = option("", MEASURING, "the slice of L3: its index, z=<mm>, or its SOPInstanceUID")
+    vertebrae: Path | None = option(
         None, MEASURING, "NIfTI label map of vertebrae on the grid of the series, to find L3 in"
     )
-    l3_label: int = flag(0, MEASURING, "label of L3 in --vertebrae")
-    patients: Path | None = flag(
+    l3_label: int = option(0, MEASURING, "label of L3 in --vertebrae")
+    patients: Path | None = option(
         None, MEASURING, "CSV with PatientID or StudyInstanceUID, sex, height, weight_kg, age_years"
     )
-    muscle_labels: str = flag(
+    muscle_labels: str = option(
         "",
         MEASURING,
         "labels that together are the muscle of a cross-section: names or ids with commas, or all",
     )
-    hu_ranges: str = flag(
+    hu_ranges: str = option(
         "", MEASURING, "HU ranges other than the published ones, such as muscle=-29:150,imat=-190:-30"
     )
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(CheckpointOptions, OverwriteOptions):
     """Which run becomes an ONNX file, and what the file is checked on."""
 
-    run_id: str = flag("", INFERENCE, "the run whose checkpoint is exported; required")
-    onnx: Path = flag(
+    onnx: Path = option(
         None, INFERENCE, "the file to write, FILE.onnx; FILE.json beside it tells how it was checked; required"
     )
-    dirpath: Path = flag(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
-    ckpt_choice: str = flag("best", INFERENCE, "which checkpoint of the run", choices=("best", "last"))
-    ckpt_wandb_project: str = flag("", INFERENCE, "project the run was trained in, where its id is not unique")
-    infer_path: Path | None = flag(
+    infer_path: Path | None = option(
         None, INFERENCE, "a series to compare ONNX Runtime with torch on; without it an invented patient"
     )
-    overwrite: bool = flag(False, INFERENCE, "replace a file that is there already")
 
     def __post_init__(self) -> None:
         """Checks the file's name."""
-        require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint is exported")
+        super().__post_init__()
         require(self.onnx is not None, "onnx", "", "is needed: the file to write")
         require(self.onnx.suffix.lower() == ".onnx", "onnx", self.onnx, "has to end in .onnx")
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Which folder is listed."""
+
+    path: Path = option(None, COMMAND, "a folder, searched to its depth, or a file; required")
+
+    def __post_init__(self) -> None:
+        """Checks that there is one."""
+        _need(self, "path")
+
+
+@dataclass(frozen=True)
+class MaskOptions(OverwriteOptions):
+    """Which mask is measured on which image, and where the figures go."""
+
+    image: Path = option(None, COMMAND, "DICOM series (a folder or a file), or a NIfTI volume in HU; required")
+    label_map: Path = option(None, COMMAND, "NIfTI label map on the grid of the image; required")
+    labels: Path | None = option(
+        None, COMMAND, "JSON file with the names of the labels; without it labels.json beside the label map"
+    )
+    out: Path | None = option(None, COMMAND, "folder of the results; without it measurements_of_<label map>")
+
+    def __post_init__(self) -> None:
+        """Checks that there is something to measure."""
+        super().__post_init__()
+        _need(self, "image", "label_map")
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Which label maps are compared."""
+
+    truth: Path = option(None, COMMAND, "NIfTI label map, or a folder with several; required")
+    prediction: Path = option(
+        None,
+        COMMAND,
+        "NIfTI label map, a results folder, or a folder with several; folders pair by name; required",
+    )
+    out: Path | None = option(
+        None, COMMAND, "new folder for comparison.csv, summary.csv, bland_altman.csv and bland_altman.png"
+    )
+
+    def __post_init__(self) -> None:
+        """Checks that there are two."""
+        _need(self, "truth", "prediction")
+
+
+@dataclass(frozen=True)
+class ApplyOptions:
+    """Which corrections go into which results."""
+
+    results: Path = option(None, COMMAND, "results folder of one series; required")
+    corrections: Path = option(None, COMMAND, "the file that the review page saved; required")
+    add_to: Path | None = option(None, COMMAND, "make a training case of it in this data folder")
+    all_slices: bool = option(
+        False, COMMAND, "learn from every slice, not only from those corrected or marked as checked"
+    )
+    scan: Path | None = option(None, COMMAND, "where the scan lies now, if it was moved (found by SOPInstanceUID)")
+
+    def __post_init__(self) -> None:
+        """Checks that both are there."""
+        _need(self, "results", "corrections")
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """Which results are listed on a page."""
+
+    folder: Path = option(None, COMMAND, "folder with results folders; gets index.html; required")
+
+    def __post_init__(self) -> None:
+        """Checks that there is one."""
+        _need(self, "folder")
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Which cache folder is listed, and what is removed from it."""
+
+    folder: Path = option(None, COMMAND, "a cache folder: <dirpath>/.cache, or that of --cache_dir; required")
+    remove_unused: float | None = option(None, COMMAND, "remove what was not used for so many days; 0 removes all")
+
+    def __post_init__(self) -> None:
+        """Checks that there is one."""
+        _need(self, "folder")
+        days = self.remove_unused
+        require(days is None or days >= 0, "remove_unused", days, "has to be 0 or more")
+
+
+@dataclass(frozen=True)
+class InventOptions:
+    """How many patients are invented, and what their series look like."""
+
+    out: Path = option(None, COMMAND, "folder to write to, empty or absent; required")
+    patients: int = option(4, COMMAND, "how many patients")
+    slices: int = option(12, COMMAND, "slices of each series")
+    size: int = option(256, COMMAND, "rows and columns of a slice")
+    seed: int = option(0, COMMAND, "the same seed writes the same files")
+    oblique: bool = option(False, COMMAND, "tilt the slices against the patient's axes")
+    groups: bool = option(False, COMMAND, "label seven muscle groups instead of one muscle")
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        _need(self, "out")
+        require(1 <= self.patients <= 999, "patients", self.patients, "ask for 1 to 999")
+        require(self.slices >= 1, "slices", self.slices, "a series has at least 1 slice")
+        require(16 <= self.size <= 4096, "size", self.size, "choose 16 to 4096 rows and columns")
+        require(self.seed >= 0, "seed", self.seed, "give a number from 0 up")
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Which readers are scored, and on which faults."""
+
+    reader: tuple[str, ...] = option(
+        (),
+        COMMAND,
+        "NAME=COMMAND: score this command too; {input} stands for the folder with the series, {output} for an empty "
+        "folder that takes NIfTI files in HU; give it once for each",
+    )
+    fault: tuple[str, ...] = option((), COMMAND, "only this fault; give it once for each")
+    out: Path | None = option(None, COMMAND, "write the table to this file, as Markdown")
+    keep: Path | None = option(
+        None, COMMAND, "keep the torture set in this folder: the series, and the truth as .npz; empty or absent"
+    )
+    timeout: float = option(120.0, COMMAND, "seconds that a reader has for one fault")
+    read: tuple[Path, ...] = option((), COMMAND, "a folder to read, and one to write NIfTI files to", hidden=True)
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        require(self.timeout > 0, "timeout", f"{self.timeout:g}", "has to be positive")
+
+
+def _need(options: object, *names: str) -> None:
+    """Raises an `OptionError` for the first of these fields that was not given."""
+    for name in names:
+        if getattr(options, name) is None:
+            raise OptionError(f"{name.upper()} is missing; -h shows an example")

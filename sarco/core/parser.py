@@ -1,4 +1,4 @@
-"""The parser that is made from the fields of options dataclasses: a flag *is* a field.
+"""The parser that is made from the fields of options dataclasses: an option *is* a field.
 
 Its name, type, default, help and range stand in one place, see `sarco.core.options`. What was not typed is left out, so
 that ``replace(stored_or_default, **typed)`` gives *default < checkpoint < typed now*.
@@ -6,11 +6,12 @@ that ``replace(stored_or_default, **typed)`` gives *default < checkpoint < typed
 
 import argparse
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from sarco.core.errors import OptionError
 
@@ -18,64 +19,131 @@ Options = TypeVar("Options")
 
 # Headings of -h, in their order there.
 HEADINGS = (
+    COMMAND := "Options",
+    INFERENCE := "Inference",
+    MEASURING := "Measurements",
     DATA := "Data and logging",
     BASICS := "Basics",
     REGULARISATION := "Augmentation and regularisation",
     OPTIMISATION := "Optimisation",
     STACKING := "Stacking",
-    INFERENCE := "Inference",
-    MEASURING := "Measurements",
 )
 
 YES, NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 
-def flag(default: Any, group: str, text: str, *, name: str | None = None, choices: Sequence[str] = ()) -> Any:
-    """A dataclass field that is a flag.
+def option(
+    default: Any, group: str, text: str, *, name: str | None = None, choices: Sequence[str] = (), hidden: bool = False
+) -> Any:
+    """A dataclass field that is an option.
 
     Args:
         default: the default; None where there is none to show.
         group: the heading that ``-h`` shows it under.
         text: its help.
-        name: a second name of the flag.
+        name: a second name of the option.
         choices: the words it takes.
+        hidden: whether ``-h`` leaves it out.
     """
-    return field(default=default, metadata={"group": group, "help": text, "alias": name, "choices": tuple(choices)})
+    metadata = {"group": group, "help": text, "alias": name, "choices": tuple(choices), "hidden": hidden}
+    return field(default=default, metadata=metadata)
 
 
 def require(holds: bool, name: str, value: object, rule: str) -> None:
-    """Raises an `OptionError` that names the flag and its rule, unless the rule holds."""
+    """Raises an `OptionError` that names the option and its rule, unless the rule holds."""
     if not holds:
         raise OptionError(f"--{name}={value}: {rule}")
 
 
-def parse(argv: Sequence[str], consumers: Sequence[type], program: str, description: str) -> dict[str, Any]:
-    """What was typed, by field name; flags that were not typed are absent.
+@dataclass(frozen=True)
+class Command:
+    """What a command is, for its parser, its help and its page in the documents.
 
-    Args:
-        argv: the words after the program's name.
-        consumers: dataclasses whose fields are the flags.
-        program: the script's name.
+    Attributes:
+        name: after ``sarco``, such as ``measure`` or ``review apply``.
         description: what it does, for ``-h``.
-
-    Raises:
-        OptionError: a flag is unknown, given twice with different values, or its value cannot be read.
+        consumers: dataclasses whose fields are its options.
+        words: fields whose values may come first as bare words, in this order.
+        examples: command lines that run, for ``-h``.
     """
-    parser = _Parser(prog=program, description=description, allow_abbrev=False, formatter_class=_Formatter)
-    # argparse's own pattern knows no exponents and would take -1e3 for a flag.
-    parser._negative_number_matcher = re.compile(r"^-\d*\.?\d+([eE][-+]?\d+)?$")
-    known: set[str] = set()
-    items = [(item, get_type_hints(consumer)) for consumer in consumers for item in dataclasses.fields(consumer)]
-    # Headings in their own order, which is not that of the consumers: Basics, say, are fields of several.
-    for heading in sorted({item.metadata["group"] for item, _ in items}, key=HEADINGS.index):
-        group = parser.add_argument_group(heading)
-        for item, hints in items:
-            if item.metadata["group"] == heading:
-                known |= {item.name, *filter(None, [item.metadata["alias"]])}
-                _add_flag(group, item, hints[item.name])
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors too")
-    _explain_typos(argv, known | {"debug"})
-    return vars(parser.parse_args(list(argv)))
+
+    name: str
+    description: str
+    consumers: tuple[type, ...]
+    words: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+
+    @property
+    def usage(self) -> str:
+        """The command line in short."""
+        return " ".join([f"sarco {self.name}", *(word.upper() for word in self.words), "[--option=value ...]"])
+
+    def fields(self) -> dict[str, "dataclasses.Field[Any]"]:
+        """Its options by name, in the order of ``-h``; a field that two consumers share stands once."""
+        found = {item.name: item for consumer in self.consumers for item in dataclasses.fields(consumer)}
+        return dict(sorted(found.items(), key=lambda pair: HEADINGS.index(pair[1].metadata["group"])))
+
+    def parser(self, program: str = "", add_help: bool = True) -> argparse.ArgumentParser:
+        """The parser of its options.
+
+        Args:
+            program: the name that the user called it by; ``sarco NAME`` where not given.
+            add_help: whether it knows ``-h``.
+        """
+        usage = self.usage.replace(f"sarco {self.name}", program or f"sarco {self.name}", 1)
+        shown = "\n".join(f"  {line}" for line in self.examples)
+        parser = _Parser(
+            prog=program or f"sarco {self.name}",
+            usage=usage,
+            description=self.description,
+            epilog=f"examples:\n{shown}" if shown else None,
+            allow_abbrev=False,
+            formatter_class=_Formatter,
+            add_help=add_help,
+        )
+        # argparse's own pattern knows no exponents and would take -1e3 for an option.
+        parser._negative_number_matcher = re.compile(r"^-\d*\.?\d+([eE][-+]?\d+)?$")
+        hints = {name: hint for consumer in self.consumers for name, hint in get_type_hints(consumer).items()}
+        groups: dict[str, Any] = {}
+        for item in self.fields().values():
+            heading = item.metadata["group"]
+            if heading not in groups:
+                groups[heading] = parser.add_argument_group(heading)
+            _add_option(groups[heading], item, hints[item.name], item.name in self.words)
+        parser.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors, and reasons"
+        )
+        return parser
+
+    def parse(self, argv: Sequence[str], program: str = "") -> dict[str, Any]:
+        """What was typed, by field name; options that were not typed are absent.
+
+        Args:
+            argv: the words after the command's name.
+            program: the name that the user called it by.
+
+        Raises:
+            OptionError: an option is unknown, given twice with different values, or its value cannot be read.
+        """
+        named = self._name_words(argv)
+        known = {"debug"}
+        for item in self.fields().values():
+            known |= {item.name, *filter(None, [item.metadata["alias"]])}
+        _explain_typos(named, known)
+        return vars(self.parser(program).parse_args(named))
+
+    def _name_words(self, argv: Sequence[str]) -> list[str]:
+        """The words of the command line, the first bare ones with the names that they may leave out.
+
+        >>> Command("export", "", (), words=("run_id",))._name_words(["first", "--onnx=first.onnx"])
+        ['--run_id=first', '--onnx=first.onnx']
+        """
+        bare = list(itertools.takewhile(lambda word: word and not word.startswith("-"), argv))
+        if self.words and len(bare) > len(self.words):
+            takes = " ".join(word.upper() for word in self.words)
+            raise OptionError(f"{bare[len(self.words)]!r} is one word too many; sarco {self.name} takes {takes}")
+        bare = bare[: len(self.words)]
+        return [*(f"--{name}={word}" for name, word in zip(self.words, bare, strict=False)), *argv[len(bare) :]]
 
 
 def build(consumer: type[Options], typed: Mapping[str, Any], stored: Mapping[str, Any] | None = None) -> Options:
@@ -100,25 +168,18 @@ def to_builtins(options: Any) -> dict[str, Any]:
     return {name: plain(value) for name, value in dataclasses.asdict(options).items()}
 
 
-def yes_no(text: str) -> bool:
-    """The value of a yes/no word, for parsers that are not made of dataclass fields."""
-    if text.lower() not in (*YES, *NO):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither yes nor no")
-    return text.lower() in YES
-
-
-class _Formatter(argparse.HelpFormatter):
+class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=32, width=110)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(message.replace("argument ", "") + "; -h lists the flags")
+        raise OptionError(message.replace("argument ", "") + "; -h lists the options")
 
 
 class _StoreOnce(argparse.Action):
-    """Stores a value; a second, different one is an error, also under the flag's other name."""
+    """Stores a value; a second, different one is an error, also under the option's other name."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         before = getattr(namespace, self.dest, values)
@@ -129,32 +190,39 @@ class _StoreOnce(argparse.Action):
 
 
 class _StoreSeveral(argparse.Action):
-    """Collects paths, from several flags or from one with commas."""
+    """Collects values, from several options or, for paths, from one with commas."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        paths = [values] if values.exists() else [Path(part) for part in str(values).split(",") if part]
-        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *paths))
+        if isinstance(values, Path) and not values.exists():
+            found = [Path(part) for part in str(values).split(",") if part]
+        else:
+            found = [values]
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *found))
 
 
-def _add_flag(group: Any, item: "dataclasses.Field[Any]", kind: Any) -> None:
+_METAVARS = {Path: "PATH", bool: "yes|no", int: "N", float: "X"}
+
+
+def _add_option(group: Any, item: "dataclasses.Field[Any]", kind: Any, is_word: bool) -> None:
     names = [f"--{name}" for name in (item.name, item.metadata["alias"]) if name]
     choices = item.metadata["choices"]
     default: Any = item.default
+    several = get_origin(kind) is tuple
+    kinds = [one for one in get_args(kind) if one not in (type(None), Ellipsis)]
+    kind = kinds[0] if kinds else kind  # of tuple[Path, ...] and of Path | None
     if kind is bool:
         default = "yes" if default else "no"
     shown = "" if default in (None, "", ()) else f" (default: {default})"
     words = f" [{', '.join(choices)}]" if choices and len(choices) < 6 else ""
-    if kind == Path | None:
-        kind = Path
-    several = kind == tuple[Path, ...]
+    lead = f"({item.name.upper()} without its name comes first) " if is_word else ""
     group.add_argument(
         *names,
         dest=item.name,
         action=_StoreSeveral if several else _StoreOnce,
-        type=_reader(item.name, Path if several else kind, choices),
-        metavar={Path: "PATH", tuple[Path, ...]: "PATH", bool: "yes|no", int: "N", float: "X"}.get(kind, "WORD"),
+        type=_reader(item.name, kind, choices),
+        metavar=_METAVARS.get(kind, "WORD"),
         default=argparse.SUPPRESS,
-        help=item.metadata["help"] + words + shown,
+        help=argparse.SUPPRESS if item.metadata["hidden"] else lead + item.metadata["help"] + words + shown,
     )
 
 
@@ -195,7 +263,7 @@ def _explain_typos(argv: Sequence[str], known: set[str]) -> None:
                 raise OptionError(f"{previous} {word}: write {previous}{word[1:]}")
             if "=" in previous:
                 raise OptionError(
-                    f"{word!r} belongs to no flag; if it is part of {previous}, write / for the space or quote it"
+                    f"{word!r} belongs to no option; if it is part of {previous}, write / for the space or quote it"
                 )
-            raise OptionError(f"{word!r} belongs to no flag; every value needs its flag, as in --flag=value")
+            raise OptionError(f"{word!r} belongs to no option; every value needs its name, as in --option=value")
         previous = word

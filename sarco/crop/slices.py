@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.options import DataOptions
+from sarco.core.training_options import DataOptions
 from sarco.crop.body import Body, find_body
 from sarco.crop.grid import Placement
 from sarco.io.images import read_hu

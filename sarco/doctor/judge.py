@@ -122,7 +122,7 @@ def judge_reader(
     warned = outcome.status != 0 or any(re.search("warn|error", line, re.IGNORECASE) for line in unusual)
     if not truths:
         return ReaderVerdict("wrong", warned, "wrote an image of what cannot be read rightly")
-    mistake = compare(truths, files)
+    mistake = compare_with_truth(truths, files)
     return ReaderVerdict("wrong", warned, mistake) if mistake else ReaderVerdict("right")
 
 
@@ -145,7 +145,7 @@ def _slip(text: str) -> str:
     return found[0] if found and (found[1] in _SLIP_NAMES or found[1].endswith("MemoryError")) else ""
 
 
-def compare(truths: Sequence[Truth], files: Sequence[Path]) -> str:
+def compare_with_truth(truths: Sequence[Truth], files: Sequence[Path]) -> str:
     """What is wrong about a reader's files; nothing where each truth is shown by a volume, and none shows two.
 
     Two series in one volume are mixed up, even where every voxel lies in its place.

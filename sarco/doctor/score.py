@@ -3,12 +3,11 @@
 A reader is any command that writes NIfTI files in HU into a folder, or writes none and says why. What it writes is
 compared with the truth in world space: right, refused with a reason, wrong, or crashed.
 
-Run `python -m sarco.doctor.score` to score sarco itself; `docs/doctor.md` holds the rules and a result.
+`sarco doctor` scores sarco itself; `docs/doctor.md` holds the rules and a result.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import platform
@@ -16,7 +15,7 @@ import shlex
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,8 @@ import numpy as np
 from pydicom import __version__ as pydicom_version
 
 from sarco import __version__
-from sarco.core.command import run_command
 from sarco.core.errors import InputError, OptionError
+from sarco.core.options import DoctorOptions
 from sarco.doctor.cases import Fault, Truth
 from sarco.doctor.faults_files import FILE_FAULTS
 from sarco.doctor.faults_geometry import GEOMETRY_FAULTS
@@ -36,8 +35,7 @@ from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import write_volume
 
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in (*GEOMETRY_FAULTS, *FILE_FAULTS, *PIXEL_FAULTS)}
-_PROGRAM = "python -m sarco.doctor.score"
-_READ_ITSELF = ("-m", "sarco.doctor.score", "--read", "{input}", "{output}")
+_READ_ITSELF = ("-m", "sarco", "doctor", "--read={input}", "--read={output}")
 BEGIN, END = "<!-- doctor: begin -->\n", "<!-- doctor: end -->\n"
 COUNTED = (
     "right",
@@ -64,7 +62,7 @@ class Reader:
     shown: str
 
     @classmethod
-    def from_flag(cls, text: str) -> Reader:
+    def from_option(cls, text: str) -> Reader:
         """The reader that ``NAME=COMMAND`` describes.
 
         Raises:
@@ -87,8 +85,8 @@ def itself() -> Reader:
     return Reader(f"sarco {__version__}", (sys.executable, *_READ_ITSELF), f"python {' '.join(_READ_ITSELF)}")
 
 
-def read(folder: Path, output: Path) -> None:
-    """Reads every series below a folder and writes it as NIfTI in HU.
+def read_as_reader(folder: Path, output: Path, warn: Callable[[str], object]) -> None:
+    """Reads every series below a folder and writes it as NIfTI in HU; ``warn`` takes what is left out, and why.
 
     Raises:
         SarcoError: no series can be read, or one cannot.
@@ -97,7 +95,7 @@ def read(folder: Path, output: Path) -> None:
     if not found.series:
         raise found.refused[0]
     for reason in found.refused:
-        print(f"warning: left out: {reason}", file=sys.stderr)
+        warn(f"left out: {reason}")
     for number, series in enumerate(found.series, start=1):
         write_volume(output / f"series_{number}.nii", read_series(series), series.affine_lps)
 
@@ -150,14 +148,17 @@ def what_it_always_prints(reader: Reader, timeout_s: float) -> frozenset[str]:
         return usual_lines(run_reader(reader.words, folder, output, timeout_s))
 
 
-def score(readers: Sequence[Reader], faults: Sequence[Fault], folder: Path, timeout_s: float) -> list[Row]:
-    """Runs every reader on every fault and prints each verdict as it comes.
+def score(
+    readers: Sequence[Reader], faults: Sequence[Fault], folder: Path, timeout_s: float, tell: Callable[[str], object]
+) -> list[Row]:
+    """Runs every reader on every fault and tells each verdict as it comes.
 
     Args:
         readers: who is scored.
         faults: on what.
         folder: where the faults are written to.
         timeout_s: seconds that a reader has for a fault.
+        tell: takes the lines.
     """
     usual = {reader.name: what_it_always_prints(reader, timeout_s) for reader in readers}
     rows = []
@@ -167,7 +168,7 @@ def score(readers: Sequence[Reader], faults: Sequence[Fault], folder: Path, time
             with tempfile.TemporaryDirectory(prefix="sarco_doctor_") as output:
                 outcome = run_reader(reader.words, place, Path(output), timeout_s)
                 verdicts[reader.name] = verdict = judge_reader(truths, Path(output), outcome, usual[reader.name])
-            print(f"{fault.name:24} {reader.name:20} {verdict.kind:8} {verdict.reason[:200]}".rstrip(), flush=True)
+            tell(f"{fault.name:24} {reader.name:20} {verdict.kind:8} {verdict.reason[:200]}".rstrip())
         rows.append(Row(fault, expected(fault, truths), verdicts))
     return rows
 
@@ -232,58 +233,29 @@ def _make_empty(folder: Path) -> Path:
     return folder
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
-        description="Scores DICOM readers on CT series with a fault each: right, refused, wrong or crashed.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add(
-        "--reader",
-        metavar="NAME=COMMAND",
-        action="append",
-        help="score this command beside sarco; {input} and {output} in it stand for the two folders (repeatable)",
-    )
-    add("--fault", metavar="NAME", action="append", help="only this fault (repeatable)")
-    add("--out", metavar="FILE", type=Path, help="write the table here, as Markdown")
-    add("--keep", metavar="FOLDER", type=Path, help="keep the torture set here, with its truth; empty or absent")
-    add("--timeout", metavar="SECONDS", type=float, default=120.0, help="what a reader has for one fault")
-    add("--read", metavar=("INPUT", "OUTPUT"), nargs=2, type=Path, default=None, help=argparse.SUPPRESS)
-    add("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors too")
-    return parser
+def score_all(options: DoctorOptions, tell: Callable[[str], object]) -> tuple[tuple[Reader, ...], list[Row]]:
+    """Scores sarco and other readers.
 
+    Args:
+        options: readers, faults, where to keep the torture set, and seconds per fault.
+        tell: takes each verdict as a line.
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line: flags to verdicts."""
-    typed = _parser().parse_args(argv)
-    if typed.read:
-        read(*typed.read)
-        return
-    readers = [itself(), *map(Reader.from_flag, typed.reader or [])]
+    Raises:
+        OptionError: a reader or a fault is not what it should be.
+        InputError: the folder to keep the torture set in cannot be used.
+    """
+    readers = (itself(), *map(Reader.from_option, options.reader))
     if len({reader.name for reader in readers}) < len(readers):
         raise OptionError("--reader: two readers have the same name; give each its own")
-    if typed.timeout <= 0:
-        raise OptionError(f"--timeout={typed.timeout:g}: has to be positive")
-    unknown = [name for name in typed.fault or [] if name not in FAULTS]
+    unknown = [name for name in options.fault if name not in FAULTS]
     if unknown:
         raise OptionError(f"--fault={unknown[0]}: there is no such fault; the names are {', '.join(FAULTS)}")
-    faults = [FAULTS[name] for name in typed.fault or FAULTS]
+    faults = [FAULTS[name] for name in options.fault or FAULTS]
     with ExitStack() as stack:
-        if typed.keep:
-            folder = _make_empty(typed.keep)
+        if options.keep:
+            folder = _make_empty(options.keep)
             index = {fault.name: fault.what for fault in faults}
             (folder / "faults.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sarco_doctor_")))
-        rows = score(readers, faults, folder, typed.timeout)
-    for reader in readers:
-        found = counts(rows, reader.name)
-        print(f"{reader.name}: " + ", ".join(f"{found[kind]} {kind}" for kind in COUNTED if found[kind]))
-    if typed.out:
-        write_scores(typed.out, as_markdown(rows, readers))
-
-
-if __name__ == "__main__":
-    run_command(main, _PROGRAM)
+        return readers, score(readers, faults, folder, options.timeout, tell)

@@ -1,9 +1,5 @@
-"""DICOM CT in a folder tree: which series there are, and why each can or cannot be predicted.
+"""DICOM CT in a folder tree: which series there are, and why each can or cannot be predicted."""
 
-``python -m sarco.io.dicom PATH`` prints that as a table.
-"""
-
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.command import run_command
 from sarco.core.errors import GeometryError, InputError, SarcoError
 from sarco.core.files import files_below
 from sarco.io.dicom_header import DicomFile, inspect_file, is_dicom, read_dicom_headers
@@ -19,8 +14,6 @@ from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.scan.geometry import gantry_tilt_deg, slice_normal, spacing_mm
 from sarco.scan.hu import AIR_HU
 from sarco.scan.series import Series, SliceHeader, check_axial, find_doubles, make_runs, make_series, set_strays_aside
-
-PROGRAM = "python -m sarco.io.dicom"
 
 
 @dataclass(frozen=True)
@@ -242,28 +235,13 @@ def describe_series(one: ListedSeries) -> list[str]:
     ]
 
 
-_COLUMNS = ("UID", "description", "slices", "grid", "spacing", "orientation", "transfer syntax", "can be predicted")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Prints one block for each series of a path, then what was not readable."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Lists the DICOM series of a folder and why each can or cannot be predicted."
-    )
-    parser.add_argument("path", metavar="PATH", type=Path, help="a folder, searched to its depth, or a file")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors too")
-    found = find_series(parser.parse_args(argv).path)
-    width = max(map(len, _COLUMNS))
-    for one in found.listed:
-        for title, text in zip(_COLUMNS, describe_series(one), strict=True):
-            if text:
-                print(f"{title:<{width}}  {text}")
-        print()
-    for error in found.unreadable:
-        print(f"not readable: {error}")
-    n_usable = sum(1 for one in found.listed if describe_series(one)[-1].startswith("yes"))
-    print(f"{len(found.listed)} series, {n_usable} can be predicted")
-
-
-if __name__ == "__main__":
-    run_command(main, PROGRAM)
+LISTED_COLUMNS = (
+    "UID",
+    "description",
+    "slices",
+    "grid",
+    "spacing",
+    "orientation",
+    "transfer syntax",
+    "can be predicted",
+)

@@ -1,9 +1,5 @@
-"""Measures anybody's mask on its CT: which series it lies on, what its labels are called, and what they come to.
+"""Measures anybody's mask on its CT: which series it lies on, what its labels are called, and what they come to."""
 
-Run `python -m sarco.measurement.mask IMAGE LABEL_MAP`.
-"""
-
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.command import run_command, say
 from sarco.core.errors import GeometryError, InputError
 from sarco.core.options import MeasurementOptions
-from sarco.core.parser import yes_no
 from sarco.io.dicom import find_series
 from sarco.io.images import find_images, read_hu
-from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
-from sarco.io.results import MEASUREMENTS, SUMMARY
-from sarco.measurement.report import describe_summary, write_measurements
+from sarco.io.nifti import is_nifti, read_label_map
 from sarco.measurement.series import Evidence, Plans, check_options
 from sarco.measurement.slices import SliceMeasurement
 from sarco.scan.label_map import LabelMap, lay_over
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series
-
-PROGRAM = "python -m sarco.measurement.mask"
 
 Planes = dict[int, NDArray[np.uint8]]
 
@@ -56,7 +46,7 @@ def measure_mask(
     label_map: Path,
     options: MeasurementOptions | None = None,
     names: Path | None = None,
-    tell: Callable[[str], None] | None = None,
+    tell: Callable[[str], object] | None = None,
 ) -> MeasuredMask:
     """Measures a mask slice by slice; one image at a time is in memory, and nothing is written.
 
@@ -94,7 +84,7 @@ def _notes(label_map: LabelMap, series: Series, planes: Planes, labels: Mapping[
     return notes
 
 
-def open_image(path: Path, tell: Callable[[str], None] | None = None) -> tuple[Series, ...]:
+def open_image(path: Path, tell: Callable[[str], object] | None = None) -> tuple[Series, ...]:
     """Every series of an image: the one place that decides which formats can be measured.
 
     Args:
@@ -114,7 +104,7 @@ def open_image(path: Path, tell: Callable[[str], None] | None = None) -> tuple[S
     return found.series
 
 
-def pair(image: Path, label_map: LabelMap, tell: Callable[[str], None] | None = None) -> tuple[Series, Planes]:
+def pair(image: Path, label_map: LabelMap, tell: Callable[[str], object] | None = None) -> tuple[Series, Planes]:
     """The series of an image that a label map lies on, and its planes.
 
     Args:
@@ -167,52 +157,3 @@ def name_labels(label_map: LabelMap, names_path: Path | None) -> dict[int, str]:
         raise InputError(f"{label_map.path}: holds no label; is it the right file?")
     # Names that the map does not hold count as measured and empty only where the user gave them for this map.
     return dict(LabelTable.from_ids(found | (names.keys() if names_path or not found else set()), names).names)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Measures a mask and writes and prints the result."""
-    typed = _parser().parse_args(argv)
-    folder = typed.out or Path(f"measurements_of_{nifti_stem(typed.label_map)}")
-    if not typed.overwrite and any((folder / name).exists() for name in (MEASUREMENTS, SUMMARY)):
-        raise InputError(f"{folder}: holds measurements already; choose another --out, or --overwrite=yes")
-    options = MeasurementOptions(
-        typed.l3, typed.vertebrae, typed.l3_label, typed.patients, typed.muscle_labels, typed.hu_ranges
-    )
-    found = measure_mask(typed.image, typed.label_map, options, typed.labels, say)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_measurements(folder, found.rows, found.summary)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
-    for line in describe_summary(found.summary):
-        say(line)
-    for note in found.notes:
-        say(f"note: {note}")
-    say(f"results: {folder / MEASUREMENTS}, {folder / SUMMARY}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description="Areas, volumes and densities of a mask on its CT.", allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("image", metavar="IMAGE", type=Path, help="DICOM series (a folder or a file), or a NIfTI volume in HU")
-    add("label_map", metavar="LABEL_MAP", type=Path, help="NIfTI label map on the grid of the image")
-    add("--labels", metavar="FILE", type=Path, help="names of the labels (default: labels.json beside LABEL_MAP)")
-    add("--muscle_labels", metavar="NAMES", default="", help="labels that together are the muscle of a cross-section: "
-        "names or ids with commas, or all (default: the one called skeletal_muscle)")  # fmt: skip
-    add("--l3", metavar="PLACE", default="", help="L3 slice: index, z=<mm>, or SOPInstanceUID")
-    add("--vertebrae", metavar="FILE", type=Path, help="NIfTI label map of vertebrae, to find L3 in")
-    add("--l3_label", metavar="N", type=int, default=0, help="label of L3 in it")
-    add("--patients", metavar="FILE", type=Path, help="CSV with PatientID or StudyInstanceUID, sex, height, weight_kg")
-    add(
-        "--hu_ranges", metavar="RANGES", default="", help="such as muscle=-29:150,lama=-29:29,nama=30:150,imat=-190:-30"
-    )
-    add("--out", metavar="DIR", type=Path, help="folder of the results (default: measurements_of_<LABEL_MAP>)")
-    add("--overwrite", metavar="yes|no", type=yes_no, default=False, help="replace measurements that are there")
-    add("--debug", action="store_true", help="show tracebacks of errors too")
-    return parser
-
-
-if __name__ == "__main__":
-    run_command(main, PROGRAM)

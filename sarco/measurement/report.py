@@ -17,6 +17,8 @@ from sarco.measurement.slices import HuRanges, PooledMeasurement, SliceMeasureme
 
 WHOLE_MUSCLE = ("skeletal_muscle", "muscle")  # names of labels that need no further word to be called the muscle
 SMI_UNIT = "cm2/m2"
+# Flags that speak against the mask itself, so that no figure of it is printed without them.
+FIGURE_FLAGS = ("empty_mask", "air_in_mask", "bone_in_mask", "scattered", "low_confidence", "unlike_training")
 _BESIDE = ("contrast", "kvp", "kernel", "slice_thickness_mm")  # what stands beside every density
 
 
@@ -218,11 +220,16 @@ def _profile(rows: Sequence[SliceMeasurement], labels: Mapping[int, str]) -> dic
 
 
 def describe_summary(summary: Mapping[str, Any]) -> Iterator[str]:
-    """The summary as lines for a terminal."""
+    """The summary as lines for a terminal: reasons to doubt first, and again on the line of every figure they touch."""
     acquisition = summary["acquisition"]
+    yield from (f"flag {flag['name']}: {flag['reason']}" for flag in summary["flags"])
+    named = [flag["name"] for flag in summary["flags"] if flag["name"] in FIGURE_FLAGS]
+    doubt = f" [flagged: {', '.join(named)}]" if named else ""
     for label in summary["labels"]:
         density = "" if label["mean_hu_in_range"] is None else f", {label['mean_hu_in_range']:.1f} HU in range"
-        yield f"{label['name']}: {label['volume_ml']:.1f} ml on {label['n_slices']} slices{density}"
+        count = label["n_slices"]
+        volume = f"{label['volume_ml']:.1f} ml on {count} slice{'' if count == 1 else 's'}{density}"
+        yield f"{label['name']}: {volume if count else 'not found on any slice'}{doubt}"
     yield (
         f"acquisition: {describe_contrast(acquisition['contrast'])}, {acquisition['kvp'] or 'unknown'} kV, kernel "
         f"{acquisition['kernel'] or 'unknown'}, slices of {acquisition['slice_thickness_mm'] or 'unknown'} mm"
@@ -232,12 +239,16 @@ def describe_summary(summary: Mapping[str, Any]) -> Iterator[str]:
         note = f" ({level['note']})" if level["note"] else ""
         density = "no density" if muscle["mean_hu_in_range"] is None else f"{muscle['mean_hu_in_range']:.1f} HU"
         yield f"{level['name']} is slice {level['slice_index']} ({level['how']}){note}"
-        yield f"muscle at {level['name']}: {muscle['area_in_range_cm2']:.1f} cm2 in range, {density}"
-    yield f"smi: {smi['why_not']}" if smi["value"] is None else f"smi: {smi['value']:.1f} {smi['unit']}"
+        yield f"muscle at {level['name']}: {muscle['area_in_range_cm2']:.1f} cm2 in range, {density}{doubt}"
+    yield f"smi: {smi['why_not']}" if smi["value"] is None else f"smi: {smi['value']:.1f} {smi['unit']}{doubt}"
     notes = [*summary["patient"]["notes"], *filter(None, [acquisition.get("note")])]
     yield from (f"note: {note}" for note in notes)
     # Without a muscle at the level all sets share that one reason, which stands above.
-    yield from (one["text"] for one in summary["cutoffs"] if muscle or one["verdict"] != NOT_APPLICABLE)
+    yield from (
+        one["text"] + (doubt if one["verdict"] != NOT_APPLICABLE else "")
+        for one in summary["cutoffs"]
+        if muscle or one["verdict"] != NOT_APPLICABLE
+    )
 
 
 def write_measurements(folder: Path, rows: Sequence[SliceMeasurement], summary: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from monai.networks.nets.flexible_unet import SegmentationHead
 from torch import nn
 
 from sarco.core.errors import CheckpointError
-from sarco.core.options import NetworkOptions
+from sarco.core.training_options import NetworkOptions
 from sarco.network.decoder import DECODER_CHANNELS, make_decoder
 from sarco.network.encoder import Encoder
 from sarco.network.mixing import Mix

@@ -7,7 +7,7 @@ import torch
 from efficientnet_pytorch.utils import url_map
 
 from sarco.core.errors import InputError
-from sarco.core.options import NetworkOptions
+from sarco.core.training_options import NetworkOptions
 from sarco.network.encoder import NOT_USED, Encoder
 from sarco.network.segmentation import SegmentationNetwork
 

@@ -84,7 +84,7 @@ def require_highdicom() -> None:
     """
     if importlib.util.find_spec("highdicom") is None:
         raise OptionError(
-            "DICOM results need the package highdicom; run pip install -r requirements-dicom.txt, or leave out "
+            "DICOM results need the package highdicom; pip install highdicom, or leave out "
             "--dicom_seg, --dicom_sr and --dicom_sc"
         )
 

@@ -3,16 +3,12 @@
 The patient differs on all three axes (liver and spleen, front and back, psoas muscles that grow downwards), so a
 flip, a transpose or a shift anywhere on the way shows. Labels are membership of voxel centres, before blur and noise.
 Blur acts within slices only: a slice shows its plane, without averaging over the slice thickness.
-
-Run `python -m sarco.phantom.patient OUT --patients 8` for a data set to train on.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,14 +18,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from sarco.core.command import run_command
 from sarco.core.errors import InputError, OptionError
-from sarco.core.parser import yes_no
 from sarco.io.nifti import write_label_map
 from sarco.phantom import anatomy
 from sarco.phantom.paint import add_scanner, body_from_world, paint_slice
 
-_PROGRAM = "python -m sarco.phantom.patient"
 _IMPLEMENTATION_UID = UID("1.2.826.0.1.3680043.8.498.1")  # under pydicom's root, as generate_uid's are
 # How scanners store HU: (slope, intercept, signed pixels).
 _STORAGES = ((1.0, -1024.0, False), (1.0, 0.0, True), (0.5, -1024.0, False), (1.0, -1024.0, True))
@@ -321,40 +314,3 @@ def write_dataset(out: Path, patients: int, seed: int, options: PhantomOptions) 
     table = {str(label): name for label, name in {0: "background", **names}.items()}
     (out / "labels.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     return folders
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
-        description="Writes invented patients as DICOM CT series with exact muscle label maps, ready to train on.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("out", metavar="OUT", type=Path, help="folder to write to, empty or absent")
-    add("--patients", metavar="N", type=int, default=4, help="how many patients")
-    add("--slices", metavar="N", type=int, default=12, help="slices of each series")
-    add("--size", metavar="N", type=int, default=256, help="rows and columns of a slice")
-    add("--seed", metavar="N", type=int, default=0, help="the same seed writes the same files")
-    add("--oblique", metavar="yes|no", type=yes_no, default="no", help="tilt the slices against the patient's axes")
-    add("--groups", metavar="yes|no", type=yes_no, default="no", help="label muscle groups instead of one muscle")
-    add("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks of errors too")
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line: flags to a data set on disk."""
-    typed = _parser().parse_args(argv)
-    options = PhantomOptions(
-        n_slices=typed.slices,
-        rows=typed.size,
-        columns=typed.size,
-        oblique=typed.oblique,
-        labels="groups" if typed.groups else "muscle",
-    )
-    folders = write_dataset(typed.out, typed.patients, typed.seed, options)
-    print(f"{len(folders)} patients with {typed.slices} slices each in {typed.out}")
-
-
-if __name__ == "__main__":
-    run_command(main, _PROGRAM)

@@ -1,9 +1,9 @@
 """Opens a trained network on the engine that suits the machine: torch, OpenVINO or ONNX Runtime.
 
-Every fall-back is told in one line. sarco/engines.py runs what is exported here; sarco/kept_network.py keeps it.
+Every choice is told in one short line; the reason behind it is at hand for whoever asks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import sarco
 from sarco.core.errors import OptionError, SarcoError
+from sarco.core.messages import Tell
 from sarco.crop.slices import Images, Logits
 from sarco.network.device import Device, choose_device, may_have_gpu
 from sarco.prediction.convert import EXPORTS
-from sarco.prediction.engine import INSTALL, PACKAGES, Engine, Network, check_packages, missing_packages, run_all
+from sarco.prediction.engine import PACKAGES, Engine, Network, check_packages, missing_packages, run_all
 from sarco.prediction.judge import FIRST_LOOK, Sample, compare_engines, judge_engine
 from sarco.prediction.kept import KeptNetwork, Shelf
 from sarco.prediction.onnx_engine import OnnxEngine
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # seconds to import, and not needed where an exported network
     from sarco.network.segmentation import SegmentationNetwork
 
 TITLES = {"openvino": "OpenVINO", "onnx": "ONNX Runtime"}
-Tell = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def open_network(
     precision: str = "auto",
     gpu: int = 0,
     batch_size: int = 8,
-    tell: Tell = print,
+    tell: Tell = lambda line, reason: None,
 ) -> Opened:
     """The network of a checkpoint on an engine.
 
@@ -63,7 +63,7 @@ def open_network(
         precision: ``auto``, ``32``, ``bf16`` or ``16``.
         gpu: number of the GPU, -1 for the CPU.
         batch_size: slices a forward pass of torch.
-        tell: takes each line for the user: device, engine, fall-backs.
+        tell: takes each line for the user (device, engine, fall-backs), and the reason behind it.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -83,10 +83,10 @@ def _best_engine(gpu: int, precision: str, tell: Tell) -> str:
     if precision == "16":
         return "torch"  # which says that this needs a GPU
     if missing_packages("openvino"):
-        tell(f"engine: torch, because openvino is not installed; {INSTALL} makes it several times faster")
+        tell("engine: torch; pip install openvino makes it several times faster", "because openvino is not installed")
         return "torch"
     if precision == "bf16" and not openvino_computes_bf16():
-        tell("engine: torch, because OpenVINO finds no bf16 on this CPU; --precision=auto is faster")
+        tell("engine: torch; --precision=auto is faster", "because OpenVINO finds no bf16 on this CPU")
         return "torch"
     return "openvino"
 
@@ -110,7 +110,7 @@ def _open_torch(checkpoint: Path, device: Device, batch_size: int, tell: Tell) -
     from sarco.network.segmentation import load_network
 
     description, network = load_network(checkpoint)
-    tell(device.note)
+    tell(device.note, "")
     return Opened(description, TorchNetwork(TorchEngine(network, device, batch_size)))
 
 
@@ -184,7 +184,7 @@ class ExportedNetwork:
         if not self._kept:
             self._export(images)
         if self._unfit:
-            self._say(f"engine: torch, because {TITLES[self._engine]} {self._unfit}")
+            self._say("engine: torch", f"because {TITLES[self._engine]} {self._unfit}")
             return self._torch_engine(), {}
         exact = Sample(self._compile(F32), images)
         differ = []
@@ -196,14 +196,13 @@ class ExportedNetwork:
                 differ.append(f"{NAMES[precision]} cannot be had of this network ({_first_line_of(error)})")
                 continue
             if verdict.fits:
-                self._say(f"engine: {fast.engine.name}, whose masks are those of fp32 ({verdict})")
+                self._say(f"engine: {fast.engine.name}", f"whose masks are those of fp32 ({verdict})")
                 return fast.engine, fast.seen
             if not verdict.shows_enough:
                 differ = [f"{verdict.n_slices} slices show too little to check {fast.engine.name}"]
                 break
             differ.append(f"the masks of {fast.engine.name} differ ({verdict})")
-        because = f", because {' and '.join(differ)}" if differ else ""
-        self._say(f"engine: {exact.engine.name}{because}")
+        self._say(f"engine: {exact.engine.name}", f"because {' and '.join(differ)}" if differ else "")
         return exact.engine, exact.seen
 
     def _export(self, images: Images) -> None:
@@ -224,7 +223,7 @@ class ExportedNetwork:
         if agreement.holds:
             self._network = self._torch = None  # has done its part; its memory is free for what comes
         if problem := self._shelf.keep(self._kept):
-            self._say(f"engine: the exported network is not kept, because {problem}; each start will export it anew")
+            self._say("engine: the exported network is not kept; each start will export it anew", f"because {problem}")
 
     def _open(self) -> "SegmentationNetwork":
         if self._network is None:
@@ -252,11 +251,11 @@ class ExportedNetwork:
                 self._compiling[precision] = self._compiler.submit(OnnxEngine, files["model.onnx"])
 
     def _tell_damage(self, damage: str) -> None:
-        self._tell(f"engine: {damage}, so the network is exported anew")
+        self._tell("engine: the network is exported anew", f"because {damage}")
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, reason: str) -> None:
         if line != self._told:  # once, not for each series
-            self._tell(line)
+            self._tell(line, reason)
             self._told = line
 
 

@@ -12,7 +12,6 @@ from sarco.core.errors import OptionError
 from sarco.crop.slices import Images, Logits
 
 PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime")}
-INSTALL = "pip install -r requirements-fast.txt"
 
 
 class Engine(Protocol):
@@ -51,9 +50,8 @@ def missing_packages(engine: str) -> list[str]:
 def check_packages(engine: str) -> None:
     """Raises an `OptionError` where packages of an engine are missing."""
     if missing := missing_packages(engine):
-        raise OptionError(
-            f"--engine={engine}: needs {' and '.join(missing)}; {INSTALL}, or give --engine=torch or auto"
-        )
+        names, mend = " and ".join(missing), f"pip install {' '.join(missing)}"
+        raise OptionError(f"--engine={engine}: needs {names}; {mend}, or give --engine=torch or auto")
 
 
 def run_all(engine: Engine, images: Images) -> Logits:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.options import DataOptions
+from sarco.core.training_options import DataOptions
 from sarco.crop.slices import Logits, PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer
 from sarco.prediction.engine import Engine, Network
 from sarco.scan.label_volume import LabelVolume

@@ -1,12 +1,11 @@
-"""Takes corrections of a review page back, and lists reviews: ``python -m sarco.review.apply apply | index``.
+"""Takes corrections of a review page back.
 
 Corrections become the label map of the results folder, everything beside it is made anew, and all of that appears at
 once: whatever goes wrong leaves the folder as it was.
 """
 
-import argparse
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.core.command import run_command, say
 from sarco.core.errors import InputError
 from sarco.core.files import write_json
 from sarco.io.images import read_hu
@@ -28,13 +26,11 @@ from sarco.measurement.report import write_measurements
 from sarco.measurement.series import SeriesMeasurer
 from sarco.review.case import add_case
 from sarco.review.corrections import correct_label_map, describe_changes, hash_of_label_map, read_corrections
-from sarco.review.index import write_index
 from sarco.review.page import REVIEW, ReviewWriter, provenance_of
 from sarco.review.sheet import ContactSheet, encode_png
 from sarco.scan.geometry import voxel_volume_mm3
 from sarco.scan.series import Series
 
-PROGRAM = "python -m sarco.review.apply"
 PREDICTED = "_predicted"  # appended to what still holds the network's own label map
 
 
@@ -158,43 +154,3 @@ def _noted(
         entry | {"volume_ml": round(int(counts[entry["id"]]) * voxel_ml, 4)} for entry in prediction.raw["labels"]
     ]
     return {**prediction.raw, "labels": labels, "corrections": [*prediction.corrections, note]}
-
-
-def main(argv: Sequence[str]) -> None:
-    """Applies corrections, or writes the list of reviews."""
-    typed = _parser().parse_args(list(argv))
-    if typed.command == "index":
-        count, page = write_index(typed.folder)
-        say(f"{count} results: {page}")
-        return
-    applied = apply_corrections(
-        typed.results, typed.corrections, add_to=typed.add_to, all_slices=typed.all_slices == "yes", scan=typed.scan
-    )
-    say(f"{len(applied.slices)} slices corrected: {applied.review}")
-    if applied.case:
-        say(f"training case: {applied.case}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Takes corrections back, lists reviews.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="apply | index")
-    apply = commands.add_parser("apply", help="make corrections the label map and measure again", allow_abbrev=False)
-    apply.add_argument("results", metavar="RESULTS", type=Path, help="results folder of one series")
-    apply.add_argument("corrections", metavar="CORRECTIONS", type=Path, help="the file that the review page saved")
-    apply.add_argument("--add_to", metavar="DATA_DIR", type=Path, help="make a training case of it in this data folder")
-    apply.add_argument(
-        "--all_slices",
-        choices=("yes", "no"),
-        default="no",
-        help="yes: learn from every slice, not only from those corrected or marked as checked",
-    )
-    apply.add_argument("--scan", metavar="FOLDER", type=Path, help="where the scan lies now, if it was moved")
-    index = commands.add_parser("index", help="list the results below a folder", allow_abbrev=False)
-    index.add_argument("folder", metavar="FOLDER", type=Path, help="folder with results folders; gets index.html")
-    for command in (apply, index):
-        command.add_argument("--debug", action="store_true", help="show tracebacks of errors too")
-    return parser
-
-
-if __name__ == "__main__":
-    run_command(main, PROGRAM)

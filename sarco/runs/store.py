@@ -13,7 +13,8 @@ from typing import Any
 import sarco
 from sarco.core.errors import CheckpointError, InputError, OptionError, SarcoError
 from sarco.core.files import hash_file, read_json, write_json
-from sarco.core.options import (
+from sarco.core.parser import build, to_builtins
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -22,7 +23,6 @@ from sarco.core.options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.core.parser import build, to_builtins
 from sarco.scan.labels import LabelTable
 
 CHOICES = ("best", "last")

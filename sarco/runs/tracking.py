@@ -5,7 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,12 @@ from sarco.scan.labels import LabelTable
 from sarco.scan.view import ShownSlice
 
 
-def choose_mode(wanted: str) -> str:
+def choose_mode(wanted: str, tell: Callable[[str], object]) -> str:
     """``online``, ``offline`` or ``no``, from what was asked for and whether an API key is at hand.
+
+    Args:
+        wanted: what was asked for; ``yes`` leaves it to the key.
+        tell: takes a line where it becomes something else.
 
     Raises:
         OptionError: ``online`` was asked for by name and there is no key.
@@ -32,26 +36,28 @@ def choose_mode(wanted: str) -> str:
     forced = os.environ.get("WANDB_MODE")
     if forced in ("offline", "disabled"):
         return "offline" if forced == "offline" else "no"
-    if _has_api_key():
+    if _has_api_key(tell):
         return "online"
     if wanted == "online":
         raise OptionError("--wandb=online: no API key is configured; run `wandb login` first, or give --wandb=offline")
-    print("W&B: no API key is configured, so this is recorded offline (`wandb sync` uploads it; --wandb=no: nothing)")
+    tell("W&B: no API key is configured, so this is recorded offline (`wandb sync` uploads it; --wandb=no: nothing)")
     return "offline"
 
 
-def _has_api_key() -> bool:
+def _has_api_key(tell: Callable[[str], object]) -> bool:
     import wandb  # slow to import, and not needed with --wandb=no
 
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
         return bool(wandb.login(prompt=False, verify=False))
     except Exception as error:  # a malformed key, an unreadable .netrc: W&B is never a reason to die
-        print(f"W&B: the API key cannot be used ({error})")
+        tell(f"W&B: the API key cannot be used ({error})")
         return False
 
 
-def start_logger(mode: str, project: str, name: str, folder: Path, run_id: str | None = None) -> WandbLogger | None:
+def start_logger(
+    mode: str, project: str, name: str, folder: Path, tell: Callable[[str], object], run_id: str | None = None
+) -> WandbLogger | None:
     """A W&B run for Lightning and for pictures; None for ``no``.
 
     Args:
@@ -59,6 +65,7 @@ def start_logger(mode: str, project: str, name: str, folder: Path, run_id: str |
         project: W&B project.
         name: shown by W&B.
         folder: where W&B keeps its files.
+        tell: takes a line where it cannot be reached.
         run_id: the id of the W&B run, where it has to be a certain one.
     """
     if mode == "no":
@@ -70,7 +77,7 @@ def start_logger(mode: str, project: str, name: str, folder: Path, run_id: str |
     try:
         logger.experiment  # noqa: B018 - starts the run
     except (wandb.Error, OSError) as error:
-        print(f"W&B: cannot be reached ({str(error).splitlines()[0]}), so this is recorded offline")
+        tell(f"W&B: cannot be reached ({str(error).splitlines()[0]}), so this is recorded offline")
         logger = _make_logger("offline", project, name, folder, run_id)
     return logger
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sarco.core.options import AugmentOptions
+from sarco.core.training_options import AugmentOptions
 from sarco.scan.hu import AIR_HU
 
 ROTATION_DEG = 10.0  # uniform within +-

@@ -1,9 +1,5 @@
-"""Decoded, cropped slices as memory-mapped arrays, found again by a hash of everything they depend on.
+"""Decoded, cropped slices as memory-mapped arrays, found again by a hash of everything they depend on."""
 
-``python -m sarco.training.cache FOLDER`` lists what a cache folder holds, and can remove what was not used for long.
-"""
-
-import argparse
 import hashlib
 import json
 import os
@@ -20,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.core.command import run_command
 from sarco.core.errors import InputError
 from sarco.core.files import atomic_folder, is_unfinished
 
-PROGRAM = "python -m sarco.training.cache"
 CACHE_FORMAT = 5  # raise when what is stored changes its meaning
 KEY_BYTES = 16
 REMOVING = ".removing-"  # how names of folders begin that are no entries any more
@@ -246,30 +240,3 @@ def remove_unused(root: Path, days: float) -> tuple[Entry, ...]:
         except OSError as error:
             raise InputError(f"{entry.folder}: cannot be removed ({error.strerror}); is a run using it?") from None
     return removed
-
-
-def main(argv: Sequence[str]) -> None:
-    """Prints the entries of a cache folder."""
-    typed = _parser().parse_args(argv)
-    if typed.remove_unused is not None:
-        _tell("removed", remove_unused(typed.folder, typed.remove_unused))
-    _tell("kept", list_entries(typed.folder))
-
-
-def _tell(title: str, entries: Sequence[Entry]) -> None:
-    for entry in entries:
-        what = "" if entry.whole else ", left behind by a run that was killed"
-        print(f"{title}: {entry.folder} {entry.size_mb:.1f} MB, last used {entry.unused_days:.1f} days ago{what}")
-    print(f"{title}: {len(entries)} entries, {sum(entry.size_mb for entry in entries):.1f} MB")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="What a cache folder holds.", allow_abbrev=False)
-    parser.add_argument("folder", metavar="FOLDER", type=Path, help="a cache folder: DIRPATH/.cache, or --cache_dir")
-    parser.add_argument("--remove_unused", metavar="DAYS", type=float, help="remove what was not used for so many days")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks too")
-    return parser
-
-
-if __name__ == "__main__":
-    run_command(main, PROGRAM)

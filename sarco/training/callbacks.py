@@ -2,7 +2,6 @@
 
 import csv
 import io
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, TQDMProgressBar
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from pytorch_lightning.loggers import WandbLogger
 
 from sarco.core.files import atomic_file
 from sarco.network.device import Device
 from sarco.quality.intervals import area_errors
 from sarco.runs.store import Run, RunDescription
+from sarco.training.progress import EpochLines, StepBar
 from sarco.training.validation_report import ValidationReport
 
 MONITORED = "val_score"  # average precision, as SarcoModel logs it
@@ -75,6 +75,16 @@ class PatientEarlyStopping(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on counting; the patience is the one asked for now."""
         super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def why_stopped(self) -> str:
+        """Why the run ended before its last epoch; empty where it did not."""
+        if not self.stopped_epoch:
+            return ""
+        epochs = f"{self.wait_count} epoch{'' if self.wait_count == 1 else 's'}"
+        return (
+            f"stopped early after epoch {self.stopped_epoch + 1}: the validation score was not beaten for {epochs} "
+            "(--patience)"
+        )
 
 
 class RunEvidence(pl.Callback):
@@ -162,7 +172,14 @@ class RunRecord(Checkpoint):
         self.on_fit_end(trainer, pl_module)
 
 
-def make_trainer(description: RunDescription, run: Run, device: Device, logger: WandbLogger | None) -> pl.Trainer:
+def make_trainer(
+    description: RunDescription,
+    run: Run,
+    device: Device,
+    logger: WandbLogger | None,
+    lines: EpochLines | None = None,
+    bar: bool = False,
+) -> pl.Trainer:
     """Lightning's Trainer with checkpoints, early stopping, the run's record and, with W&B, overlays.
 
     Args:
@@ -170,13 +187,18 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
         run: its folder.
         device: where it trains.
         logger: W&B, or None.
+        lines: what is told of each epoch; nothing by default.
+        bar: whether somebody watches the steps.
     """
     fit, options = description.fit, description.run
     # The record first: killed between the two, a run does an epoch again rather than go on without its line.
     # Whoever reads a figure makes a GPU wait for it, so there not every step is shown.
     shown_steps = 1 if device.accelerator == "cpu" else STEPS_BETWEEN_READINGS
-    bar = TQDMProgressBar(refresh_rate=shown_steps)
-    callbacks: list[pl.Callback] = [RunEvidence(), RunRecord(run), BestAndLast(run), bar]
+    callbacks: list[pl.Callback] = [RunEvidence(), RunRecord(run), BestAndLast(run)]
+    if lines:
+        callbacks.append(lines)
+    if bar:
+        callbacks.append(StepBar(refresh_rate=shown_steps))
     if fit.early_stopping:
         callbacks.append(PatientEarlyStopping(fit.patience))
     if logger:
@@ -196,26 +218,20 @@ def make_trainer(description: RunDescription, run: Run, device: Device, logger: 
         use_distributed_sampler=False,  # our samplers know about processes, and count no slice twice
         num_sanity_val_steps=0,
         log_every_n_steps=shown_steps,
+        enable_progress_bar=bar,
         enable_model_summary=False,
     )
 
 
-def summarise_run(trainer: pl.Trainer, run: Run, interrupted: bool) -> list[str]:
-    """The last lines of a training: run id, best score, folder, and what to try next."""
-    best = next(c.best_score for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast))
-    lines = [f"\nrun id: {run.run_id}"]
-    if best is None:
-        return [*lines, "no epoch was finished, so there is no checkpoint"]
-    if best < 0:
-        lines.append(
-            "no epoch's network finds anything in the validation slices; train longer, or raise --learning_rate"
-        )
-    lines += [f"best validation average precision: {best + (best < 0):.4f}", f"checkpoints: {run.folder}"]
-    if interrupted:
-        resume = f"python training.py --resume_training=yes --ckpt_path_to_resume_from={shlex.quote(str(run.folder))}"
-        return [*lines, "interrupted; the checkpoints are those of the last finished epoch. To go on:", resume]
-    dirpath = shlex.quote(str(run.folder.parent))
-    return [*lines, f"next: python inference.py --infer_path=SERIES --run_id={run.run_id} --dirpath={dirpath}"]
+def best_score(trainer: pl.Trainer) -> float | None:
+    """The best validation score so far; None where no epoch was finished."""
+    return next(c.best_score for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast))
+
+
+def why_stopped(trainer: pl.Trainer) -> str:
+    """Why a training ended before its last epoch; empty where it did not."""
+    stopping = trainer.early_stopping_callback
+    return stopping.why_stopped() if isinstance(stopping, PatientEarlyStopping) else ""
 
 
 def draw_curves(rows: list[dict[str, str]], path: Path) -> None:

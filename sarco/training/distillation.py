@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sarco.core.errors import InputError
-from sarco.core.options import PredictedOptions
+from sarco.core.training_options import PredictedOptions
 from sarco.io.results import LABEL_MAP, PredictedSlice, find_results, read_prediction
 from sarco.io.sources import SourceSearch
 from sarco.scan.series import SliceHeader

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from sarco.core.options import FitOptions
+from sarco.core.training_options import FitOptions
 
 
 def make_scheduler(optimiser: torch.optim.Optimizer, fit: FitOptions) -> LambdaLR | None:

@@ -1,25 +1,8 @@
-"""Dice, IoU, accuracy and average precision while training. Counts first, scores once from the sums.
-
-``python -m sarco.training.scores TRUTH PREDICTION`` compares label maps in files (see `sarco.comparison.maps`).
-"""
-
-import argparse
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+"""Dice, IoU, accuracy and average precision while training. Counts first, scores once from the sums."""
 
 import torch
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
-
-from sarco.comparison.agreement import bland_altman, describe_agreement, summarise_patients, write_tables
-from sarco.comparison.maps import LabelComparison, compare_label_maps, describe_row, find_pairs, with_absent
-from sarco.core.command import run_command
-from sarco.core.errors import SarcoError
-from sarco.scan.labels import read_label_names
-
-PROGRAM = "python -m sarco.training.scores"
 
 N_BINS = 200  # of probability, for average precision
 
@@ -184,47 +167,3 @@ def dice_of_confusion(confusion: torch.Tensor) -> float:
     total = (confusion.sum(1) + confusion.sum(0))[1:]
     occurs = total > 0
     return float((2 * hits / total)[occurs].mean()) if occurs.any() else 1.0
-
-
-def main(argv: Sequence[str]) -> None:
-    """Compares label maps and prints each label of each patient, then what holds over patients."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Compares label maps.", allow_abbrev=False)
-    parser.add_argument("truth", metavar="TRUTH", type=Path, help="NIfTI label map, or a folder with several")
-    parser.add_argument(
-        "prediction",
-        metavar="PREDICTION",
-        type=Path,
-        help="NIfTI label map, results of inference.py, or a folder with several; folders pair by name",
-    )
-    parser.add_argument("--out", type=Path, help="folder for the tables and the Bland-Altman plot")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors too")
-    typed = parser.parse_args(argv)
-    found = find_pairs(typed.truth, typed.prediction)
-    for path in found.alone:
-        print(f"left out: {path} has no partner of the same name", file=sys.stderr)
-    folder = typed.truth if typed.truth.is_dir() else typed.truth.parent
-    names = read_label_names(folder / "labels.json")
-    rows: list[LabelComparison] = []
-    failed = 0
-    for name, truth, prediction in found.pairs:
-        try:
-            rows += [replace(row, patient=name) for row in compare_label_maps(truth, prediction)]
-        except SarcoError as error:
-            if len(found.pairs) == 1:
-                raise
-            print(f"left out: {error}", file=sys.stderr)
-            failed += 1
-    complete = with_absent(rows)
-    for row in complete:
-        print(f"{row.patient} " * (len(found.pairs) > 1) + describe_row(row, names))
-    if len(found.pairs) > 1:
-        print("\n".join(describe_agreement(summarise_patients(complete), bland_altman(complete), names)))
-    if typed.out and complete:
-        write_tables(complete, names, typed.out)
-        print(f"tables and plot: {typed.out}")
-    if failed:
-        raise SarcoError(f"{failed} of {len(found.pairs)} pairs could not be compared, the reasons stand above")
-
-
-if __name__ == "__main__":
-    run_command(main, PROGRAM)

@@ -3,28 +3,28 @@
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from sarco.core.command import run_command, tune_allocator
+from sarco.core.command import Main, run_command, tune_allocator
 from sarco.core.errors import CheckpointError, DataWarning, GeometryError, InputError, OptionError, SarcoError
 
 ROOT = Path(__file__).parents[2]
 
 
-def ending(main: Callable[[Sequence[str]], None]) -> int:
+def ending(main: Main) -> int:
     """The exit status of a script with this main function."""
     with pytest.raises(SystemExit) as caught:
         run_command(main, "script.py")
     return int(caught.value.code or 0)
 
 
-def raiser(error: BaseException) -> Callable[[Sequence[str]], None]:
+def raiser(error: BaseException) -> Main:
     """A main function that fails."""
 
-    def main(argv: Sequence[str]) -> None:
+    def main(argv: Sequence[str], program: str) -> None:
         raise error
 
     return main
@@ -52,14 +52,16 @@ def test_fault_of_the_user_is_one_line(kind: type[SarcoError], status: int, caps
 def test_wrong_flag_points_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a flag error that leaves one without the next step."""
     ending(raiser(OptionError("--x=1: no")))
-    assert "-h lists the flags" in capsys.readouterr().err
+    assert "-h lists the options" in capsys.readouterr().err
 
 
 def test_good_end_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a wrapper that swallows the words of the command line, or exits where nothing is wrong."""
     seen: list[str] = []
-    run_command(seen.extend, "script.py")
-    assert seen == ["--one=1"]
+    run_command(lambda argv, program: seen.extend([*argv, program]), "script.py")
+    assert seen == ["--one=1", "script.py"]
+    run_command(lambda argv, program: seen.extend(argv), "sarco list", ["scan"])
+    assert seen[-1] == "scan"
     assert capsys.readouterr() == ("", "")
 
 
@@ -86,7 +88,7 @@ def test_reader_that_hangs_up_leaves_no_traceback() -> None:
     """Catches `script | head -1` ending in a BrokenPipeError."""
     code = (
         "from sarco.core.command import run_command\n"
-        "def main(argv):\n"
+        "def main(argv, program):\n"
         "    for _ in range(100000):\n"
         "        print('x' * 80)\n"
         "run_command(main, 'script.py')\n"
@@ -142,7 +144,7 @@ def test_tuning_needs_no_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_warning_about_data_is_one_plain_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a line of our code, and the path of a module, in what a user reads about the data."""
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
-    run_command(lambda argv: None, "script.py")
+    run_command(lambda argv, program: None, "script.py")
     shown = warnings.formatwarning(DataWarning("all slices are of one patient"), DataWarning, "cases.py", 7)
     assert shown == "warning: all slices are of one patient\n"
     assert "old.py:7: DeprecationWarning" in warnings.formatwarning("old", DeprecationWarning, "old.py", 7)

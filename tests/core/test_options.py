@@ -13,19 +13,18 @@ import pytest
 import torch
 
 from sarco.core.errors import OptionError
-from sarco.core.options import (
+from sarco.core.options import CompareOptions, InferenceOptions, MeasurementOptions
+from sarco.core.parser import NO, YES, Command, build, to_builtins
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
-    InferenceOptions,
-    MeasurementOptions,
     MixupOptions,
     NetworkOptions,
     PredictedOptions,
     ResumeOptions,
     RunOptions,
 )
-from sarco.core.parser import NO, YES, build, parse, to_builtins
 
 ROOT = Path(__file__).parents[2]
 TRAINING = (
@@ -177,14 +176,14 @@ TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
 
 def training(*argv: str) -> dict[str, Any]:
     """All options of training.py after these words."""
-    typed = parse(argv, TRAINING, "training.py", "")
+    typed = Command("train", "", TRAINING, words=("data_dir",)).parse(argv)
     built = [build(consumer, typed) for consumer in TRAINING]
     return {item.name: getattr(options, item.name) for options in built for item in dataclasses.fields(options)}
 
 
 def inference(*argv: str) -> SimpleNamespace:
     """All options of inference.py after these words."""
-    typed = parse(argv, INFERENCE, "inference.py", "")
+    typed = Command("predict", "", INFERENCE, words=("infer_path",)).parse(argv)
     built = [build(consumer, typed) for consumer in INFERENCE]
     return SimpleNamespace(**{name: value for options in built for name, value in vars(options).items()})
 
@@ -417,19 +416,29 @@ def test_missing_space_between_two_flags() -> None:
     assert "--early_stopping" in refusal("training", "--dirpath=abc_Trains--early_stopping=yes")
 
 
-def test_value_without_a_flag() -> None:
+def test_value_without_a_name() -> None:
     """Catches a stray word being swallowed."""
-    assert "scan" in refusal("inference", "scan", *NEEDED)
+    assert "scan" in refusal("inference", *NEEDED, "scan")
+    assert "given as elsewhere and as scan" in refusal("inference", "elsewhere", *NEEDED)
+    assert "'other' is one word too many" in refusal("inference", "scan", "other", *NEEDED)
+
+
+def test_the_first_word_may_leave_out_its_name() -> None:
+    """Catches `sarco predict SCAN` that takes the scan for something else, or not at all."""
+    typed = Command("predict", "", INFERENCE, words=("infer_path",)).parse(["a scan", "--run_id=first"])
+    assert typed == {"infer_path": Path("a scan"), "run_id": "first"}
+    two = Command("compare", "", (CompareOptions,), words=("truth", "prediction"))
+    assert two.parse(["a", "b"]) == two.parse(["--truth=a", "--prediction", "b"]) == two.parse(["a", "--prediction=b"])
 
 
 def test_typed_wins_over_stored_and_stored_over_default() -> None:
     """Catches a checkpoint that overrides the command line, or defaults that override the checkpoint."""
     stored = to_builtins(FitOptions(max_epochs=5, learning_rate=0.5, patience=3))
-    typed = parse(["--max_epochs=9"], TRAINING, "training.py", "")
+    typed = Command("train", "", TRAINING).parse(["--max_epochs=9"])
     fit = build(FitOptions, typed, stored)
     assert (fit.max_epochs, fit.learning_rate, fit.patience) == (9, 0.5, 3)
     assert build(FitOptions, {}, None) == FitOptions()
-    assert parse([], TRAINING, "training.py", "") == {}
+    assert Command("train", "", TRAINING).parse([]) == {}
 
 
 def test_options_survive_a_checkpoint() -> None:

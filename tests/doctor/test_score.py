@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.pixels import apply_modality_lut
 
+from sarco.commands.doctor import main
 from sarco.core.errors import InputError, OptionError, SarcoError
 from sarco.doctor import score as doctor
 from sarco.doctor.cases import Truth
@@ -431,7 +432,7 @@ def test_sarco_is_right_or_refuses(built: Built, tmp_path: Path, name: str) -> N
     folder, truths = built[name]
     outcome = WELL
     try:
-        doctor.read(folder, tmp_path)
+        doctor.read_as_reader(folder, tmp_path, print)
     except SarcoError as error:
         assert len(str(error).splitlines()) == 1
         outcome = Outcome(1, str(error))
@@ -450,7 +451,7 @@ def test_the_command_scores_sarco_and_others(
     report = tmp_path / "report.md"
     silent = f"{sys.executable} -c pass {{input}} {{output}}"
     words = ["--fault=oblique", "--fault=no_position", f"--reader=silent={silent}", f"--out={report}"]
-    doctor.main([*words, f"--keep={tmp_path / 'set'}"])
+    main([*words, f"--keep={tmp_path / 'set'}"])
     said = capsys.readouterr().out
     assert "1 right, 1 refused, as is right" in said
     assert "silent: 2 wrong in silence" in said
@@ -462,7 +463,7 @@ def test_the_command_scores_sarco_and_others(
     kept = np.load(tmp_path / "set" / "oblique" / "truth_1.npz")
     assert kept["hu"].shape == (48, 60, 5) and kept["affines_lps"].shape == (5, 4, 4)
     with pytest.raises(InputError, match="is not empty"):
-        doctor.main(["--fault=oblique", f"--keep={tmp_path / 'set'}"])
+        main(["--fault=oblique", f"--keep={tmp_path / 'set'}"])
 
 
 def test_a_report_keeps_what_people_wrote_around_it(tmp_path: Path) -> None:
@@ -502,7 +503,7 @@ def test_other_readers_are_called_through_their_wrapper(built: Built, tmp_path: 
 def test_a_wrong_flag_is_named(words: list[str]) -> None:
     """Catches a slip in the command line that shows after ten minutes, or as a traceback."""
     with pytest.raises(OptionError, match=words[0].split("=")[0]):
-        doctor.main(words)
+        main(words)
 
 
 def test_the_page_tells_of_every_fault() -> None:

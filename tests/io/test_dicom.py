@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
+from sarco.commands.list import main
 from sarco.core.errors import GeometryError, InputError, SarcoError
-from sarco.io.dicom import Series, find_series, is_dicom, main, make_series, read_header, read_series
+from sarco.io.dicom import Series, find_series, is_dicom, make_series, read_header, read_series
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")

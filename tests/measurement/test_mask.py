@@ -17,6 +17,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
+from sarco.commands.measure import main
 from sarco.core.errors import GeometryError, InputError, OptionError, SarcoError
 from sarco.core.options import MeasurementOptions
 from sarco.io.dicom import find_series, read_series
@@ -24,7 +25,7 @@ from sarco.io.images import read_hu
 from sarco.io.nifti import write_label_map
 from sarco.measurement.facts import find_level, read_facts
 from sarco.measurement.level import NOT_GIVEN
-from sarco.measurement.mask import main, measure_mask
+from sarco.measurement.mask import measure_mask
 from sarco.measurement.series import Evidence, Plans
 from sarco.measurement.slices import SliceMeasurement, pool
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
@@ -372,7 +373,7 @@ def test_the_command_line_as_a_program(
 ) -> None:
     """Catches a module that measures only when it is imported, and one that takes seconds to start for torch."""
     folder, mask = on_disk(phantoms["anisotropic"])
-    command = [sys.executable, "-m", "sarco.measurement.mask", str(folder), str(mask)]
+    command = [sys.executable, "-m", "sarco", "measure", str(folder), str(mask)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GOMP_SPINCOUNT": "0"}
     done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

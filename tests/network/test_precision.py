@@ -9,7 +9,7 @@ from torch import nn
 
 import sarco.network.precision
 from sarco.core.errors import OptionError
-from sarco.core.options import NetworkOptions
+from sarco.core.training_options import NetworkOptions
 from sarco.network.device import choose_device
 from sarco.network.precision import DepthwiseConv, bf16_pays_in_training
 from sarco.network.segmentation import build_network

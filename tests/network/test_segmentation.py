@@ -11,7 +11,7 @@ from efficientnet_pytorch import EfficientNet
 from torch import nn
 
 from sarco.core.errors import InputError
-from sarco.core.options import NetworkOptions
+from sarco.core.training_options import NetworkOptions
 from sarco.network.encoder import BATCH_NORM_MOMENTUM
 from sarco.network.segmentation import build_network
 from sarco.network.weights import adapt_stem, load_encoder_weights

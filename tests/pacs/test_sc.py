@@ -13,7 +13,7 @@ from sarco.pacs.sc import patient_orientation, write_picture
 from sarco.pacs.source import Origin, read_source
 from sarco.phantom.patient import Phantom
 
-pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")
+pytest.importorskip("highdicom", reason="highdicom is not installed")
 
 ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))
 PICTURE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)  # an odd number of bytes

@@ -19,7 +19,7 @@ from sarco.pacs.source import Origin, Source, read_source
 from sarco.phantom.patient import Phantom
 from sarco.scan.labels import LabelTable
 
-hd = pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")
+hd = pytest.importorskip("highdicom", reason="highdicom is not installed")
 
 ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))  # DICOM's dates have no zone
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below", "rows flipped")

@@ -20,7 +20,7 @@ from sarco.pacs.sr import write_structured_report
 from sarco.phantom.patient import Phantom
 from sarco.scan.labels import LabelTable
 
-hd = pytest.importorskip("highdicom", reason="highdicom is not installed (requirements-dicom.txt)")
+hd = pytest.importorskip("highdicom", reason="highdicom is not installed")
 
 ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))
 

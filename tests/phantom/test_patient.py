@@ -263,7 +263,7 @@ def test_single_slice() -> None:
 def test_command_line(tmp_path: Path) -> None:
     """Catches a command that does not run, or shows a traceback where one line would do."""
     out = tmp_path / "data set"
-    command = [sys.executable, "-m", "sarco.phantom.patient", str(out), "--patients", "2", "--slices=3", "--size=64"]
+    command = [sys.executable, "-m", "sarco", "phantom", str(out), "--patients", "2", "--slices=3", "--size=64"]
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [*command, "--groups=yes", "--oblique=yes"], cwd=root, capture_output=True, text=True, check=False

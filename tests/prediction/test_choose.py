@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 import inference
 from model import SarcoModel
+from sarco.api import predicting
 from sarco.core.command import run_command
 from sarco.core.errors import CheckpointError, OptionError
-from sarco.core.options import (
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -39,6 +40,7 @@ from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 from sarco.prediction import choose as engine
 from sarco.prediction import openvino_engine
 from sarco.prediction.choose import open_network
+from sarco.prediction.convert import export_openvino
 from sarco.prediction.judge import Agreement, EngineVerdict, compare_engines
 from sarco.prediction.onnx_engine import OnnxEngine
 from sarco.prediction.openvino_engine import BF16, F32, MIXED, OpenVinoEngine, openvino_computes_bf16
@@ -157,7 +159,11 @@ def torch_logits(trained: Trained) -> Any:
 def opened(trained: Trained, **options: Any) -> tuple[Any, Any, list[str]]:
     """The engine for the images, its logits, and what was said."""
     told: list[str] = []
-    network = open_network(trained.checkpoint, trained.sha256, gpu=-1, tell=told.append, **options).network
+
+    def tell(line: str, reason: str) -> None:
+        told.append(f"{line}, {reason}" if reason else line)
+
+    network = open_network(trained.checkpoint, trained.sha256, gpu=-1, tell=tell, **options).network
     chosen, seen = network.engine_for(trained.images)
     logits = [seen[k] if k in seen else chosen(image[None])[0] for k, image in enumerate(trained.images)]
     return chosen, np.stack(logits), told
@@ -282,7 +288,7 @@ def test_masks_that_differ_from_torch_lead_back_to_torch(
     def wrong(network: Any, images: Any) -> Any:
         with torch.no_grad():
             network.head[0].bias += torch.tensor([0.0, 3.0])
-            files = engine.export_openvino(network, images)
+            files = export_openvino(network, images)
             network.head[0].bias -= torch.tensor([0.0, 3.0])
         return files
 
@@ -324,7 +330,7 @@ def test_without_openvino_auto_is_torch_and_says_how_to_get_faster(
     hide(monkeypatch, "openvino")
     chosen, _, told = opened(trained)
     assert isinstance(chosen, TorchEngine)
-    assert told[0].startswith("engine: torch, because openvino is not installed; pip install -r requirements-fast.txt")
+    assert told[0].startswith("engine: torch; pip install openvino makes it several times faster, because")
     with pytest.raises(OptionError, match="--engine=openvino: needs openvino"):
         opened(trained, engine="openvino")
 
@@ -387,7 +393,7 @@ def test_a_damaged_kept_network_is_exported_anew(trained: Trained, kept: Path, e
             archive.writestr("model.bin", b"")
     _, found, told = opened(trained, precision="32")
     np.testing.assert_array_equal(found, expected)
-    assert len(told) == 2 and "so the network is exported anew" in told[0]
+    assert len(told) == 2 and "the network is exported anew, because" in told[0]
     assert opened(trained, precision="32")[2] == ["engine: OpenVINO, fp32"]
     assert exports == [1]
 
@@ -418,7 +424,7 @@ def test_the_pipeline_is_lightning_s_prediction(trained: Trained) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = predict_with_trainer(model, module, choose_device(-1, "32")).volume.finish()
-    network = open_network(trained.checkpoint, trained.sha256, "torch", gpu=-1, tell=len).network
+    network = open_network(trained.checkpoint, trained.sha256, "torch", gpu=-1).network
     found = predict_series(network, series, description.data, description.labels).label_map
     assert expected.any()
     assert (found != expected).mean() < 1e-5
@@ -428,7 +434,7 @@ def test_the_pipeline_is_lightning_s_prediction(trained: Trained) -> None:
 def predict(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Calls inference.py's main as the command line does and gives the exit status."""
     monkeypatch.setenv("SARCO_MALLOC", "default")  # the setting would stay with the other tests
-    monkeypatch.setattr(inference, "quieten_libraries", lambda: None)
+    monkeypatch.setattr(predicting, "quieten_libraries", lambda: None)
 
     def call(*words: str) -> int:
         own = [f"--infer_path={trained.scan}", "--run_id=tiny", f"--dirpath={trained.checkpoint.parents[1]}"]
@@ -453,6 +459,7 @@ def test_an_error_in_a_thread_is_one_line_and_leaves_nothing(
 ) -> None:
     """Catches a traceback, a silent hole, or half of the results."""
     from sarco.core.errors import GeometryError, InputError
+    from sarco.crop import slices
     from sarco.prediction import pipeline
 
     threads = []
@@ -464,7 +471,7 @@ def test_an_error_in_a_thread_is_one_line_and_leaves_nothing(
         raise GeometryError("slice 7 did not come back; please report this")
 
     name = "read_hu" if where == "reading" else "softmax"
-    real = getattr(pipeline, name)
+    real = getattr(slices, name)
     calls: list[int] = []
 
     def sometimes(*words: Any) -> Any:
@@ -472,7 +479,7 @@ def test_an_error_in_a_thread_is_one_line_and_leaves_nothing(
         return real(*words) if len(calls) <= 5 else fail()
 
     monkeypatch.setattr(pipeline, "SAMPLE_SLICES", 4)  # they are read in the main thread
-    monkeypatch.setattr(pipeline, name, sometimes)
+    monkeypatch.setattr(slices, name, sometimes)
     assert predict("--engine=torch") == 1
     shown = capsys.readouterr()
     assert shown.err.strip().count("\n") == 0
@@ -506,4 +513,4 @@ def test_a_missing_package_ends_with_2(
     """Catches a traceback for what one command mends."""
     hide(monkeypatch, "onnxruntime")
     assert predict("--engine=onnx") == 2
-    assert "needs onnxruntime; pip install -r requirements-fast.txt" in capsys.readouterr().err
+    assert "needs onnxruntime; pip install onnxruntime" in capsys.readouterr().err

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sarco.core.options import NetworkOptions
+from sarco.core.training_options import NetworkOptions
 from sarco.network.segmentation import build_network
-from sarco.prediction import choose as engine
+from sarco.prediction.convert import export_openvino
 from sarco.prediction.engine import run_all
 from sarco.prediction.openvino_engine import (
     BF16,
@@ -46,7 +46,7 @@ def exported(request: pytest.FixtureRequest) -> tuple[Any, dict[str, bytes]]:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # else next to nothing of the image would come out
     network.train()(torch.from_numpy(images))
-    return images, engine.export_openvino(network.eval(), images[:1])
+    return images, export_openvino(network.eval(), images[:1])
 
 
 def round_to_bf16(values: Any) -> Any:

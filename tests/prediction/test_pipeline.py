@@ -13,7 +13,7 @@ from monai.data import MetaTensor, decollate_batch
 from monai.transforms import Invertd
 
 from sarco.core.errors import GeometryError, InputError
-from sarco.core.options import DataOptions
+from sarco.core.training_options import DataOptions
 from sarco.crop.slices import PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu

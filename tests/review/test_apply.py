@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from review_results import LABELS, three_labels, write_corrections, write_review_results
 from stored_results import NESTED, deep
 
-from sarco.core.errors import InputError, SarcoError
+from sarco.commands.review import main
+from sarco.core.errors import InputError, OptionError, SarcoError
 from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom, write_series
 from sarco.results.folder import write_results
-from sarco.review.apply import apply_corrections, main
+from sarco.review.apply import apply_corrections
 from sarco.runs.store import Provenance
 from sarco.scan.series import Series
 from sarco.training.cases import find_cases
@@ -56,7 +57,7 @@ def stored_ids(path: Path) -> NDArray[np.uint8]:
 
 def run_review(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """The command as a person types it."""
-    command = [sys.executable, "-m", "sarco.review.apply", *map(str, words)]
+    command = [sys.executable, "-m", "sarco", "review", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -372,14 +373,14 @@ def test_scan_that_was_moved_is_found_again(made: tuple[Path, Series], oblique: 
 
 def test_command_line_explains_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Catches a command without help, words that are missed in silence, and faults that are no single line."""
-    for words, status, said in [
-        (["apply", "-h"], 0, "--add_to"),
-        ([], 2, "required"),
-        (["apply", "one"], 2, "required"),
-    ]:
-        with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as ended:
+        main(["apply", "-h"])
+    assert ended.value.code == 0 and "--add_to" in capsys.readouterr().out
+    main(["-h"])
+    assert "sarco review index FOLDER" in capsys.readouterr().out
+    for words, said in ([], "neither apply nor index"), (["apply", "one"], "CORRECTIONS is missing"):
+        with pytest.raises(OptionError, match=said):
             main(words)
-        assert ended.value.code == status and said in "".join(capsys.readouterr())
     done = run_review("apply", tmp_path, tmp_path / "nothing.json")
-    assert done.returncode == 1 and done.stderr.startswith("python -m sarco.review.apply: error: ")
+    assert done.returncode == 1 and done.stderr.startswith("sarco review: error: ")
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr

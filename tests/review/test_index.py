@@ -9,9 +9,9 @@ from browser import Browser
 from review_results import HOSTILE, write_review_results
 from stored_results import NESTED, correction, plain_prediction
 
+from sarco.commands.review import main
 from sarco.core.errors import InputError
 from sarco.phantom.patient import Phantom
-from sarco.review.apply import main
 from sarco.review.index import read_entry, write_index
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sarco.core.errors import CheckpointError, OptionError
-from sarco.core.options import (
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,

@@ -15,7 +15,7 @@ import torch
 
 import sarco
 from sarco.core.errors import CheckpointError, OptionError
-from sarco.core.options import (
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,

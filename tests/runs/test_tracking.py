@@ -33,7 +33,7 @@ def python(folder: Path, code: str, **more: str) -> "subprocess.CompletedProcess
 def key(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Sets whether an API key is at hand."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    return lambda there: monkeypatch.setattr(tracking, "_has_api_key", lambda: there)
+    return lambda there: monkeypatch.setattr(tracking, "_has_api_key", lambda tell: there)
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def key(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 def test_mode_is_what_was_asked_for(key: Callable[[bool], None], wanted: str, has_key: bool, mode: str) -> None:
     """Catches figures that leave the machine though nobody asked for it."""
     key(has_key)
-    assert choose_mode(wanted) == mode
+    assert choose_mode(wanted, print) == mode
 
 
 def test_missing_key_is_said_in_one_line(key: Callable[[bool], None], capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a run that is silently recorded elsewhere."""
     key(False)
-    choose_mode("yes")
+    choose_mode("yes", print)
     assert len(capsys.readouterr().out.splitlines()) == 1
     for quiet in ("no", "offline"):
-        choose_mode(quiet)
+        choose_mode(quiet, print)
     assert capsys.readouterr().out == ""
 
 
@@ -66,7 +66,7 @@ def test_online_by_name_needs_a_key(key: Callable[[bool], None]) -> None:
     """Catches a run that was meant to be seen and is not."""
     key(False)
     with pytest.raises(OptionError, match=r"--wandb=online.*wandb login"):
-        choose_mode("online")
+        choose_mode("online", print)
 
 
 @pytest.mark.parametrize(("forced", "mode"), [("offline", "offline"), ("disabled", "no"), ("online", "online")])
@@ -76,15 +76,15 @@ def test_mode_of_the_environment_is_honoured(
     """Catches a cluster that forbids the network and is asked for it all the same."""
     key(True)
     monkeypatch.setenv("WANDB_MODE", forced)
-    assert choose_mode("yes") == mode
-    assert choose_mode("no") == "no"
+    assert choose_mode("yes", print) == mode
+    assert choose_mode("no", print) == "no"
 
 
 def test_no_means_no(tmp_path: Path) -> None:
     """Catches W&B imported, half a second and a folder, where nobody wants it."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom sarco.runs import tracking\n"
-        "assert tracking.start_logger(tracking.choose_mode('no'), 'P', 'n', Path('runs')) is None\n"
+        "assert tracking.start_logger(tracking.choose_mode('no', print), 'P', 'n', Path('runs'), print) is None\n"
         "assert 'wandb' not in sys.modules or not hasattr(sys.modules['wandb'], 'init')\n"
     )
     done = python(tmp_path, code)
@@ -97,9 +97,9 @@ from pathlib import Path
 import numpy as np
 from sarco.runs import tracking
 from sarco.scan.labels import LabelTable
-mode = tracking.choose_mode("yes")
+mode = tracking.choose_mode("yes", print)
 assert mode == "offline", mode
-logger = tracking.start_logger(mode, "Project", "name", Path("run"), "abc123")
+logger = tracking.start_logger(mode, "Project", "name", Path("run"), print, "abc123")
 logger.log_metrics({"val_ap": 0.5}, step=0)
 mask = np.eye(8, dtype=np.uint8)
 picture = tracking.overlay_image(np.zeros((8, 8), np.float32), {"truth": mask}, LabelTable({1: "psoas"}), "text")
@@ -137,7 +137,7 @@ def test_unreachable_server_is_no_reason_to_die(tmp_path: Path, monkeypatch: pyt
             return object()
 
     monkeypatch.setattr(tracking, "_make_logger", lambda mode, *_: Logger(mode))
-    logger = start_logger("online", "P", "n", tmp_path)
+    logger = start_logger("online", "P", "n", tmp_path, print)
     assert isinstance(logger, Logger) and logger.mode == "offline"
     assert modes[0] == "online"
 

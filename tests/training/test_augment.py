@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import sarco_datamodule
-from sarco.core.options import AugmentOptions, DataOptions
+from sarco.core.training_options import AugmentOptions, DataOptions
 from sarco.scan.hu import AIR_HU
 from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco.training.augment import (

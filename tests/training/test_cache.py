@@ -15,12 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 import sarco
+from sarco.commands.cache import main
 from sarco.core.errors import InputError, OptionError
-from sarco.core.options import DataOptions, RunOptions
+from sarco.core.training_options import DataOptions, RunOptions
 from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
-from sarco.training.cache import CachedSlice, SliceCache, list_entries, main, make_key, open_cache, remove_unused
+from sarco.training.cache import CachedSlice, SliceCache, list_entries, make_key, open_cache, remove_unused
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 from transforms import as_meta_tensor, make_crop
@@ -196,6 +197,7 @@ OPEN_TOGETHER = """
 import sys, time
 from pathlib import Path
 import numpy as np
+from sarco.commands.cache import main
 from sarco.training.cache import open_cache
 
 root, me = Path(sys.argv[1]), sys.argv[2]

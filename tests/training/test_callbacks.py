@@ -13,8 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from model import SarcoModel
+from sarco.api.training import Trained
 from sarco.core.errors import DataWarning
-from sarco.core.options import (
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -34,10 +35,14 @@ from sarco.training.callbacks import (
     BestAndLast,
     PatientEarlyStopping,
     RunRecord,
+    best_score,
     draw_curves,
     make_trainer,
+    why_stopped,
 )
+from sarco.training.progress import EpochLines, StepBar
 from sarco_datamodule import SarcoDataModule
+from training import closing_lines
 
 CPU = Device("cpu", 1, "32-true", "")
 
@@ -84,9 +89,11 @@ def make_run(folder: Path) -> Run:
     return Run(folder, "x", "Trains", False)
 
 
-def fit(run: Run, scores: list[float], checkpoint: Path | None = None, **options: Any) -> pl.Trainer:
-    """Trains with the given scores, one an epoch."""
-    trainer = make_trainer(describe(**options), run, CPU, None)
+def fit(
+    run: Run, scores: list[float], checkpoint: Path | None = None, lines: EpochLines | None = None, **options: Any
+) -> pl.Trainer:
+    """Trains with the given scores, one per epoch."""
+    trainer = make_trainer(describe(**options), run, CPU, None, lines)
     loader = DataLoader([torch.ones(1)] * 2, batch_size=2)
     trainer.fit(Scripted(scores), loader, loader, ckpt_path=checkpoint, weights_only=True)
     return trainer
@@ -138,9 +145,7 @@ def test_best_and_last_are_what_they_say(tmp_path: Path) -> None:
     best, last = (torch.load(run.checkpoint_path(name), weights_only=True) for name in ("best", "last"))
     assert (best["epoch"], last["epoch"]) == (1, 2)
     assert {path.name for path in run.folder.iterdir()} == {"best.ckpt", "last.ckpt", "metrics.csv", "curves.png"}
-    assert any(
-        "best validation average precision: 0.9" in line for line in callbacks.summarise_run(trainer, run, False)
-    )
+    assert best_score(trainer) == pytest.approx(0.9)
 
 
 def test_moved_run_goes_on_at_its_new_place(tmp_path: Path) -> None:
@@ -339,12 +344,36 @@ def test_gradients_of_several_batches_make_one_step(tmp_path: Path) -> None:
 def test_a_run_that_never_found_anything_is_told(tmp_path: Path) -> None:
     """Catches "best average precision -0.25", and a run without use that ends like any other."""
     run = make_run(tmp_path / "run")
-    lines = callbacks.summarise_run(fit(run, [-0.5, -0.25], max_epochs=2), run, False)
-    assert "best validation average precision: 0.7500" in lines
-    assert any("finds anything in the validation slices" in line for line in lines)
-    found = callbacks.summarise_run(fit(run, [-0.25, 0.1], max_epochs=2), run, False)
-    assert "best validation average precision: 0.1000" in found
-    assert not any("finds anything" in line for line in found)
+
+    def lines(scores: list[float]) -> list[str]:
+        return closing_lines(Trained("run", run.folder, best_score(fit(run, scores, max_epochs=2))), "training.py")
+
+    assert "best validation average precision: 0.7500" in lines([-0.5, -0.25])
+    assert any("finds anything in the validation slices" in line for line in lines([-0.5, -0.25]))
+    assert "best validation average precision: 0.1000" in lines([-0.25, 0.1])
+    assert not any("finds anything" in line for line in lines([-0.25, 0.1]))
+
+
+def test_a_run_that_stops_early_says_when_and_why(tmp_path: Path) -> None:
+    """Catches a training that ends before its last epoch without a word, or says so of one that does not."""
+    run = make_run(tmp_path / "run")
+    trainer = fit(run, [0.5, 0.4, 0.3, 0.2, 0.1], max_epochs=5, patience=2)
+    assert why_stopped(trainer) == (
+        "stopped early after epoch 3: the validation score was not beaten for 2 epochs (--patience)"
+    )
+    assert why_stopped(fit(run, [0.1, 0.2], max_epochs=2)) == ""
+
+
+def test_each_epoch_is_one_line_counted_from_1(tmp_path: Path) -> None:
+    """Catches epochs counted from 0, a line without the time left, and a last one that still promises more."""
+    said: list[str] = []
+    seen: list[tuple[int, int]] = []
+    lines = EpochLines(said.append, lambda epoch, of, figures: seen.append((epoch, of)))
+    fit(make_run(tmp_path / "run"), [0.3, 0.9, 0.5], max_epochs=3, lines=lines)
+    assert [line.split(":")[0] for line in said] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
+    assert all("score 0." in line and "v_num" not in line for line in said)
+    assert ["left" in line for line in said] == [True, True, False]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_a_gpu_need_not_wait_for_a_figure_in_each_step(tmp_path: Path) -> None:
@@ -353,6 +382,7 @@ def test_a_gpu_need_not_wait_for_a_figure_in_each_step(tmp_path: Path) -> None:
         told: dict[str, Any] = {}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(callbacks.pl, "Trainer", lambda told=told, **words: told.update(words))
-            make_trainer(describe(), make_run(tmp_path / "run"), Device(accelerator, 1, "32-true", ""), None)
-        bar = next(item for item in told["callbacks"] if isinstance(item, callbacks.TQDMProgressBar))
+            device = Device(accelerator, 1, "32-true", "")
+            make_trainer(describe(), make_run(tmp_path / "run"), device, None, bar=True)
+        bar = next(item for item in told["callbacks"] if isinstance(item, StepBar))
         assert told["log_every_n_steps"] == bar.refresh_rate == steps

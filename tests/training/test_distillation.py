@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sarco.core.errors import InputError
-from sarco.core.options import DataOptions, PredictedOptions
+from sarco.core.training_options import DataOptions, PredictedOptions
 from sarco.io.dicom import find_series
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset

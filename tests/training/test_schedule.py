@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sarco.core.options import FitOptions
+from sarco.core.training_options import FitOptions
 from sarco.training.schedule import make_scheduler, warmup_cosine
 
 CURVES = Path(__file__).with_name("warmup_cosine_curve.json")

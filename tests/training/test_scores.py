@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_average_precision, multiclass_jaccard_index
 
+from sarco.commands.compare import main
 from sarco.core.errors import InputError, SarcoError
 from sarco.io.nifti import write_label_map
 from sarco.phantom.patient import PhantomOptions, make_phantom
-from sarco.training.scores import N_BINS, SegmentationScores, average_precision, dice_of_confusion, likeliest, main
+from sarco.training.scores import N_BINS, SegmentationScores, average_precision, dice_of_confusion, likeliest
 
 ROOT = Path(__file__).parents[2]
 
@@ -203,7 +204,7 @@ def test_bf16_probabilities_count_too() -> None:
 
 def run_metrics(*words: object) -> subprocess.CompletedProcess[str]:
     """Runs the command."""
-    command = [sys.executable, "-m", "sarco.training.scores", *map(str, words)]
+    command = [sys.executable, "-m", "sarco", "compare", *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

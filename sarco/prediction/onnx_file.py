@@ -2,32 +2,25 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sarco.core.command import quieten_libraries, run_command, tune_allocator
-from sarco.core.options import DataOptions, ExportOptions
-from sarco.core.parser import build, parse
+from sarco.core.command import quieten_libraries, tune_allocator
+from sarco.core.options import ExportOptions
+from sarco.core.training_options import DataOptions
 
 if TYPE_CHECKING:  # seconds to import
     from sarco.network.segmentation import SegmentationNetwork
     from sarco.runs.store import RunDescription
     from sarco.scan.series import Series
 
-PROGRAM = "python -m sarco.export"
 INVENTED_SLICES = 6
 Figures = dict[str, Any]
 
 
-def main(argv: Sequence[str]) -> None:
-    """Reads the flags, then exports; heavy imports wait until the flags are known to be right."""
-    export(build(ExportOptions, parse(argv, (ExportOptions,), PROGRAM, "Exports a trained run as an ONNX file.")))
-
-
-def export(options: ExportOptions) -> None:
-    """Writes ``FILE.onnx`` and, beside it, ``FILE.json`` with the comparison.
+def write_onnx_file(options: ExportOptions) -> Figures:
+    """Writes ``FILE.onnx`` and, beside it, ``FILE.json`` with the comparison, which is what it gives back.
 
     Raises:
         SarcoError: the run cannot be exported, its file gives other masks than torch, or cannot be written.
@@ -63,9 +56,7 @@ def export(options: ExportOptions) -> None:
         write_json(options.onnx.with_suffix(".json"), report)
     except OSError as error:
         raise InputError(f"{options.onnx}: cannot be written ({error.strerror}); choose another --onnx") from None
-    print(f"{options.onnx}: {len(content) / 1e6:.1f} MB, run {options.run_id} ({options.ckpt_choice} checkpoint)")
-    found = f"Dice {report['dice']:.5f}, largest difference of area {100 * report['area_difference']:.2f} %"
-    print(f"compared with torch on {len(report['slices'])} slices of {report['compared_on']}: lowest {found}")
+    return report
 
 
 def _describe(content: bytes, description: "RunDescription", sha256: str) -> bytes:
@@ -169,7 +160,3 @@ def _compare_slices(
             }
         )
     return slices
-
-
-if __name__ == "__main__":
-    run_command(main, PROGRAM)

@@ -1,4 +1,4 @@
-"""export.py: the ONNX file says all that one needs to use it, and what it gives was compared with torch."""
+"""The ONNX file says all that one needs to use it, and what it gives was compared with torch."""
 
 import json
 import subprocess
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-import export
 from model import SarcoModel
+from sarco.commands import export
 from sarco.core.errors import InputError, OptionError, SarcoError
-from sarco.core.options import (
+from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -23,10 +23,11 @@ from sarco.core.options import (
     RunOptions,
 )
 from sarco.network.segmentation import SegmentationNetwork
+from sarco.prediction import convert, onnx_file
 from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 
@@ -51,11 +52,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Exports to a file and gives it."""
     monkeypatch.setenv("SARCO_MALLOC", "default")  # the setting would stay with the other tests
-    monkeypatch.setattr(export, "quieten_libraries", lambda: None)
+    monkeypatch.setattr(onnx_file, "quieten_libraries", lambda: None)
 
     def run(*words: str, name: str = "network.onnx") -> Path:
         file = tmp_path / name
-        export.main(["--run_id=stacked", f"--dirpath={folder / 'checkpoints'}", f"--onnx={file}", *words])
+        export.main(["stacked", f"--dirpath={folder / 'checkpoints'}", f"--onnx={file}", *words])
         return file
 
     return run
@@ -99,9 +100,7 @@ def test_a_file_that_differs_from_torch_is_not_written(
     call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a parity report that nobody heeds."""
-    from sarco.prediction import choose as engine
-
-    real = engine.export_onnx
+    real = convert.export_onnx
 
     def wrong(network: SegmentationNetwork, images: Any) -> Any:
         layer = network.head[0]
@@ -111,7 +110,7 @@ def test_a_file_that_differs_from_torch_is_not_written(
             layer.bias -= torch.tensor([0.0, 0.5, 0.0])
         return files
 
-    monkeypatch.setattr(engine, "export_onnx", wrong)
+    monkeypatch.setattr(convert, "export_onnx", wrong)
     with pytest.raises(SarcoError, match=r"gives other masks than torch .* not written"):
         call()
     assert list(tmp_path.iterdir()) == []
@@ -140,11 +139,12 @@ def test_it_is_called_as_a_module_with_the_run_as_its_first_word(folder: Path, t
     """Catches a command that cannot be found, or takes the id of the run for something else."""
     words = [
         "-m",
-        "sarco.export",
+        "sarco",
+        "export",
         "stacked",
         f"--dirpath={folder / 'checkpoints'}",
         "--onnx",
-        "sarco.network.segmentation.txt",
+        "network.txt",
     ]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -1,0 +1,65 @@
+"""Label maps against label maps: `compare` from Python, and what ``sarco compare`` prints."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sarco.comparison.agreement import BlandAltman, Summary, bland_altman, summarise_patients
+from sarco.comparison.maps import LabelComparison, compare_label_maps, find_pairs, with_absent
+from sarco.core.errors import SarcoError
+from sarco.scan.labels import read_label_names
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How label maps agree.
+
+    Attributes:
+        rows: a label of a patient each; a label that only others hold counts as absent in both.
+        names: of the labels, where a ``labels.json`` beside the truth gives them.
+        n_pairs: how many pairs there are.
+        alone: files without a partner of the same name.
+        failed: why pairs could not be compared.
+    """
+
+    rows: Sequence[LabelComparison]
+    names: Mapping[int, str]
+    n_pairs: int
+    alone: Sequence[Path] = ()
+    failed: Sequence[SarcoError] = field(default=())
+
+    @property
+    def summary(self) -> Sequence[Summary]:
+        """Means over patients with intervals, a row for each label and measure."""
+        return summarise_patients(self.rows)
+
+    @property
+    def agreement(self) -> Sequence[BlandAltman]:
+        """Bland-Altman limits, a row for each label and measure."""
+        return bland_altman(self.rows)
+
+
+def compare(truth: str | Path, prediction: str | Path) -> Comparison:
+    """Compares two label maps, or two folders of them that pair by name.
+
+    Args:
+        truth: a NIfTI label map, or a folder with several.
+        prediction: a NIfTI label map, a results folder, or a folder with several of either.
+
+    Raises:
+        SarcoError: there is nothing to compare, or the only pair cannot be compared.
+    """
+    truth, prediction = Path(truth), Path(prediction)
+    found = find_pairs(truth, prediction)
+    rows: list[LabelComparison] = []
+    failed: list[SarcoError] = []
+    for name, one, other in found.pairs:
+        try:
+            rows += [replace(row, patient=name) for row in compare_label_maps(one, other)]
+        except SarcoError as error:
+            if len(found.pairs) == 1:
+                raise
+            failed.append(error)
+    folder = truth if truth.is_dir() else truth.parent
+    names = read_label_names(folder / "labels.json")
+    return Comparison(with_absent(rows), names, len(found.pairs), tuple(found.alone), tuple(failed))

@@ -1,0 +1,251 @@
+"""A trained run predicts scans: `predict` for one series from Python, `Predictor` for many, as inference.py does."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sarco.api.options import options_of
+from sarco.core.command import quieten_libraries, tune_allocator
+from sarco.core.errors import InputError, SarcoError
+from sarco.core.messages import Tell
+from sarco.core.options import InferenceOptions, MeasurementOptions
+from sarco.core.parser import build
+
+if TYPE_CHECKING:  # tenths of a second to import; the run is opened first, and compiles beside them
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sarco.crop.slices import PreparedSlice, RestoredSlice
+    from sarco.scan.series import Series
+    from sarco.scan.view import ShownSlice
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class PredictedSeries:
+    """What a network found in a series, on the patient's own grid.
+
+    Attributes:
+        series_uid: of the scan.
+        label_map: (row, column, plane) uint8 label ids; 0 is background, and where slices are missing.
+        affine_lps: 4x4, (row, column, plane, 1) to LPS mm.
+        labels: names by label id.
+        measurements: a row for each slice and label, as ``measurements.csv`` has it, units in the names.
+        summary: totals, level, SMI, cut-offs, intervals and quality flags, as ``summary.json`` has it.
+        confidence: mean probability of the winning label inside the body, 0..1, by plane.
+        engine: what computed it.
+        folder: where the results lie; None where none were written.
+        shown: the slices on the contact sheet, where one was written.
+    """
+
+    series_uid: str
+    label_map: "NDArray[np.uint8]"
+    affine_lps: "NDArray[np.float64]"
+    labels: Mapping[int, str]
+    measurements: Sequence[Mapping[str, Any]]
+    summary: Mapping[str, Any]
+    confidence: Mapping[int, float]
+    engine: str
+    folder: Path | None = None
+    shown: "Sequence[ShownSlice]" = ()
+
+
+def predict(
+    scan: str | Path,
+    run: str,
+    *,
+    dest_dir: str | Path | None = None,
+    progress: Progress | None = None,
+    tell: Tell | None = None,
+    **options: Any,
+) -> PredictedSeries:
+    """Predicts the one series of a folder or file with a trained run, and measures what was found.
+
+    Args:
+        scan: a folder with one DICOM series, one slice, or a NIfTI volume in HU.
+        run: the id of the run whose checkpoint predicts.
+        dest_dir: results are written to ``<dest_dir>/preds_from_<run>_of_<scan name>/``; None writes nothing.
+        progress: called after each slice with how many are done, and how many there are.
+        tell: called with each line for the user (device, engine), and with the reason behind it.
+        **options: as of ``sarco predict``, by their names: ``dirpath``, ``engine``, ``l3``, ``patients`` ...
+
+    Raises:
+        SarcoError: the run or the scan cannot be used, or the scan holds several series; see `sarco.core.errors`.
+    """
+    consumers = (InferenceOptions, MeasurementOptions)
+    given = {"infer_path": scan, "run_id": run, "dest_dir": dest_dir, "wandb": "no", **options}
+    typed = options_of(consumers, given)
+    predictor = Predictor(build(InferenceOptions, typed), build(MeasurementOptions, typed), tell or _say_nothing)
+    if len(predictor.series) > 1:
+        names = ", ".join(series.uid for series in predictor.series[:5])
+        raise InputError(f"{scan}: holds {len(predictor.series)} series ({names}); give the folder of one")
+    series = predictor.series[0]
+    if dest_dir is None:
+        return predictor.predict(series, progress=progress)
+    from sarco.io.results import all_at_once
+
+    results = predictor.results_path()
+    with all_at_once(results) as folder:
+        predicted = predictor.predict(series, folder, progress)
+    return replace(predicted, folder=results)
+
+
+def _say_nothing(line: str, reason: str) -> None:
+    """For whoever does not want to hear."""
+
+
+class OpenedRun:
+    """The checkpoint of a run: its network, what it says of itself, and where it comes from."""
+
+    def __init__(self, options: InferenceOptions, tell: Tell) -> None:
+        """Finds and loads it.
+
+        Raises:
+            SarcoError: there is none, it cannot be used, or not with the engine that is asked for.
+        """
+        from sarco.prediction.choose import open_network
+        from sarco.runs.store import Provenance, RunStore
+
+        store = RunStore(options.dirpath)
+        checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
+        provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
+        tell(f"run {options.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}", "")
+        quieten_libraries()
+        opened = open_network(
+            checkpoint, provenance.sha256, options.engine, options.precision, options.gpu, options.batch_size, tell
+        )
+        self.network, self.description = opened.network, opened.description
+        run = self.description.run
+        self.provenance = replace(provenance, run_id=run.run_id, wandb_project=run.wandb_project)
+
+
+class Predictor:
+    """A run at work, with its W&B run and all that has to be known before hours of work."""
+
+    def __init__(self, options: InferenceOptions, measuring: MeasurementOptions, tell: Tell) -> None:
+        """Opens the run, looks for series, and finds out what would go wrong later.
+
+        Args:
+            options: what is predicted, and what is written.
+            measuring: what is measured.
+            tell: takes lines for the user, each with the reason behind it.
+
+        Raises:
+            SarcoError: nothing there can be predicted, options, patients or series do not fit together, or a package
+                is missing.
+        """
+        tune_allocator()
+        run = OpenedRun(options, tell)  # first: engines compile in the background, while Python looks for images
+
+        from sarco.io.images import find_images
+        from sarco.measurement.series import Evidence, Plans
+        from sarco.pacs.objects import Wanted
+
+        self.options, self.run, self.tell = options, run, tell
+        found = find_images(options.infer_path, options.allow_gaps)
+        if not found.series:
+            raise found.refused[-1]
+        self.series: tuple[Series, ...] = found.series
+        self.left_out: tuple[SarcoError, ...] = found.refused
+        self.results_path()  # a folder that is taken is told before hours of work
+        self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
+        self.wanted.require_packages()
+        known = run.description
+        evidence = Evidence(known.labels.names, known.area_errors, known.training_statistics)
+        self.plans = Plans(found.series, measuring, evidence)
+        if options.wandb == "online":
+            self.logger  # noqa: B018 - a key that is missing is told before anything is predicted
+
+    def results_path(self) -> Path:
+        """Where the results go.
+
+        Raises:
+            InputError: there are some already, and ``overwrite`` was not asked for.
+        """
+        from sarco.results.folder import results_path
+
+        options = self.options
+        return results_path(options.dest_dir, options.run_id, options.infer_path, options.overwrite)
+
+    @cached_property
+    def logger(self) -> Any:
+        """The W&B run, started when the first series is done; None where none was asked for."""
+        if self.options.wandb == "no":
+            return None
+        from sarco.runs import tracking  # takes seconds
+
+        options = self.options
+
+        def tell(line: str) -> None:
+            self.tell(line, "")
+
+        mode = tracking.choose_mode(options.wandb, tell)
+        name = f"predictions of {options.run_id}"
+        return tracking.start_logger(mode, options.wandb_project, name, options.dest_dir, tell)
+
+    def predict(
+        self, series: "Series", folder: Path | None = None, progress: Progress | None = None
+    ) -> PredictedSeries:
+        """Predicts and measures one of `series`.
+
+        Args:
+            series: which one.
+            folder: exists and is empty; takes the results. None writes nothing.
+            progress: called after each slice with how many are done, and how many there are.
+
+        Raises:
+            SarcoError: a slice cannot be read or brought back, or a result cannot be written.
+        """
+        from sarco.prediction.pipeline import predict_series
+        from sarco.results.outputs import SeriesOutputs
+
+        description = self.run.description
+        measurer = self.plans.measurer(series)
+        outputs = None
+        if folder is not None:
+            outputs = SeriesOutputs(
+                series, description.labels, measurer, self.run.provenance, self.wanted, self.options.show_identity
+            )
+        n_done = 0
+
+        def take(prepared: "PreparedSlice", restored: "RestoredSlice") -> None:  # one at a time
+            nonlocal n_done
+            if outputs:
+                outputs.take(prepared, restored)
+            else:
+                measurer.add(prepared.plane, prepared.hu, restored.label_map, restored.confidence, prepared.body)
+            n_done += 1
+            if progress:
+                progress(n_done, len(series.slices))
+
+        found = predict_series(self.run.network, series, description.data, description.labels, take)
+        written = outputs.write(folder, found.label_map, found.confidence) if outputs and folder else None
+        return PredictedSeries(
+            series_uid=series.uid,
+            label_map=found.label_map,
+            affine_lps=series.affine_lps,
+            labels=description.labels.names,
+            measurements=[asdict(row) for row in measurer.rows],
+            summary=written.summary if written else measurer.summary(),
+            confidence=found.confidence,
+            engine=found.engine,
+            folder=folder,
+            shown=written.shown if written else (),
+        )
+
+    def log(self, predicted: PredictedSeries, name: str) -> None:
+        """Logs the slices of a predicted series to W&B, where that was asked for, under a name."""
+        if self.logger:
+            from sarco.runs import tracking
+
+            tracking.log_predictions(self.logger, name, predicted.shown, self.run.description.labels)
+
+    def finish(self) -> None:
+        """Ends the W&B run, if one was started."""
+        if self.__dict__.get("logger"):
+            from sarco.runs import tracking
+
+            tracking.finish()

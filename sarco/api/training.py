@@ -1,0 +1,231 @@
+"""A training, new or resumed: `train` from Python, and what training.py is made of."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sarco.api.options import options_of
+from sarco.core.command import is_first_process, quieten_libraries, shared_run_id, tune_allocator
+from sarco.core.messages import OnEpoch
+from sarco.core.parser import build
+from sarco.core.training_options import (
+    AugmentOptions,
+    DataOptions,
+    FitOptions,
+    MixupOptions,
+    NetworkOptions,
+    PredictedOptions,
+    ResumeOptions,
+    RunOptions,
+)
+
+CONSUMERS = (
+    DataOptions, RunOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        run_id: by which `sarco.predict` finds it.
+        folder: holds the checkpoints, ``metrics.csv`` and ``curves.png``.
+        score: the best validation average precision, less 1 where no epoch's network finds anything; None where no
+            epoch was finished.
+        why_stopped: why it ended before its last epoch; empty where it did not.
+        interrupted: whether Ctrl-C ended it; the checkpoints are those of the last finished epoch.
+    """
+
+    run_id: str
+    folder: Path
+    score: float | None
+    why_stopped: str = ""
+    interrupted: bool = False
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.folder / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last finished epoch."""
+        return self.folder / "last.ckpt"
+
+
+def train(
+    data_dir: str | Path | None = None,
+    *,
+    progress: OnEpoch | None = None,
+    tell: Callable[[str], object] | None = None,
+    **options: Any,
+) -> Trained:
+    """Trains a network on labelled CT slices, or goes on with a training.
+
+    Args:
+        data_dir: images with label maps; see the documents for the layouts. None where a training is resumed.
+        progress: called after each epoch with its number (from 1), how many there are (-1 without end), and its
+            figures by name.
+        tell: called with each line for the user: what was found, the device, each epoch.
+        **options: as of ``sarco train``, by their names: ``image_size``, ``max_epochs``, ``resume_training`` ...
+
+    Raises:
+        SarcoError: data, options or the checkpoint cannot be used; see `sarco.core.errors`.
+    """
+    typed = options_of(CONSUMERS, {"data_dir": data_dir, "wandb": "no", **options})
+    resume = check(typed)
+    return run_training(resume, typed, Listener(tell or (lambda line: None), progress))
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears what a training says.
+
+    Attributes:
+        tell: takes each line.
+        progress: as of `train`.
+        bar: whether a bar over the steps is drawn.
+    """
+
+    tell: Callable[[str], object]
+    progress: OnEpoch | None = None
+    bar: bool = False
+
+
+def check(typed: Mapping[str, Any]) -> ResumeOptions:
+    """Whether an earlier run goes on; where none does, every option is checked before anything is imported.
+
+    Raises:
+        OptionError: a value is out of its range.
+    """
+    resume = build(ResumeOptions, typed)
+    if resume.ckpt_path_to_resume_from is None:
+        for consumer in CONSUMERS:
+            build(consumer, typed)
+    return resume
+
+
+def run_training(resume: ResumeOptions, typed: Mapping[str, Any], listener: Listener) -> Trained:
+    """A training by its options, new or resumed."""
+    tune_allocator()
+    return _train_anew(typed, listener) if resume.ckpt_path_to_resume_from is None else _go_on(resume, typed, listener)
+
+
+def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
+    """A new run."""
+    import pytorch_lightning as pl
+
+    from model import SarcoModel
+    from sarco.core.files import write_json
+    from sarco.runs.store import RunDescription, RunStore, new_run_id
+
+    options = build(RunOptions, {**typed, "run_id": typed.get("run_id") or shared_run_id(new_run_id)})
+    data = build(DataOptions, typed)
+    quieten_libraries()  # now that they are imported; they would set their own levels
+    store = RunStore(options.dirpath)
+    if is_first_process():
+        store.check_free(options.run_id)
+    datamodule = _read_data(data, options, build(AugmentOptions, typed), build(PredictedOptions, typed), listener)
+    description = RunDescription(
+        run=options,
+        labels=datamodule.labels,
+        data=data,
+        network=build(NetworkOptions, typed),
+        fit=build(FitOptions, typed),
+        augment=datamodule.augment,
+        mixup=build(MixupOptions, typed),
+        predicted=datamodule.predicted,
+        weights="random",
+        split=datamodule.describe_split(in_full=False),
+    )
+    pl.seed_everything(data.seed, workers=True, verbose=False)
+    model = SarcoModel(description)
+    model.load_first_weights()
+    if model.description.network.pretrained == "auto" and model.description.weights == "random":
+        listener.tell(
+            "ImageNet weights can't be fetched, so the encoder starts from random ones (--pretrained=FILE takes a file)"
+        )
+    run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
+    if is_first_process():
+        write_json(run.split_path, datamodule.describe_split(in_full=True))
+    return _fit(model, datamodule, run, None, listener)
+
+
+def _go_on(resume: ResumeOptions, typed: Mapping[str, Any], listener: Listener) -> Trained:
+    """An earlier run, after its last finished epoch."""
+    from model import SarcoModel
+    from sarco.core.errors import InputError
+    from sarco.runs.resume import open_run
+
+    assert resume.ckpt_path_to_resume_from is not None
+    quieten_libraries()
+    resumed = open_run(resume.ckpt_path_to_resume_from, typed)
+    stored = resumed.description
+    listener.tell(f"going on with run {stored.run.run_id} from {resumed.checkpoint}")
+    for change in resumed.changes:
+        listener.tell(f"changed: {change}")
+    datamodule = _read_data(stored.data, stored.run, stored.augment, stored.predicted, listener)
+    if datamodule.labels != stored.labels or datamodule.describe_split(in_full=False) != stored.split:
+        raise InputError(
+            f"{stored.data.data_dir}: labels or patients are not those that run {stored.run.run_id} began with; "
+            "give the same data as --data_dir, or start a new run"
+        )
+    return _fit(SarcoModel(stored), datamodule, resumed.run, resumed.checkpoint, listener)
+
+
+def _read_data(
+    data: DataOptions, options: RunOptions, augment: AugmentOptions, predicted: PredictedOptions, listener: Listener
+) -> Any:
+    """The data module, set up, with what it found said."""
+    from sarco_datamodule import SarcoDataModule
+    from sarco_datamodule_3d import SarcoDataModule_3D
+
+    kind = SarcoDataModule_3D if data.channel_3d else SarcoDataModule
+    datamodule = kind(data, options.cache_root, augment, predicted, listener.bar)
+    datamodule.setup()
+    for line in datamodule.describe():
+        listener.tell(line)
+    return datamodule
+
+
+def _fit(model: Any, datamodule: Any, run: Any, checkpoint: Any, listener: Listener) -> Trained:
+    """Trains until the end of the run."""
+    from sarco.network.device import choose_device
+    from sarco.training.callbacks import best_score, make_trainer, why_stopped
+    from sarco.training.progress import EpochLines
+
+    description = model.description
+    options, side = description.run, description.data.image_size
+    device = choose_device(options.gpu, description.fit.precision, options.devices, train_side=side)
+    listener.tell(device.note)
+    network = description.network
+    listener.tell(f"encoder: {network.backbone}, {description.weights} weights; decoder: {network.model_choice}")
+    with _wandb_logger(description, run, listener) as logger:
+        lines = EpochLines(listener.tell, listener.progress)
+        trainer = make_trainer(description, run, device, logger, lines, listener.bar)
+        interrupted = False
+        try:
+            trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            interrupted = True
+    return Trained(run.run_id, run.folder, best_score(trainer), why_stopped(trainer), interrupted)
+
+
+@contextlib.contextmanager
+def _wandb_logger(description: Any, run: Any, listener: Listener) -> Iterator[Any]:
+    """A W&B run that is ended behind the training; None where none is wanted or another process has it."""
+    if not is_first_process():
+        yield None
+        return
+    from sarco.runs import tracking
+
+    mode = tracking.choose_mode(description.run.wandb, listener.tell)
+    logger = tracking.start_logger(mode, run.wandb_project, run.run_id, run.folder, listener.tell, run.run_id)
+    if logger:
+        tracking.describe_run(logger, description)
+    yield logger
+    if logger:
+        tracking.finish()

@@ -1,0 +1,45 @@
+"""``sarco compare TRUTH PREDICTION``: overlap, distances and volumes of label maps, and agreement over patients."""
+
+import sys
+from collections.abc import Sequence
+
+from sarco.core.errors import SarcoError
+from sarco.core.options import CompareOptions
+from sarco.core.parser import Command, build
+
+COMMANDS = (
+    Command(
+        "compare",
+        "Compares label maps: overlap, distances of surfaces, volumes, and over patients their agreement.",
+        (CompareOptions,),
+        words=("truth", "prediction"),
+        examples=(
+            "sarco compare unseen/P001.nii.gz data/preds_from_first_of_P001",
+            "sarco compare unseen data --out=comparison",
+        ),
+    ),
+)
+
+
+def main(argv: Sequence[str], program: str = "sarco compare") -> None:
+    """Prints each label of each patient, then what holds over patients."""
+    options = build(CompareOptions, COMMANDS[0].parse(argv, program))
+    from sarco.api.comparing import compare
+    from sarco.comparison.agreement import describe_agreement, write_tables
+    from sarco.comparison.maps import describe_row
+
+    found = compare(options.truth, options.prediction)
+    for path in found.alone:
+        print(f"left out: {path} has no partner of the same name", file=sys.stderr)
+    for error in found.failed:
+        print(f"left out: {error}", file=sys.stderr)
+    several = found.n_pairs > 1
+    for row in found.rows:
+        print(f"{row.patient} " * several + describe_row(row, found.names))
+    if several:
+        print("\n".join(describe_agreement(found.summary, found.agreement, found.names)))
+    if options.out and found.rows:
+        write_tables(found.rows, found.names, options.out)
+        print(f"tables and plot: {options.out}")
+    if found.failed:
+        raise SarcoError(f"{len(found.failed)} of {found.n_pairs} pairs could not be compared, the reasons stand above")

@@ -1,0 +1,34 @@
+"""``sarco list PATH``: the series of a folder, and why each can or cannot be predicted."""
+
+from collections.abc import Sequence
+
+from sarco.core.options import ListOptions
+from sarco.core.parser import Command, build
+
+COMMANDS = (
+    Command(
+        "list",
+        "Lists the CT series of a folder, and why each can or cannot be predicted.",
+        (ListOptions,),
+        words=("path",),
+        examples=("sarco list phantoms", "sarco list phantoms/P001"),
+    ),
+)
+
+
+def main(argv: Sequence[str], program: str = "sarco list") -> None:
+    """Prints one block for each series of a path, then what was not readable."""
+    options = build(ListOptions, COMMANDS[0].parse(argv, program))
+    from sarco.io.dicom import LISTED_COLUMNS, describe_series, find_series
+
+    found = find_series(options.path)
+    width = max(map(len, LISTED_COLUMNS))
+    for one in found.listed:
+        for title, text in zip(LISTED_COLUMNS, describe_series(one), strict=True):
+            if text:
+                print(f"{title:<{width}}  {text}")
+        print()
+    for error in found.unreadable:
+        print(f"not readable: {error}")
+    n_usable = sum(1 for one in found.listed if describe_series(one)[-1].startswith("yes"))
+    print(f"{len(found.listed)} series, {n_usable} can be predicted")

@@ -1,0 +1,233 @@
+"""Options of a training: one frozen dataclass per consumer."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from sarco.core.options import RUN_ID, GpuOptions, PrecisionOptions, WandbOptions, check_project
+from sarco.core.parser import (
+    BASICS,
+    DATA,
+    OPTIMISATION,
+    REGULARISATION,
+    STACKING,
+    option,
+    require,
+)
+
+BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
+CROP_MULTIPLE = 32  # the encoder halves five times
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What the training data is and how a slice becomes the network's input."""
+
+    data_dir: Path = option(
+        Path("./data/dataset"),
+        DATA,
+        "folder with NAME.dcm beside NAME.nii.gz, or CASE/ beside CASE.nii.gz; nested as you like",
+    )
+    val_fraction: float = option(0.2, DATA, "share of the slices for validation, in whole patients")
+    seed: int = option(0, DATA, "split, first weights, order, augmentation, mixup: the same seed gives the same run")
+    batch_size: int = option(16, BASICS, "slices per step; even")
+    image_size: int = option(
+        512, BASICS, "side of the square that the body is cropped and resized to; a multiple of 32"
+    )
+    hu_min: float = option(-250.0, BASICS, "lower end of the HU window")
+    hu_max: float = option(250.0, BASICS, "upper end of the HU window")
+    channel_3d: bool = option(False, STACKING, "three neighbouring slices as channels; the mask is the middle one's")
+    num_workers: int = option(0, STACKING, "loader processes")
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "has to lie between 0 and 1")
+        require(0 <= self.seed < 2**32, "seed", self.seed, "has to lie between 0 and 4294967295")
+        require(self.batch_size >= 2, "batch_size", self.batch_size, "has to be 2 or more")
+        require(self.batch_size % 2 == 0, "batch_size", self.batch_size, "has to be even, for example "
+                 f"{self.batch_size + 1}")  # fmt: skip
+        rounded = max(1, round(self.image_size / CROP_MULTIPLE)) * CROP_MULTIPLE
+        require(
+            self.image_size == rounded,
+            "image_size",
+            self.image_size,
+            f"has to be a multiple of 32, for example {rounded}",
+        )
+        for name in ("hu_min", "hu_max"):
+            require(math.isfinite(getattr(self, name)), name, getattr(self, name), "has to be a finite number")
+        require(self.hu_min < self.hu_max, "hu_min", self.hu_min, f"has to be below --hu_max ({self.hu_max})")
+        require(self.num_workers >= 0, "num_workers", self.num_workers, "has to be 0 or more")
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """How training slices are varied."""
+
+    do_flips: bool = option(False, REGULARISATION, "flips and quarter rotations")
+    do_elastic_transforms: bool = option(
+        False, REGULARISATION, "elastic deformation, small rotation, other size; either option adds light changes of HU"
+    )
+    aug_prob: float = option(0.2, REGULARISATION, "probability of each augmentation; training slices only")
+
+    def __post_init__(self) -> None:
+        """Checks the range."""
+        require(0 <= self.aug_prob <= 1, "aug_prob", self.aug_prob, "has to lie in 0..1")
+
+
+@dataclass(frozen=True)
+class MixupOptions:
+    """How training samples are mixed with each other."""
+
+    mixup: str = option("no", REGULARISATION, "mix pairs of samples", choices=("no", "input", "manifold"))
+    mixup_alpha: float = option(0.3, REGULARISATION, "the share of a sample is drawn from Beta(alpha, alpha)")
+    mixed_layer: str = option(
+        "random",
+        REGULARISATION,
+        "encoder level that manifold mixup mixes: 0 (the image) to 5, or random for each batch",
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the choices and ranges."""
+        require(self.mixup in ("no", "input", "manifold"), "mixup", self.mixup, "choose no, input or manifold")
+        alpha = self.mixup_alpha
+        require(math.isfinite(alpha) and alpha > 0, "mixup_alpha", alpha, "has to be above 0")
+        level = self.mixed_layer
+        require(level in ("random", *"012345"), "mixed_layer", level, "give 0 to 5, or random")
+
+
+@dataclass(frozen=True)
+class PredictedOptions:
+    """Which predictions join the human labels (self-distillation)."""
+
+    add_predicted_data: bool = option(
+        False, STACKING, "self-distillation: learn from predictions of an earlier run too"
+    )
+    path_to_prediction: tuple[Path, ...] = option(
+        (), STACKING, "results folder of a prediction; give it once for each folder, or several with commas"
+    )
+    predicted_data_to: str = option(
+        "train", STACKING, "where predictions go; no patient ends up on both sides", choices=("train", "val", "both")
+    )
+    min_confidence: float = option(0.9, STACKING, "predicted slices below this mean confidence are left out")
+    predicted_weight: float = option(0.5, STACKING, "weight of a predicted slice in the loss; a human label has 1")
+
+    def __post_init__(self) -> None:
+        """Checks the ranges, and that the flags fit together."""
+        paths = self.path_to_prediction
+        require(bool(paths) or not self.add_predicted_data, "add_predicted_data", "yes", "needs --path_to_prediction")
+        require(
+            self.add_predicted_data or not paths, "path_to_prediction", ",".join(map(str, paths)),
+            "does nothing without --add_predicted_data=yes; add it",
+        )  # fmt: skip
+        for name in ("min_confidence", "predicted_weight"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "has to lie in 0..1")
+
+
+@dataclass(frozen=True)
+class ResumeOptions:
+    """Whether an earlier run goes on."""
+
+    resume_training: bool = option(False, OPTIMISATION, "go on with an earlier run after its last finished epoch")
+    ckpt_path_to_resume_from: Path | None = option(
+        None, OPTIMISATION, "that run's folder <run_id>_<wandb_project>[_3d], or one of its .ckpt files"
+    )
+
+    def __post_init__(self) -> None:
+        """Checks that the flags fit together."""
+        path = self.ckpt_path_to_resume_from
+        require(
+            path is not None or not self.resume_training, "resume_training", "yes", "needs --ckpt_path_to_resume_from"
+        )
+        require(
+            self.resume_training or path is None, "ckpt_path_to_resume_from", path,
+            "does nothing without --resume_training=yes; add it",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What the network is."""
+
+    backbone: str = option("efficientnet-b0", BASICS, "encoder: efficientnet-b0 to -b7", choices=BACKBONES)
+    model_choice: str = option("unet", BASICS, "kind of decoder", choices=("unet", "segresnet"))
+    pretrained: str = option(
+        "auto", BASICS, "encoder weights: auto (ImageNet where they can be had), imagenet, no, or a file with weights"
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the choices."""
+        require(self.backbone in BACKBONES, "backbone", self.backbone, f"choose from {', '.join(BACKBONES)}")
+        require(
+            self.model_choice in ("unet", "segresnet"), "model_choice", self.model_choice, "choose unet or segresnet"
+        )
+        known = self.pretrained in ("auto", "imagenet", "no") or Path(self.pretrained).is_file()
+        require(known, "pretrained", self.pretrained, "give auto, imagenet, no, or a file that exists")
+
+
+@dataclass(frozen=True)
+class FitOptions(PrecisionOptions):
+    """How the network is fitted."""
+
+    max_epochs: int = option(30, BASICS, "epochs; -1 = until early stopping or Ctrl-C")
+    learning_rate: float = option(1e-4, BASICS, "step size of the optimiser")
+    scheduler: str = option(
+        "none", BASICS, "cosine: warm-up, then cosine; step: /10 at 80 %% and /5 at 90 %% of the epochs",
+        choices=("none", "cosine", "step"),
+    )  # fmt: skip
+    warmup_epochs: int = option(10, BASICS, "warm-up of the cosine scheduler, at most a third of the run")
+    accumulate_grad_batches: int = option(1, OPTIMISATION, "batches whose gradients make one step together")
+    early_stopping: bool = option(
+        True, OPTIMISATION, "stop when the best validation average precision is no longer beaten"
+    )
+    patience: int = option(7, OPTIMISATION, "epochs without an increase before stopping")
+
+    def __post_init__(self) -> None:
+        """Checks the ranges."""
+        epochs = self.max_epochs
+        require(epochs == -1 or epochs >= 1, "max_epochs", epochs, "has to be 1 or more, or -1 for no limit")
+        rate = self.learning_rate
+        require(math.isfinite(rate) and rate > 0, "learning_rate", rate, "has to be above 0")
+        require(self.scheduler in ("none", "cosine", "step"), "scheduler", self.scheduler, "give none, cosine or step")
+        require(
+            epochs != -1 or self.scheduler == "none", "scheduler", self.scheduler,
+            "needs to know the end of the run; give --max_epochs or --scheduler=none",
+        )  # fmt: skip
+        require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "has to be 0 or more")
+        require(self.patience >= 1, "patience", self.patience, "has to be 1 or more")
+        n = self.accumulate_grad_batches
+        require(n >= 1, "accumulate_grad_batches", n, "has to be 1 or more")
+
+
+@dataclass(frozen=True)
+class RunOptions(WandbOptions, GpuOptions):
+    """Where a training runs and where it leaves its traces."""
+
+    dirpath: Path = option(
+        Path("./checkpoints"), DATA, "folder for checkpoints: DIRPATH/<run_id>_<wandb_project>[_3d]/"
+    )
+    cache: bool = option(True, DATA, "keep prepared slices on disk for later runs; no = in memory, nothing stays")
+    cache_dir: Path | None = option(None, DATA, "folder for prepared slices, instead of DIRPATH/.cache")
+    wandb_project: str = option("Trains", DATA, "Weights & Biases project")
+    devices: int = option(1, STACKING, "GPUs (from --gpu on) or CPU processes per machine that train together")
+    num_nodes: int = option(1, STACKING, "machines that train together")
+    run_id: str = option("", DATA, "names the run: letters, digits, - and _ (default: fresh 8 characters)")
+
+    def __post_init__(self) -> None:
+        """Checks the names."""
+        super().__post_init__()
+        check_project("wandb_project", self.wandb_project)
+        ok = not self.run_id or RUN_ID.fullmatch(self.run_id)
+        require(bool(ok), "run_id", self.run_id, "may hold letters, digits, - and _ only")
+        require(
+            self.cache or self.cache_dir is None, "cache_dir", self.cache_dir, "does nothing with --cache=no; drop one"
+        )
+        require(self.devices >= 1, "devices", self.devices, "has to be 1 or more")
+        require(self.num_nodes >= 1, "num_nodes", self.num_nodes, "has to be 1 or more")
+        require(
+            self.num_nodes == 1 or bool(self.run_id), "num_nodes", self.num_nodes, "needs --run_id, the same on each"
+        )
+
+    @property
+    def cache_root(self) -> Path | None:
+        """The folder for prepared slices; None where they are kept in memory."""
+        return (self.cache_dir or self.dirpath / ".cache") if self.cache else None

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from model import SarcoModel
-from sarco.phantom import PhantomOptions, write_dataset
+from sarco.phantom.patient import PhantomOptions, write_dataset
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("--image_size=64", "--batch_size=4", "--gpu=-1", "--wandb=no", "--cache=no")
-TRAIN, PREDICT, EXPORT = "training.py", "inference.py", "sarco.export"  # files are run as scripts, modules with -m
+TRAIN, PREDICT, EXPORT = "training.py", "inference.py", "sarco"  # files are run as scripts, modules with -m
 
 # Every command that takes a checkpoint; {run} is its folder, {out} one that may be written, {data} holds two patients.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         PREDICT, "--infer_path={data}/P001", "--run_id=first", "--dirpath={run}/..", "--dest_dir={out}", "--gpu=-1",
         "--wandb=no", "--engine=auto",
     ),
-    "export": (EXPORT, "--run_id=first", "--dirpath={run}/..", "--onnx={out}/network.onnx"),
+    "export": (EXPORT, "export", "first", "--dirpath={run}/..", "--onnx={out}/network.onnx"),
 }  # fmt: skip
 
 STRANGER = "module_of_a_stranger"

@@ -12,11 +12,12 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from sarco.core.errors import InputError
 from sarco.core.messages import reason_of
 from sarco.io.dicom_header import flatten_frames, number_of, numbers_of, open_dataset, quiet_pydicom, text_of, value_of
+from sarco.io.dicom_jpeg import PLUGIN_OF, missing_packages_of
 from sarco.scan.hu import AIR_HU
 from sarco.scan.series import SliceHeader
 
@@ -98,12 +99,14 @@ def _stored_values(path: Path, dataset: pydicom.FileDataset, header: SliceHeader
     if plain is not None:
         return plain
     _check_coded_shape(path, dataset, header, n_frames)
+    syntax = dataset.file_meta.get("TransferSyntaxUID", "")
+    if packages := missing_packages_of(syntax):
+        raise InputError(f"{path}: pixels are encoded as {syntax.name}, which needs a package; pip install {packages}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*RLE segment contains non-conformant")  # more than the image has
-            syntax = dataset.file_meta.get("TransferSyntaxUID")
-            decoder = "pydicom" if syntax == RLELossless else ""  # the faster one ends the process on damaged pixels
-            return pixel_array(dataset, index=header.frame if n_frames > 1 else None, decoding_plugin=decoder)
+            index = header.frame if n_frames > 1 else None
+            return pixel_array(dataset, index=index, decoding_plugin=PLUGIN_OF.get(syntax, ""))
     except NotImplementedError:
         syntax = pydicom.uid.UID(text_of(path, dataset.file_meta, "TransferSyntaxUID"), pydicom.config.IGNORE)
         raise InputError(

@@ -8,6 +8,8 @@ SMALLEST_SIDE = 128  # pixels; smaller images were measured to train faster in f
 
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bf16 itself (AVX-512 BF16 or AMX); others only imitate it, slower than fp32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
+        return bool(torch.cpu._is_avx512_bf16_supported())
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 

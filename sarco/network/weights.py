@@ -1,5 +1,6 @@
 """Where the first weights of the encoder come from."""
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import torch
 from efficientnet_pytorch.utils import url_map
 
 from sarco.core.errors import InputError
+from sarco.core.messages import reason_of
 from sarco.core.training_options import NetworkOptions
 from sarco.network.encoder import NOT_USED, Encoder
 from sarco.network.segmentation import SegmentationNetwork
+from sarco.runs.store import is_pickled_code
 
 
 def load_encoder_weights(network: SegmentationNetwork, options: NetworkOptions) -> str:
@@ -44,9 +47,14 @@ def load_encoder_weights(network: SegmentationNetwork, options: NetworkOptions) 
 def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if is_pickled_code(error):
+            raise InputError(
+                f"--pretrained={path}: holds pickled code, which is never run; save the weights alone, as a state dict"
+            ) from None
+        raise InputError(f"--pretrained={path}: is damaged and cannot be read; copy it again") from None
     except Exception as error:  # damaged files make torch raise nearly anything
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(f"--pretrained={path}: cannot be read as weights ({reason})") from None
+        raise InputError(f"--pretrained={path}: cannot be read as weights ({reason_of(error)})") from None
     if isinstance(weights, Mapping) and isinstance(weights.get("state_dict"), Mapping):  # a run of sarco
         prefix = "network.encoder.net."
         return {k.removeprefix(prefix): v for k, v in weights["state_dict"].items() if k.startswith(prefix)}

@@ -240,6 +240,11 @@ def _matches(run: Run, run_id: str, wandb_project: str | None) -> bool:
     return name.startswith(f"{run_id}_") and (wandb_project is None or name == f"{run_id}_{wandb_project}")
 
 
+def is_pickled_code(error: pickle.UnpicklingError) -> bool:
+    """Whether torch refused a file because it would run code, not because it is damaged."""
+    return "Unsupported" in str(error) or "GLOBAL" in str(error)
+
+
 def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
     """Opens a checkpoint without running any code that it might hold.
 
@@ -256,7 +261,7 @@ def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if is_pickled_code(error):
             raise CheckpointError(f"{path}: holds pickled code, which is never run; train or copy it again") from None
         raise CheckpointError(f"{path}: is damaged and cannot be read; train or copy it again") from None
     except Exception as error:  # a damaged archive makes torch raise nearly anything

@@ -103,7 +103,7 @@ def main() -> None:
     from sarco.prediction.choose import open_network
 
     quieten_libraries()
-    opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1, tell=lambda line: None)
+    opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1)
     areas = list(predict_areas(opened, typed.patients, typed.slices, typed.size))
     errors = opened.description.area_errors
     text, kept = coverage_table(areas, errors)

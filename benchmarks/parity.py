@@ -92,7 +92,7 @@ def compare(run_id: str, checkpoint: Path, everything: list[tuple[str, Series]])
 
 
 def open_with(checkpoint: Path, sha256: str, engine: str, precision: str) -> Opened:
-    return open_network(checkpoint, sha256, engine, precision, gpu=-1, tell=lambda line: None)
+    return open_network(checkpoint, sha256, engine, precision, gpu=-1)
 
 
 def row(run_id: str, found: list[Compared]) -> list[str]:

@@ -186,7 +186,7 @@ def test_dice(checkpoint: Path, folder: Path, every: int) -> float:
     from sarco.prediction.choose import open_network
     from sarco.prediction.pipeline import predict_series
 
-    opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1, tell=lambda line: None)
+    opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1)
     both = either = 0
     for slices, _, labels in volumes(folder, every=every):
         series = make_series(slices)

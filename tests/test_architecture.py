@@ -39,7 +39,7 @@ HOUSE = sorted((ROOT / "sarco").rglob("*.py"))
 PROJECT = sorted(path for path in ROOT.glob("*.py") if path.stem != BUILD)
 MODULES = [*HOUSE, *PROJECT]
 LARGEST_MODULE = 420  # lines; "about 400", because a reader can hold that much
-LARGEST_FUNCTION = 75  # lines with its docstring; "about 50"
+LARGEST_FUNCTION = 62  # lines with its docstring; "about 50"
 LARGEST_SCRIPT = 130
 MOST_MODULES = 14  # of a room
 

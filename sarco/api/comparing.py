@@ -1,7 +1,7 @@
 """Label maps against label maps: `compare` from Python, and what ``sarco compare`` prints."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sarco.comparison.agreement import BlandAltman, Summary, bland_altman, summarise_patients
@@ -55,7 +55,7 @@ def compare(truth: str | Path, prediction: str | Path) -> Comparison:
     failed: list[SarcoError] = []
     for name, one, other in found.pairs:
         try:
-            rows += [replace(row, patient=name) for row in compare_label_maps(one, other)]
+            rows += compare_label_maps(one, other, name)
         except SarcoError as error:
             if len(found.pairs) == 1:
                 raise

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sarco.comparison.surface import SurfaceDistances, compare_surfaces
 from sarco.core.errors import GeometryError, InputError
+from sarco.core.files import files_below
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.io.results import LABEL_MAP
 from sarco.scan.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
@@ -102,7 +103,7 @@ def _named_files(path: Path) -> dict[str, Path]:
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder; check the path")
     named: dict[str, Path] = {}
-    for file in sorted(file for file in path.rglob("*") if file.is_file() and is_nifti(file)):
+    for file in filter(is_nifti, files_below(path)):  # what is still being written is hidden
         name = _name_of(file)
         if name in named:
             raise InputError(f"{named[name]} and {file} share the name {name}; give a folder where names are unique")

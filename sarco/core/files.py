@@ -228,6 +228,22 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield entry
 
 
+def make_empty(folder: Path) -> Path:
+    """Makes a folder where there is none, and gives it.
+
+    Raises:
+        InputError: it holds something already, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made or read ({error.strerror}); choose another folder") from None
+    if occupied:
+        raise InputError(f"{folder}: is not empty and nothing is overwritten; choose a new folder or empty this one")
+    return folder
+
+
 def hash_file(path: Path, algorithm: Callable[[], Any]) -> str:
     """The hash of a file's content, in hexadecimal."""
     with open(path, "rb") as file:

@@ -25,6 +25,7 @@ from pydicom import __version__ as pydicom_version
 
 from sarco import __version__
 from sarco.core.errors import InputError, OptionError
+from sarco.core.files import make_empty
 from sarco.core.options import DoctorOptions
 from sarco.doctor.cases import Fault, Truth
 from sarco.doctor.faults_files import FILE_FAULTS
@@ -222,17 +223,6 @@ def write_scores(path: Path, text: str) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 
 
-def _make_empty(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made or read ({error.strerror}); choose another folder") from None
-    if occupied:
-        raise InputError(f"{folder}: is not empty and nothing is overwritten; choose a new folder or empty this one")
-    return folder
-
-
 def score_all(options: DoctorOptions, tell: Callable[[str], object]) -> tuple[tuple[Reader, ...], list[Row]]:
     """Scores sarco and other readers.
 
@@ -253,7 +243,7 @@ def score_all(options: DoctorOptions, tell: Callable[[str], object]) -> tuple[tu
     faults = [FAULTS[name] for name in options.fault or FAULTS]
     with ExitStack() as stack:
         if options.keep:
-            folder = _make_empty(options.keep)
+            folder = make_empty(options.keep)
             index = {fault.name: fault.what for fault in faults}
             (folder / "faults.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         else:

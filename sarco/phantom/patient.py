@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from sarco.core.errors import InputError, OptionError
+from sarco.core.errors import OptionError
+from sarco.core.files import make_empty
 from sarco.io.nifti import write_label_map
 from sarco.phantom import anatomy
 from sarco.phantom.paint import add_scanner, body_from_world, paint_slice
@@ -190,7 +191,7 @@ def write_series(phantom: Phantom, folder: Path, *, patient_id: str, seed: int) 
     Raises:
         InputError: `folder` holds something already, or cannot be made.
     """
-    _make_empty(folder)
+    make_empty(folder)
     rng = np.random.default_rng([seed, 1])
     storage = _STORAGES[int(rng.integers(len(_STORAGES)))]
     n_slices = phantom.hu.shape[2]
@@ -269,16 +270,6 @@ def _decimal(value: float) -> str:
     return f"{round(value, 8) + 0.0:.8f}".rstrip("0").rstrip(".")
 
 
-def _make_empty(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made or read ({error.strerror}); choose another folder") from error
-    if occupied:
-        raise InputError(f"{folder}: is not empty and nothing is overwritten; choose a new folder or empty this one")
-
-
 def write_dataset(out: Path, patients: int, seed: int, options: PhantomOptions) -> list[Path]:
     """Writes patients as `OUT/P001/*.dcm` beside `OUT/P001.nii.gz`, and `OUT/labels.json`.
 
@@ -299,7 +290,7 @@ def write_dataset(out: Path, patients: int, seed: int, options: PhantomOptions) 
         raise OptionError(f"patients is {patients}; ask for 1 to 999")
     if seed < 0:
         raise OptionError(f"seed is {seed}; give a number from 0 up")
-    _make_empty(out)
+    make_empty(out)
     folders = []
     names: dict[int, str] = {}
     for number in range(1, patients + 1):

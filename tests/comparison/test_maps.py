@@ -149,6 +149,17 @@ def touch(*paths: Path) -> None:
         path.touch()
 
 
+def test_what_is_still_being_written_is_no_partner(tmp_path: Path) -> None:
+    """Catches half a results folder that is compared, or that makes a name stand there twice."""
+    for folder in ("truth", "results/preds_from_run_of_P1", "results/.preds_from_run_of_P1.0123456789ab.sarco-partial"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "truth" / "P1.nii.gz").touch()
+    for folder in (tmp_path / "results").iterdir():
+        (folder / "label_map.nii.gz").touch()
+    found = find_pairs(tmp_path / "truth", tmp_path / "results")
+    assert [name for name, _, _ in found.pairs] == ["P1"] and not found.alone
+
+
 def test_folders_pair_by_name(tmp_path: Path) -> None:
     """Catches pairs by order, results folders that go unseen, and files without a partner that are not told."""
     truth, found = tmp_path / "truth", tmp_path / "found"

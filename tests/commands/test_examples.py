@@ -83,7 +83,13 @@ def write_corrections(results: Path, path: Path) -> None:
         "corrected_by": "AB",
         "corrected_at": "2026-01-02T03:04:05.000Z",
         "checked_slices": [],
-        "slices": [{"slice_index": 1, "runs": [[0, 4, int(painted[0, 0])]], "n_pixels": {"1": int(np.count_nonzero(painted == 1))}}],
+        "slices": [
+            {
+                "slice_index": 1,
+                "runs": [[0, 4, int(painted[0, 0])]],
+                "n_pixels": {"1": int(np.count_nonzero(painted == 1))},
+            }
+        ],
     }
     path.write_text(json.dumps(corrections), encoding="utf-8")
 

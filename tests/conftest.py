@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pydicom
@@ -14,7 +15,8 @@ from browser import Browser, missing_program
 from hypothesis import settings
 from numpy.typing import NDArray
 
-from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
+import sarco
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
 
 # The same examples everywhere; `pytest --hypothesis-profile=search` looks for new ones.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -125,3 +127,51 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     window = Browser(tmp_path_factory.mktemp("browser"))
     yield window
     window.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class TinyRun:
+    """A network that learned next to nothing, from Python, in seconds.
+
+    Attributes:
+        data: three patients of three slices, with label maps.
+        unseen: the oblique series of a patient that training never saw; its label map lies beside it.
+        dirpath: the folder of checkpoints.
+        trained: what `sarco.train` gave back.
+        epochs: what it called ``progress`` with.
+        lines: what it called ``tell`` with.
+    """
+
+    data: Path
+    unseen: Path
+    dirpath: Path
+    trained: sarco.Trained
+    epochs: Sequence[tuple[int, int, dict[str, float]]]
+    lines: Sequence[str]
+    TRAINING: ClassVar = {"image_size": 64, "batch_size": 4, "learning_rate": 1e-3, "pretrained": "no", "gpu": -1}
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What a prediction needs to find the run; torch is the engine that compiles nothing."""
+        return {"run": self.trained.run_id, "dirpath": self.dirpath, "gpu": -1, "engine": "torch"}
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """One epoch on three small patients; nobody may change its folders."""
+    root = tmp_path_factory.mktemp("tiny")
+    data, unseen = root / "data", root / "unseen"
+    write_dataset(data, 3, 1, PhantomOptions(n_slices=3, rows=64, columns=72))
+    write_dataset(unseen, 1, 9, PhantomOptions(n_slices=4, rows=64, columns=72, oblique=True))
+    epochs: list[tuple[int, int, dict[str, float]]] = []
+    lines: list[str] = []
+    trained = sarco.train(
+        data,
+        dirpath=root / "ckpt",
+        run_id="tiny",
+        max_epochs=1,
+        progress=lambda *epoch: epochs.append(epoch),
+        tell=lines.append,
+        **TinyRun.TRAINING,
+    )
+    return TinyRun(data, unseen / "P001", root / "ckpt", trained, epochs, lines)

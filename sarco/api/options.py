@@ -1,40 +1,53 @@
 """Keyword arguments of the Python interface become the same options that the command line has."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from sarco.core.errors import OptionError
-from sarco.core.parser import Options, build
+from sarco.core.parser import readers_of
 
 
-def options_of(consumers: Sequence[type], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments, checked for their names, with text where a path is wanted made one.
+def options_of(consumers: Sequence[type], values: Mapping[str, Any], **own: Any) -> dict[str, Any]:
+    """Keyword arguments, checked for their names and read as the same words on the command line are.
+
+    So a path may be text, ``l3=4`` means ``l3="4"``, and ``"no"`` is no yes.
 
     Args:
         consumers: dataclasses whose fields are the options.
         values: by the options' names; None means "not given".
+        **own: options that the function itself fills, so that nobody else may.
 
     Raises:
-        OptionError: there is no such option.
+        OptionError: there is no such option, or its value cannot be read.
     """
-    hints = {name: hint for consumer in consumers for name, hint in get_type_hints(consumer).items()}
-    names = {item.name for consumer in consumers for item in dataclasses.fields(consumer)}
-    if unknown := sorted(set(values) - names):
-        raise OptionError(f"there is no option {unknown[0]!r}; known: {', '.join(sorted(names))}")
-    return {name: _fit(value, hints[name]) for name, value in values.items() if value is not None}
+    defaults = {item.name: item.default for consumer in consumers for item in dataclasses.fields(consumer)}
+    readers = {name: reader for consumer in consumers for name, reader in readers_of(consumer).items()}
+    known = readers.keys() - own.keys()
+    if unknown := sorted(set(values) - known):
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        raise OptionError(f"there is no option {unknown[0]!r} here; {meant}known: {', '.join(sorted(known))}")
+    given = {name: value for name, value in {**values, **own}.items() if value is not None}
+    return {name: _read(name, value, readers[name], defaults[name]) for name, value in given.items()}
 
 
-def built(consumer: type[Options], values: Mapping[str, Any]) -> Options:
-    """The options of one consumer; as `sarco.core.parser.build`, for values of `options_of`."""
-    return build(consumer, values)
+def _read(name: str, value: Any, read: Callable[[str], Any], default: Any) -> Any:
+    if type(value) is type(default) and value == default:
+        return value  # "", which one cannot type, is the default of many
+    if isinstance(default, tuple):  # of several values; one may stand alone
+        several = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(read(_word_of(name, one)) for one in several)
+    return read(_word_of(name, value))
 
 
-def _fit(value: Any, hint: Any) -> Any:
-    kinds = (hint, *get_args(hint))
-    if Path not in kinds:
-        return value
-    if Ellipsis in kinds:
-        return tuple(Path(one) for one in ([value] if isinstance(value, (str, Path)) else value))
-    return Path(value)
+def _word_of(name: str, value: Any) -> str:
+    """What one would type for it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (str, Path, Real)):  # numpy's numbers are Real
+        return str(value)
+    raise OptionError(f"{name}={value!r}: cannot be read; give text, a number, a path, True or False")

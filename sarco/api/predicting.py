@@ -6,12 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sarco.api.caller import left_as_found
 from sarco.api.options import options_of
 from sarco.core.command import quieten_libraries, tune_allocator
 from sarco.core.errors import InputError, SarcoError
 from sarco.core.messages import Tell
 from sarco.core.options import InferenceOptions, MeasurementOptions
-from sarco.core.parser import build
+from sarco.core.parser import build, require
 
 if TYPE_CHECKING:  # tenths of a second to import; the run is opened first, and compiles beside them
     import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # tenths of a second to import; the run is opened first, and 
     from sarco.scan.view import ShownSlice
 
 Progress = Callable[[int, int], object]
+FOR_FILES = ("overwrite", "show_identity", "dicom_seg", "dicom_sr", "dicom_sc")  # what only written results have
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class PredictedSeries:
         label_map: (row, column, plane) uint8 label ids; 0 is background, and where slices are missing.
         affine_lps: 4x4, (row, column, plane, 1) to LPS mm.
         labels: names by label id.
-        measurements: a row for each slice and label, as ``measurements.csv`` has it, units in the names.
+        measurements: a row for each slice and label with the figures of ``measurements.csv``, units in the names.
         summary: totals, level, SMI, cut-offs, intervals and quality flags, as ``summary.json`` has it.
         confidence: mean probability of the winning label inside the body, 0..1, by plane.
         engine: what computed it.
@@ -68,29 +70,39 @@ def predict(
         scan: a folder with one DICOM series, one slice, or a NIfTI volume in HU.
         run: the id of the run whose checkpoint predicts.
         dest_dir: results are written to ``<dest_dir>/preds_from_<run>_of_<scan name>/``; None writes nothing.
-        progress: called after each slice with how many are done, and how many there are.
+        progress: called after each slice with how many are done, and how many there are; from another thread, one
+            call at a time.
         tell: called with each line for the user (device, engine), and with the reason behind it.
-        **options: as of ``sarco predict``, by their names: ``dirpath``, ``engine``, ``l3``, ``patients`` ...
+        **options: as of ``sarco predict``, by their names: ``dirpath``, ``engine``, ``l3``, ``patients`` ... W&B
+            belongs to the command alone.
+
+    Nothing is printed. The process is left as it was found, but for glibc's allocator: it keeps big blocks from then
+    on, which saves time; ``SARCO_MALLOC=default`` in the environment prevents that. The first prediction with a run
+    keeps its exported network beside the checkpoint.
 
     Raises:
         SarcoError: the run or the scan cannot be used, or the scan holds several series; see `sarco.core.errors`.
     """
     consumers = (InferenceOptions, MeasurementOptions)
-    given = {"infer_path": scan, "run_id": run, "dest_dir": dest_dir, "wandb": "no", **options}
-    typed = options_of(consumers, given)
-    predictor = Predictor(build(InferenceOptions, typed), build(MeasurementOptions, typed), tell or _say_nothing)
-    if len(predictor.series) > 1:
-        names = ", ".join(series.uid for series in predictor.series[:5])
-        raise InputError(f"{scan}: holds {len(predictor.series)} series ({names}); give the folder of one")
-    series = predictor.series[0]
-    if dest_dir is None:
-        return predictor.predict(series, progress=progress)
-    from sarco.io.results import all_at_once
+    own = {"infer_path": scan, "run_id": run, "dest_dir": dest_dir, "wandb": "no", "wandb_project": None}
+    typed = options_of(consumers, options, **own)
+    for name in FOR_FILES if dest_dir is None else ():
+        require(not typed.get(name), name, "yes", "does nothing without dest_dir; add it")
+    inferring, measuring = build(InferenceOptions, typed), build(MeasurementOptions, typed)
+    tell = tell or _say_nothing
+    with left_as_found():
+        predictor = Predictor(inferring, measuring, tell, writes=dest_dir is not None)
+        for error in predictor.left_out:
+            tell(f"left out: {error}", "")
+        series = predictor.only_series()
+        if dest_dir is None:
+            return predictor.predict(series, progress=progress)
+        from sarco.io.results import all_at_once
 
-    results = predictor.results_path()
-    with all_at_once(results) as folder:
-        predicted = predictor.predict(series, folder, progress)
-    return replace(predicted, folder=results)
+        results = predictor.results_path()
+        with all_at_once(results) as folder:
+            predicted = predictor.predict(series, folder, progress)
+        return replace(predicted, folder=results)
 
 
 def _say_nothing(line: str, reason: str) -> None:
@@ -125,13 +137,16 @@ class OpenedRun:
 class Predictor:
     """A run at work, with its W&B run and all that has to be known before hours of work."""
 
-    def __init__(self, options: InferenceOptions, measuring: MeasurementOptions, tell: Tell) -> None:
+    def __init__(
+        self, options: InferenceOptions, measuring: MeasurementOptions, tell: Tell, writes: bool = True
+    ) -> None:
         """Opens the run, looks for series, and finds out what would go wrong later.
 
         Args:
             options: what is predicted, and what is written.
             measuring: what is measured.
             tell: takes lines for the user, each with the reason behind it.
+            writes: whether a results folder will be asked for.
 
         Raises:
             SarcoError: nothing there can be predicted, options, patients or series do not fit together, or a package
@@ -150,7 +165,8 @@ class Predictor:
             raise found.refused[-1]
         self.series: tuple[Series, ...] = found.series
         self.left_out: tuple[SarcoError, ...] = found.refused
-        self.results_path()  # a folder that is taken is told before hours of work
+        if writes:
+            self.results_path()  # a folder that is taken is told before hours of work
         self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
         self.wanted.require_packages()
         known = run.description
@@ -169,6 +185,19 @@ class Predictor:
 
         options = self.options
         return results_path(options.dest_dir, options.run_id, options.infer_path, options.overwrite)
+
+    def only_series(self) -> "Series":
+        """The one series that was found.
+
+        Raises:
+            InputError: there are several.
+        """
+        if len(self.series) > 1:
+            few = ", ".join(sorted({str(series.slices[0].path.parent) for series in self.series})[:3])
+            raise InputError(
+                f"{self.options.infer_path}: holds {len(self.series)} series (in {few}); give the folder of one"
+            )
+        return self.series[0]
 
     @cached_property
     def logger(self) -> Any:

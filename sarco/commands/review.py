@@ -32,15 +32,22 @@ def main(argv: Sequence[str], program: str = "sarco review") -> None:
     by_word = {command.name.split()[-1]: command for command in COMMANDS}
     word = argv[0] if argv else ""
     if word in ("-h", "--help"):
-        print("usage: " + "\n".join(f"{command.usage}\n    {command.description}" for command in COMMANDS))
+        print("\n\n".join(_explain(command) for command in COMMANDS))
         return
     if word not in by_word:
-        raise OptionError(f"{word!r} is neither apply nor index; write sarco review apply or sarco review index")
+        wrong = f"{word!r} is neither apply nor index" if word else "neither apply nor index is given"
+        raise OptionError(f"{wrong}; write sarco review apply or sarco review index")
     typed = by_word[word].parse(argv[1:], f"{program} {word}")
     if word == "index":
         _index(build(IndexOptions, typed))
     else:
         _apply(build(ApplyOptions, typed))
+
+
+def _explain(command: Command) -> str:
+    """A command in a few lines; its own ``-h`` tells the options."""
+    examples = "\n".join(f"    {example}" for example in command.examples)
+    return f"usage: {command.usage}\n  {command.description}\n  examples:\n{examples}"
 
 
 def _index(options: IndexOptions) -> None:

@@ -83,6 +83,11 @@ class Command:
         found = {item.name: item for consumer in self.consumers for item in dataclasses.fields(consumer)}
         return dict(sorted(found.items(), key=lambda pair: HEADINGS.index(pair[1].metadata["group"])))
 
+    def kinds(self) -> dict[str, Any]:
+        """What one value of each option is: Path, of ``tuple[Path, ...]`` too."""
+        hints = {name: hint for consumer in self.consumers for name, hint in get_type_hints(consumer).items()}
+        return {name: _kind_of_one(hints[name]) for name in self.fields()}
+
     def parser(self, program: str = "", add_help: bool = True) -> argparse.ArgumentParser:
         """The parser of its options.
 
@@ -129,7 +134,8 @@ class Command:
         known = {"debug"}
         for item in self.fields().values():
             known |= {item.name, *filter(None, [item.metadata["alias"]])}
-        _explain_typos(named, known)
+        bare = " ".join(word.upper() for word in self.words)
+        _explain_typos(named, known, f"; {bare} without a name comes before the options" if bare else "")
         return vars(self.parser(program).parse_args(named))
 
     def _name_words(self, argv: Sequence[str]) -> list[str]:
@@ -155,6 +161,16 @@ def build(consumer: type[Options], typed: Mapping[str, Any], stored: Mapping[str
     names = {item.name for item in dataclasses.fields(consumer)}  # type: ignore[arg-type]
     values = {**(stored or {}), **typed}
     return consumer(**{name: value for name, value in values.items() if name in names})
+
+
+def readers_of(consumer: type) -> dict[str, Callable[[str], Any]]:
+    """For each option of a consumer, by its name, what makes a value of the word that one types.
+
+    They raise an `OptionError` where the word cannot be read.
+    """
+    hints = get_type_hints(consumer)
+    fields = dataclasses.fields(consumer)
+    return {item.name: _reader(item.name, _kind_of_one(hints[item.name]), item.metadata["choices"]) for item in fields}
 
 
 def to_builtins(options: Any) -> dict[str, Any]:
@@ -208,8 +224,7 @@ def _add_option(group: Any, item: "dataclasses.Field[Any]", kind: Any, is_word: 
     choices = item.metadata["choices"]
     default: Any = item.default
     several = get_origin(kind) is tuple
-    kinds = [one for one in get_args(kind) if one not in (type(None), Ellipsis)]
-    kind = kinds[0] if kinds else kind  # of tuple[Path, ...] and of Path | None
+    kind = _kind_of_one(kind)
     if kind is bool:
         default = "yes" if default else "no"
     shown = "" if default in (None, "", ()) else f" (default: {default})"
@@ -224,6 +239,12 @@ def _add_option(group: Any, item: "dataclasses.Field[Any]", kind: Any, is_word: 
         default=argparse.SUPPRESS,
         help=argparse.SUPPRESS if item.metadata["hidden"] else lead + item.metadata["help"] + words + shown,
     )
+
+
+def _kind_of_one(kind: Any) -> Any:
+    """Path, of Path, of Path | None and of tuple[Path, ...]."""
+    kinds = [one for one in get_args(kind) if one not in (type(None), Ellipsis)]
+    return kinds[0] if kinds else kind
 
 
 def _reader(name: str, kind: Any, choices: Sequence[str]) -> Callable[[str], Any]:
@@ -246,7 +267,7 @@ def _reader(name: str, kind: Any, choices: Sequence[str]) -> Callable[[str], Any
     return read
 
 
-def _explain_typos(argv: Sequence[str], known: set[str]) -> None:
+def _explain_typos(argv: Sequence[str], known: set[str], place_of_words: str) -> None:
     """Raises an `OptionError` with the right form for slips that argparse would explain badly."""
     previous = ""
     for word in argv:
@@ -264,6 +285,8 @@ def _explain_typos(argv: Sequence[str], known: set[str]) -> None:
             if "=" in previous:
                 raise OptionError(
                     f"{word!r} belongs to no option; if it is part of {previous}, write / for the space or quote it"
+                    f"{place_of_words}"
                 )
-            raise OptionError(f"{word!r} belongs to no option; every value needs its name, as in --option=value")
+            rule = f"every value needs its name, as in --option=value{place_of_words}"
+            raise OptionError(f"{word!r} belongs to no option; {rule}")
         previous = word

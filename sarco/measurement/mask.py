@@ -1,7 +1,7 @@
 """Measures anybody's mask on its CT: which series it lies on, what its labels are called, and what they come to."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class MeasuredMask:
     series: Series
     planes: Mapping[int, NDArray[np.uint8]]
     notes: tuple[str, ...]
+
+    @property
+    def measurements(self) -> list[dict[str, Any]]:
+        """The rows as plain values by name, as a prediction has them."""
+        return [asdict(row) for row in self.rows]
 
 
 def measure_mask(

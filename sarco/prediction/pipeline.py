@@ -1,8 +1,9 @@
 """A series through a network: slices are read ahead, and brought back behind it, while it works."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -38,6 +39,18 @@ class Prediction:
 OnSlice = Callable[[PreparedSlice, RestoredSlice], object]
 
 
+@contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """The network has all cores; more threads in OpenCV would only get in its way."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+@_one_opencv_thread()
 def predict_series(
     network: Network, series: Series, options: DataOptions, labels: LabelTable, on_slice: OnSlice | None = None
 ) -> Prediction:
@@ -58,7 +71,6 @@ def predict_series(
     Raises:
         SarcoError: a slice could not be read or brought back; nothing is half done then.
     """
-    cv2.setNumThreads(1)  # the network has all cores; more threads in here would only get in its way
     prepare, restore = SlicePreparer(series, options), SliceRestorer(labels)
     places = range(len(series.slices))
     shown = pick_evenly(places, SAMPLE_SLICES)

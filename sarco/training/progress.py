@@ -1,11 +1,13 @@
 """What a training says while it runs: a bar for the steps where somebody watches, and a line per epoch."""
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, TQDMProgressBar
+from tqdm import tqdm
 
 from sarco.core.messages import OnEpoch
 
@@ -28,17 +30,48 @@ def in_words(seconds: float) -> str:
 
 
 class StepBar(TQDMProgressBar):
-    """A bar over the steps of an epoch, with the loss alone: all other figures stand in the line of the epoch."""
+    """A bar over the steps of an epoch, with the loss alone: all other figures stand in the line of the epoch.
+
+    It is drawn on stderr, so that redirected lines are lines only, and gone before the line of the epoch comes.
+    """
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         """Begins with the epoch's number."""
-        super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(counted(trainer))
+        self.train_progress_bar = self._bar(counted(trainer), self.total_train_batches, " steps")
+
+    def on_train_start(self, *args: Any) -> None:
+        """Waits for the first epoch."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Makes room for the line of the epoch."""
+        self.train_progress_bar.close()
+
+    def on_train_end(self, *args: Any) -> None:
+        """Has nothing left to close."""
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draws the bar of the validation below that of the epoch."""
+        self.val_progress_bar = self._bar("validation", sum(trainer.num_val_batches), " batches", position=1)
+
+    def on_validation_batch_start(self, *args: Any, **more: Any) -> None:
+        """Leaves the description as it is."""
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """The loss of the last step."""
         metrics = super().get_metrics(trainer, pl_module)
         return {"loss": metrics["train_loss"]} if "train_loss" in metrics else {}
+
+    def _bar(self, text: str, total: float, unit: str, position: int = 0) -> Any:
+        return tqdm(
+            desc=text,
+            total=total,
+            unit=unit,
+            position=position,
+            leave=False,
+            dynamic_ncols=True,
+            disable=self.is_disabled,
+            file=sys.stderr,
+        )
 
 
 class EpochLines(Checkpoint):

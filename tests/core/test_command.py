@@ -1,5 +1,6 @@
 """How scripts end: faults of the user in one line and an exit status, bugs with their traceback."""
 
+import os
 import subprocess
 import sys
 import warnings
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sarco.core.command import Main, run_command, tune_allocator
+from sarco.core.command import Main, run_command, share_the_cpu, tune_allocator
 from sarco.core.errors import CheckpointError, DataWarning, GeometryError, InputError, OptionError, SarcoError
 
 ROOT = Path(__file__).parents[2]
@@ -148,3 +149,26 @@ def test_a_warning_about_data_is_one_plain_line(monkeypatch: pytest.MonkeyPatch)
     shown = warnings.formatwarning(DataWarning("all slices are of one patient"), DataWarning, "cases.py", 7)
     assert shown == "warning: all slices are of one patient\n"
     assert "old.py:7: DeprecationWarning" in warnings.formatwarning("old", DeprecationWarning, "old.py", 7)
+
+
+@pytest.mark.parametrize(
+    ("given", "spin"),
+    [
+        ({}, "0"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+        ({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "7"}, "7"),
+    ],
+)
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(
+    given: dict[str, str], spin: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches threads that spin beside other work, and a user whose own setting counts for nothing."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it comes back as it was
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    share_the_cpu()
+    assert os.environ.get("GOMP_SPINCOUNT") == spin
+    assert os.environ.get("OMP_WAIT_POLICY") == given.get("OMP_WAIT_POLICY")

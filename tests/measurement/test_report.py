@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 from sarco.core.errors import OptionError
+from sarco.core.options import MeasurementOptions
+from sarco.io.nifti import write_label_map
 from sarco.measurement.cutoffs import read_cutoffs
 from sarco.measurement.level import Level, unknown_level
+from sarco.measurement.mask import measure_mask
 from sarco.measurement.patients import Patient
 from sarco.measurement.report import choose_muscle, describe_summary, summarise_series, write_measurements
 from sarco.measurement.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
+from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 
 LABELS = {1: "psoas", 2: "wall"}
 AFFINE = np.diag([10.0, 10.0, 5.0, 1.0])  # each pixel is 1 cm2
@@ -205,3 +209,55 @@ def test_other_ranges_are_written_down() -> None:
     ranges = HuRanges.parse("muscle=0:100")
     found = summarise_series("1.2.3", rows(), LABELS, ranges, at(2), "all", WOMAN, ACQUISITION, ())
     assert found["hu_ranges"] == {"muscle": [0, 100], "lama": [-29, 29], "nama": [30, 150], "imat": [-190, -30]}
+
+
+def flag(name: str, *slices: int) -> dict[str, Any]:
+    """A quality flag as a summary has it."""
+    return {"name": name, "reason": f"because of {name}", "slices": list(slices)}
+
+
+def test_flags_are_told_first() -> None:
+    """Catches a figure that one reads before the reason to doubt it."""
+    found = list(describe_summary(summary_of(at(2), flags=[flag("streaks", 2), flag("air_in_mask", 1, 2)])))
+    assert found[:2] == ["flag streaks: because of streaks", "flag air_in_mask: because of air_in_mask"]
+    assert not any(line.startswith("flag ") for line in found[2:])
+
+
+@pytest.mark.parametrize("name", ["unlike_training", "low_confidence", "air_in_mask"])
+def test_no_verdict_stands_without_the_flag_that_speaks_against_it(name: str) -> None:
+    """Catches "low muscle quantity" that somebody copies out of a terminal without its doubt; figures likewise."""
+    plain, doubted = summary_of(at(2)), summary_of(at(2), flags=[flag("streaks", 2), flag(name)])
+    verdicts = {one["text"] for one in plain["cutoffs"] if one["verdict"] != "not applicable"}
+    assert len(verdicts) >= 3
+    lines = list(describe_summary(plain))
+    assert verdicts <= set(lines)
+    lines = list(describe_summary(doubted))
+    mark = f" [flagged: {name}]"
+    for text in verdicts:
+        (line,) = [line for line in lines if line.startswith(text)]
+        assert line == text + mark
+    figures = [line for line in lines if re.search(r"\d (ml|cm2)\b|cm2/m2", line) and not line.startswith("flag ")]
+    assert len(figures) >= 4 and all(line.endswith(mark) for line in figures), figures
+
+
+@pytest.mark.parametrize(("kind", "name"), [("air", "air_in_mask"), ("empty", "empty_mask")])
+def test_a_mask_of_air_or_nothing_is_no_plain_volume(kind: str, name: str, tmp_path: Path) -> None:
+    """Catches "12.3 ml" of a mask that is 90 % air, and "0.0 ml" of one that found nothing; from pixels to lines."""
+    phantom = make_phantom(3, PhantomOptions(n_slices=3, rows=64, columns=72))
+    write_series(phantom, tmp_path / "scan", patient_id="P001", seed=1)
+    mask = np.zeros_like(phantom.label_map)
+    if kind == "air":
+        muscle = np.argwhere(phantom.label_map[..., 1] == 1)[:10]
+        mask[muscle[:, 0], muscle[:, 1], 1] = 1
+        air = np.argwhere(phantom.hu[..., 1] < -900)[:90]
+        mask[air[:, 0], air[:, 1], 1] = 1
+    (tmp_path / "labels.json").write_text('{"1": "skeletal_muscle"}', encoding="utf-8")
+    write_label_map(tmp_path / "mask.nii.gz", mask, phantom.affine_lps)
+    found = measure_mask(tmp_path / "scan", tmp_path / "mask.nii.gz", MeasurementOptions(l3="1"))
+    lines = list(describe_summary(found.summary))
+    assert any(line.startswith(f"flag {name}: ") for line in lines)
+    (line,) = [line for line in lines if line.startswith("skeletal_muscle: ")]
+    assert name in line.split("[flagged: ")[1]
+    assert ("ml" in line) == (kind == "air")
+    figures = [line for line in lines if re.search(r"\d (ml|cm2)\b", line) and not line.startswith("flag ")]
+    assert all(name in line for line in figures), figures

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,15 @@ def make_run(folder: Path) -> Run:
 
 
 def fit(
-    run: Run, scores: list[float], checkpoint: Path | None = None, lines: EpochLines | None = None, **options: Any
+    run: Run,
+    scores: list[float],
+    checkpoint: Path | None = None,
+    lines: EpochLines | None = None,
+    bar: bool = False,
+    **options: Any,
 ) -> pl.Trainer:
     """Trains with the given scores, one per epoch."""
-    trainer = make_trainer(describe(**options), run, CPU, None, lines)
+    trainer = make_trainer(describe(**options), run, CPU, None, lines, bar)
     loader = DataLoader([torch.ones(1)] * 2, batch_size=2)
     trainer.fit(Scripted(scores), loader, loader, ckpt_path=checkpoint, weights_only=True)
     return trainer
@@ -374,6 +380,18 @@ def test_each_epoch_is_one_line_counted_from_1(tmp_path: Path) -> None:
     assert all("score 0." in line and "v_num" not in line for line in said)
     assert ["left" in line for line in said] == [True, True, False]
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_bars_are_gone_before_the_line_of_the_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches bars on stdout, which somebody may have redirected, a line glued to a bar, and "Epoch 0"."""
+    lines = EpochLines(lambda line: print(line, file=sys.stderr))
+    fit(make_run(tmp_path / "run"), [0.3, 0.9], max_epochs=2, lines=lines, bar=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "\repoch 1 of 2:   0%|" in err and "\rvalidation:" in err
+    assert "Epoch 0" not in err and "v_num" not in err
+    left = [line.split("\r")[-1] for line in err.split("\n")]  # what a terminal leaves standing
+    assert [line.split(":")[0] for line in left if "score 0." in line] == ["epoch 1 of 2", "epoch 2 of 2"]
 
 
 def test_a_gpu_need_not_wait_for_a_figure_in_each_step(tmp_path: Path) -> None:

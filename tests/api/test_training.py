@@ -1,0 +1,131 @@
+"""`sarco.train` trains, resumes and can be told to stop; it says nothing and leaves its caller's process alone."""
+
+import csv
+import logging
+import os
+import random
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sarco
+from sarco.core.errors import InputError, OptionError
+
+
+def test_the_run_is_where_it_says(tiny_run: Any) -> None:
+    """Catches a result that does not lead to the checkpoints, and a score that is not that of the record."""
+    trained = tiny_run.trained
+    assert trained.run_id == "tiny" and trained.folder == tiny_run.dirpath / "tiny_Trains"
+    assert trained.best.is_file() and trained.last.is_file()
+    assert not trained.interrupted and trained.why_stopped == ""
+    with open(trained.folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert trained.score == pytest.approx(float(row["val_score"]), rel=1e-4)
+
+
+def test_progress_comes_once_per_epoch_counted_from_1(tiny_run: Any) -> None:
+    """Catches epochs counted from 0, a total that is missing, and figures without names."""
+    ((number, total, figures),) = tiny_run.epochs
+    assert (number, total) == (1, 1)
+    assert {"train_loss", "val_loss", "val_dice", "val_score"} <= figures.keys()
+    assert all(isinstance(value, float) for value in figures.values())
+
+
+def test_lines_for_the_user_come_to_who_wants_them(tiny_run: Any) -> None:
+    """Catches a training from Python of which one cannot learn what it found and where it runs."""
+    text = "\n".join(tiny_run.lines)
+    assert "6 slices train, 3 validate (by patient); labels: 1 skeletal_muscle" in text
+    assert "device: CPU" in text and "epoch 1 of 1: loss" in text
+
+
+def test_a_training_goes_on(tiny_run: Any, tmp_path: Path) -> None:
+    """Catches a resume that begins anew, that needs its options again, or that takes no text as a path."""
+    shutil.copytree(tiny_run.dirpath / "tiny_Trains", tmp_path / "ckpt" / "tiny_Trains")
+    epochs: list[tuple[int, int]] = []
+    trained = sarco.train(
+        resume_training=True,
+        ckpt_path_to_resume_from=str(tmp_path / "ckpt" / "tiny_Trains"),
+        max_epochs=2,
+        progress=lambda number, total, figures: epochs.append((number, total)),
+    )
+    assert epochs == [(2, 2)]
+    assert trained.run_id == "tiny" and trained.folder == tmp_path / "ckpt" / "tiny_Trains"
+    with open(trained.folder / "metrics.csv", newline="", encoding="utf-8") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1"]
+    assert trained.best.is_file()
+
+
+def state() -> dict[str, Any]:
+    """What a training could change for everybody else in the process."""
+    return {
+        "filters": warnings.filters[:],
+        "level": logging.getLogger("pytorch_lightning").level,
+        "environment": dict(os.environ),
+        "random": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),  # type: ignore[index, union-attr]
+        "torch": torch.get_rng_state().tolist(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "benchmark": torch.backends.cudnn.benchmark,
+        "threads": torch.get_num_threads(),
+        "grad": torch.is_grad_enabled(),
+        "folder": Path.cwd(),
+    }
+
+
+def test_two_trainings_in_one_process(
+    tiny_run: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches bars and lines in a notebook, a second training refused for the id of the first, and generators, warnings
+    or torch left in another state."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.chdir(tmp_path)
+    before = state()
+    one, two = (sarco.train(str(tiny_run.data), dirpath="ckpt", max_epochs=1, **tiny_run.TRAINING) for _ in range(2))
+    after = state()
+    assert capfd.readouterr() == ("", "")
+    assert one.run_id != two.run_id and one.best.is_file() and two.best.is_file()
+    assert [name for name in before if before[name] != after[name]] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt"]
+
+
+def test_ctrl_c_ends_it_after_the_last_finished_epoch(tiny_run: Any, tmp_path: Path) -> None:
+    """Catches a KeyboardInterrupt that takes the checkpoints, or the caller's whole notebook, with it."""
+
+    def stop(number: int, total: int, figures: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    trained = sarco.train(
+        tiny_run.data, dirpath=tmp_path, run_id="stopped", max_epochs=4, progress=stop, **tiny_run.TRAINING
+    )
+    assert trained.interrupted
+    assert trained.best.is_file() and trained.last.is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"colour": "red"}, OptionError, "'colour'"),
+        ({"epochs": 3}, OptionError, "did you mean 'max_epochs'"),
+        ({"batch_size": 3}, OptionError, "even"),
+        ({"early_stopping": "maybe"}, OptionError, "yes or no"),
+        ({"resume_training": True}, OptionError, "ckpt_path_to_resume_from"),
+        ({"run_id": "tiny"}, OptionError, "exists already"),
+        ({"data_dir": "nowhere"}, InputError, "nowhere"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    tiny_run: Any, options: dict[str, Any], kind: type[Exception], said: str
+) -> None:
+    """Catches a traceback of a library for a slip of the caller, and a folder of a training that never began."""
+    before = sorted(tiny_run.dirpath.iterdir())
+    with pytest.raises(kind) as caught:
+        sarco.train(**{"data_dir": tiny_run.data, "dirpath": tiny_run.dirpath, **tiny_run.TRAINING, **options})
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert sorted(tiny_run.dirpath.iterdir()) == before

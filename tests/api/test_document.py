@@ -42,8 +42,8 @@ def test_the_examples_run_in_order(tmp_path: Path) -> None:
     assert (tmp_path / "results" / "preds_from_first_of_P001" / "review.html").is_file()
     kinds = {path.name for path in tmp_path.iterdir()}
     assert kinds == {"phantoms", "unseen", "checkpoints", "results", "mask.nii.gz"}
-    mask = sarco.compare(tmp_path / "results" / "preds_from_first_of_P001", tmp_path / "mask.nii.gz")
-    assert [row.dice for row in mask.rows] == [1]
+    by_sarco = tmp_path / "results" / "preds_from_first_of_P001" / "label_map.nii.gz"
+    assert [row.dice for row in sarco.compare(by_sarco, tmp_path / "mask.nii.gz").rows] == [1]
 
 
 @pytest.mark.parametrize(("part", "kind"), [("Predict", sarco.PredictedSeries), ("Train", sarco.Trained)])

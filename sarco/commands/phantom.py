@@ -29,4 +29,5 @@ def main(argv: Sequence[str], program: str = "sarco phantom") -> None:
         labels="groups" if options.groups else "muscle",
     )
     folders = write_dataset(options.out, options.patients, options.seed, phantom)
-    print(f"{len(folders)} patients with {options.slices} slices each in {options.out}")
+    patients = "1 patient" if len(folders) == 1 else f"{len(folders)} patients"
+    print(f"{patients} with {options.slices} slice{'' if options.slices == 1 else 's'} each in {options.out}")

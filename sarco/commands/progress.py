@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -13,5 +14,15 @@ def slices_bar(total: int) -> Iterator[Callable[[int, int], object] | None]:
         return
     from tqdm import tqdm  # hundredths of a second to import
 
-    with tqdm(total=total, unit=" slices", leave=False) as bar:
-        yield lambda done, _: bar.update(done - bar.n)
+    bars: list[Any] = []
+
+    def advance(done: int, _: int) -> None:
+        if not bars:  # only now, so that lines about the engine come before the bar, not into it
+            bars.append(tqdm(total=total, unit=" slices", leave=False, dynamic_ncols=True))
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield advance
+    finally:
+        for bar in bars:
+            bar.close()

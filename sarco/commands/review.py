@@ -54,7 +54,7 @@ def _index(options: IndexOptions) -> None:
     from sarco.review.index import write_index
 
     count, page = write_index(options.folder)
-    print(f"{count} results: {page}")
+    print(f"{count} result{'' if count == 1 else 's'}: {page}")
 
 
 def _apply(options: ApplyOptions) -> None:

@@ -91,7 +91,7 @@ class CheckpointOptions(_Checked):
     def __post_init__(self) -> None:
         """Checks that there is a run."""
         super().__post_init__()
-        require(bool(self.run_id), "run_id", "", "is needed: the run whose checkpoint is taken")
+        _need(self, "run_id")
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class InferenceOptions(CheckpointOptions, WandbOptions, GpuOptions, PrecisionOpt
         require(
             self.dicom_seg or not self.dicom_sr, "dicom_sr", "yes", "refers to the segmentation; add --dicom_seg=yes"
         )
-        require(self.infer_path is not None, "infer_path", "", "is needed: the DICOM series to predict")
+        _need(self, "infer_path")
         super().__post_init__()
         check_project("wandb_project", self.wandb_project)
         engines = ("auto", "torch", "openvino", "onnx")
@@ -171,7 +171,7 @@ class ExportOptions(CheckpointOptions, OverwriteOptions):
     def __post_init__(self) -> None:
         """Checks the file's name."""
         super().__post_init__()
-        require(self.onnx is not None, "onnx", "", "is needed: the file to write")
+        _need(self, "onnx")
         require(self.onnx.suffix.lower() == ".onnx", "onnx", self.onnx, "has to end in .onnx")
 
 
@@ -311,5 +311,5 @@ class DoctorOptions:
 def _need(options: object, *names: str) -> None:
     """Raises an `OptionError` for the first of these fields that was not given."""
     for name in names:
-        if getattr(options, name) is None:
-            raise OptionError(f"{name.upper()} is missing; -h shows an example")
+        if getattr(options, name) in (None, ""):
+            raise OptionError(f"--{name} is missing; -h shows an example")

@@ -6,6 +6,7 @@ that ``replace(stored_or_default, **typed)`` gives *default < checkpoint < typed
 
 import argparse
 import dataclasses
+import difflib
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -191,7 +192,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(message.replace("argument ", "") + "; -h lists the options")
+        """Every fault of the command line as an `OptionError`; a misspelt option with the one that was meant."""
+        wrong = re.search(r"unrecognized arguments: (--\w+)", message)
+        close = difflib.get_close_matches(wrong[1], self._option_string_actions, n=1) if wrong else []
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise OptionError(f"{message.replace('argument ', '')}{meant}; -h lists the options")
 
 
 class _StoreOnce(argparse.Action):
@@ -279,6 +284,8 @@ def _explain_typos(argv: Sequence[str], known: set[str], place_of_words: str) ->
         if flag_name.startswith("--") and glued and glued[1] in known:
             raise OptionError(f"{word}: a space is missing before --{glued[1]}")
         expects_value = previous.startswith("--") and "=" not in previous and previous != "--debug"
+        if word.startswith("=") and expects_value:
+            raise OptionError(f"{previous} {word}: write {previous}=VALUE without spaces around the =")
         if not word.startswith("--") and not expects_value:
             if previous.endswith("=") and word.startswith("="):
                 raise OptionError(f"{previous} {word}: write {previous}{word[1:]}")

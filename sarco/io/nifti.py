@@ -83,6 +83,9 @@ def read_label_map(path: Path) -> LabelMap:
 
 def _load(path: Path, what: str) -> tuple[nib.Nifti1Image, NDArray[Any]]:
     """A file with its values as an array of three dimensions, in the order of the file."""
+    if not path.is_file():
+        fault = "is a folder; give a NIfTI file in it" if path.is_dir() else "there is no such file; check the path"
+        raise InputError(f"{path}: {fault}")
     try:
         with _quiet_nibabel():
             image, values = _read_whole(path)

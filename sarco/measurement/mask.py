@@ -159,6 +159,9 @@ def name_labels(label_map: LabelMap, names_path: Path | None) -> dict[int, str]:
             )
         found -= {IGNORE_ID}
     if not found and not names:
-        raise InputError(f"{label_map.path}: holds no label; is it the right file?")
+        raise InputError(
+            f"{label_map.path}: holds no label; is it the right file? If it is meant to be empty, name its "
+            "labels with --labels"
+        )
     # Names that the map does not hold count as measured and empty only where the user gave them for this map.
     return dict(LabelTable.from_ids(found | (names.keys() if names_path or not found else set()), names).names)

@@ -222,7 +222,8 @@ def _profile(rows: Sequence[SliceMeasurement], labels: Mapping[int, str]) -> dic
 def describe_summary(summary: Mapping[str, Any]) -> Iterator[str]:
     """The summary as lines for a terminal: reasons to doubt first, and again on the line of every figure they touch."""
     acquisition = summary["acquisition"]
-    yield from (f"flag {flag['name']}: {flag['reason']}" for flag in summary["flags"])
+    # Why there is no L3 stands on the line of the SMI.
+    yield from (f"flag {flag['name']}: {flag['reason']}" for flag in summary["flags"] if flag["name"] != "no_l3")
     named = [flag["name"] for flag in summary["flags"] if flag["name"] in FIGURE_FLAGS]
     doubt = f" [flagged: {', '.join(named)}]" if named else ""
     for label in summary["labels"]:

@@ -91,7 +91,7 @@ def _with_typed(stored: RunDescription, typed: Mapping[str, Any]) -> tuple[RunDe
             if name in FIXED:
                 raise OptionError(
                     f"--{name}={_word(typed[name])}: cannot change in a run that goes on (it is {_word(value)}); "
-                    "leave the flag out, or start a new run"
+                    "leave it out, or start a new run"
                 )
             changes.append(f"--{name}: {_word(value)} -> {_word(typed[name])}")
         updated[part] = build(type(before), typed, values)

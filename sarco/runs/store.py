@@ -174,7 +174,7 @@ class RunStore:
         """Raises an `OptionError` where a run has this id already."""
         taken = next((run.folder for run in self.runs() if run.run_id == run_id), None)
         if taken:
-            raise OptionError(f"--run_id={run_id}: exists already ({taken}); choose another id or leave the flag out")
+            raise OptionError(f"--run_id={run_id}: exists already ({taken}); choose another id or leave it out")
 
     def runs(self) -> list[Run]:
         """Every run in the folder, by name."""
@@ -273,7 +273,7 @@ def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, SarcoError) as error:
         raise CheckpointError(
             f"{path}: is no checkpoint of sarco {sarco.__version__} ({type(error).__name__}: {error}); "
-            "give the id of a run that training.py made"
+            "give the id of a run of sarco"
         ) from None
     return description, dict(checkpoint)
 

@@ -114,7 +114,7 @@ def _keep_in_memory(
     if there is not None and needed > MEMORY_SHARE * there:
         raise InputError(
             f"--cache=no: prepared slices take {needed / 1e9:.1f} GB but this machine has {there / 1e9:.1f} GB of "
-            "memory; leave the flag out, or choose a smaller --image_size"
+            "memory; leave it out, or choose a smaller --image_size"
         )
     images = np.empty((n_slices, *image_shape), np.int16)
     label_maps = np.empty((n_slices, *image_shape[1:]), np.uint8)
@@ -211,7 +211,7 @@ def list_entries(root: Path) -> tuple[Entry, ...]:
         InputError: there is no such folder.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: there is no such folder; give the one that training.py names, DIRPATH/.cache")
+        raise InputError(f"{root}: there is no such folder; give the one that a training names, DIRPATH/.cache")
     entries = []
     for folder in root.iterdir():
         whole = bool(re.fullmatch(rf"[0-9a-f]{{{2 * KEY_BYTES}}}", folder.name))

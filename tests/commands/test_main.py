@@ -114,8 +114,8 @@ def test_help_of_review_names_both_of_its_commands(
         ("doctor padding", "'padding' belongs to no option"),
         ("review", "write sarco review apply or sarco review index"),
         ("review undo", "'undo' is neither apply nor index"),
-        ("list", "PATH is missing; -h shows an example"),
-        ("measure scan", "LABEL_MAP is missing"),
+        ("list", "--path is missing; -h shows an example"),
+        ("measure scan", "--label_map is missing"),
     ],
 )
 def test_a_slip_in_the_words_is_one_line_with_the_next_step(

@@ -423,3 +423,11 @@ def test_a_real_volume_label_agrees_with_the_slice_labels(shared_data: Path) -> 
         assert np.mean(one[whole > 0]) > 0.9  # what belongs to a muscle group is skeletal muscle
         compared += 1
     assert compared >= 3
+
+
+def test_what_is_no_file_is_said_to_be_none(tmp_path: Path) -> None:
+    """Catches "export the label map again" where the path is wrong."""
+    with pytest.raises(InputError, match=r"absent\.nii\.gz: there is no such file; check the path"):
+        read_label_map(tmp_path / "absent.nii.gz")
+    with pytest.raises(InputError, match="is a folder; give a NIfTI file in it"):
+        read_label_map(tmp_path)

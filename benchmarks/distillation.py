@@ -89,7 +89,7 @@ def phantom(work: Path, epochs: int) -> str:
     train(work, labelled, "teacher", epochs)
     results = predict(work, unlabelled, "teacher")
     rows = [["teacher", *_cells(test_dice(work, test, "teacher"))]]
-    # The student sees 98 slices an epoch where the teacher sees 18: as many steps for the control.
+    # The student sees 98 slices per epoch where the teacher sees 18: as many steps for the control.
     train(work, labelled, "control", epochs * 5)
     rows.append(["control: teacher's data, as many steps as the students", *_cells(test_dice(work, test, "control"))])
     for threshold in THRESHOLDS:

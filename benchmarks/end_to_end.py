@@ -59,7 +59,7 @@ def main() -> None:
     rows = [row(name, runs, typed.slices) for name, runs in [("auto, first run", [cold]), *found.items()]]
     fast, slow = (statistics.median(m.seconds for m in found[name]) for name in COMMANDS)
     alone_s = statistics.median(bare)
-    head = ["command", "seconds", "spread", "ms a slice", "CPU seconds", "seconds to the first slices", "peak MB"]
+    head = ["command", "seconds", "spread", "ms per slice", "CPU seconds", "seconds to the first slices", "peak MB"]
     text = table(head, rows) + (
         f"\n\nauto took {chosen}. It is **{slow / fast:.2f} times** as fast as torch at 32 bits on the default "
         f"allocator. The bare network needs {alone_s:.1f} s, so the whole takes {fast / alone_s:.2f} times that. "

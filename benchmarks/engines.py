@@ -55,7 +55,7 @@ def main() -> None:
             print(name, found[name][-1], file=sys.stderr, flush=True)
     slowest = statistics.median(run["ms"] for run in next(iter(found.values())))
     rows = [row(name, runs, slowest, typed.work) for name, runs in found.items()]
-    head = ["engine", "ms a slice", "spread", "CPU ms a slice", "speed", "peak MB", "Dice", "area apart"]
+    head = ["engine", "ms per slice", "spread", "CPU ms per slice", "speed", "peak MB", "Dice", "area apart"]
     text = table(head, rows) + (
         f"\n\n{typed.slices} phantom slices, image size {typed.image_size}, b0 with U-Net, network alone, medians of "
         f"{typed.rounds} rounds taken in turns. Speed is beside the first line."

@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--train_patients", type=int, default=500, help="four fifths of them validate")
     parser.add_argument("--patients", type=int, default=600, help="held out")
     parser.add_argument("--slices", type=int, default=3, help="of each patient")
-    parser.add_argument("--size", type=int, default=96, help="pixels a side, of slices and of the network's input")
+    parser.add_argument("--size", type=int, default=96, help="pixels per side, of slices and of the network's input")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--append", action="store_true", help="append to RESULTS.md")
     typed = parser.parse_args()

@@ -85,13 +85,13 @@ def main() -> None:
     head = [
         "image size",
         "augmentation",
-        "loader, s a step",
-        "loop, s a step",
+        "loader, s per step",
+        "loop, s per step",
         "loop without loading",
         "loader's share",
     ]
-    text = table(head, rows) + f"\n\nBatch {typed.batch}, medians of {typed.steps} steps, CPU seconds a step.\n\n"
-    text += table(["what, 512 x 512", "ms a slice", "spread"], time_transforms())
+    text = table(head, rows) + f"\n\nBatch {typed.batch}, medians of {typed.steps} steps, CPU seconds per step.\n\n"
+    text += table(["what, 512 x 512", "ms per slice", "spread"], time_transforms())
     text += f"\n\nMedians of {ROUNDS} rounds in turns, CPU milliseconds."
     words = f"--sides {' '.join(map(str, typed.sides))} --batch={typed.batch} --steps={typed.steps}"
     report("Loader, crop and augmentation", f"python benchmarks/loader.py {words}", text, typed.append)

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=("plan", "step", "train", "predict"))
     parser.add_argument("--work", type=Path, required=True, help="folder that peers.py has filled")
-    parser.add_argument("--batch", type=int, help="slices a step, instead of those planned")
+    parser.add_argument("--batch", type=int, help="slices per step, instead of those planned")
     parser.add_argument("--steps", type=int, default=3, help="step: timed ones, after one that is not")
     parser.add_argument("--marks", type=float, nargs="+", help="train: seconds of training after which Dice is taken")
     parser.add_argument("--target", type=float, default=1.0, help="train: Dice that ends it")

@@ -96,7 +96,7 @@ def main() -> None:
             spread = (max(values) - min(values)) / middle
             cells = [f"{typed.slices / middle:.0f}", f"{base / middle:.2f}", f"{spread:.0%}"]
             rows.append([name, reader, *cells])
-    head = ["encoding", "reader", "slices a second", "speed beside plain pydicom", "spread"]
+    head = ["encoding", "reader", "slices per second", "speed beside plain pydicom", "spread"]
     text = (
         table(head, rows)
         + f"\n\n{typed.slices} slices of 512 x 512, medians of {ROUNDS} rounds taken in turns, one thread."

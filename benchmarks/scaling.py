@@ -68,7 +68,7 @@ def scale_network(typed: argparse.Namespace) -> tuple[str, str]:
             backbone, str(side), f"{exact['parameters'] / 1e6:.1f}", f"{exact['gflop']:.1f}", f"{exact['ms']:.0f}",
             f"{fast['ms']:.0f}", f"{exact['ms'] / exact['gflop']:.1f}", f"{exact['peak']:.0f}", f"{fast['peak']:.0f}",
         ])  # fmt: skip
-    head = ["backbone", "image size", "M parameters", "GFLOP a slice", "ms, fp32", "ms, bf16", "ms a GFLOP, fp32",
+    head = ["backbone", "image size", "M parameters", "GFLOP per slice", "ms, fp32", "ms, bf16", "ms per GFLOP, fp32",
             "peak MB, fp32", "peak MB, bf16"]  # fmt: skip
     text = table(head, rows) + (
         f"\n\nU-Net decoder, OpenVINO, network alone, {TIMED} slices after one; memory is that of the whole process, "
@@ -92,7 +92,7 @@ def scale_slices(typed: argparse.Namespace) -> tuple[str, str]:
             str(length), f"{best.seconds:.1f}", f"{1000 * best.seconds / length:.0f}", f"{best.first_seconds:.1f}",
             f"{best.cpu_seconds:.1f}", f"{best.peak_mb:.0f}",
         ])  # fmt: skip
-    head = ["slices", "seconds", "ms a slice", "seconds to the first slices", "CPU seconds", "peak MB"]
+    head = ["slices", "seconds", "ms per slice", "seconds to the first slices", "CPU seconds", "peak MB"]
     text = table(head, rows) + (
         f"\n\n512 x 512, image size {typed.image_size}, b0 with U-Net, `--engine=auto`, the better of two whole "
         "commands."
@@ -107,7 +107,7 @@ def scale_batch(typed: argparse.Namespace) -> tuple[str, str]:
         found = child(typed, "batch", backbone, str(batch))
         cost = [f"{found['seconds']:.2f}", f"{1000 * found['seconds'] / batch:.0f}"]
         rows.append([backbone, str(batch), *cost, f"{found['peak']:.0f}"])
-    text = table(["backbone", "batch", "seconds a step", "ms a slice", "peak MB"], rows) + (
+    text = table(["backbone", "batch", "seconds per step", "ms per slice", "peak MB"], rows) + (
         f"\n\nImage size {TRAINING_SIDE}, U-Net decoder, precision auto, medians of 3 steps after one, no loader."
     )
     return "batch of a training step", text

@@ -44,9 +44,9 @@ def main() -> None:
     head = [
         "image size",
         "loop",
-        "seconds a step",
+        "seconds per step",
         "spread",
-        "CPU seconds a step",
+        "CPU seconds per step",
         "times faster",
         "loss, first to last",
     ]

@@ -146,7 +146,7 @@ def test_resume_is_exact_in_bf16_and_with_batches_that_add_up(home: Path) -> Non
     train(home, "--dirpath=bf16/b", "--run_id=same", "--max_epochs=1", *words)
     resume(home, home / "bf16" / "b" / "same_Trains", "--max_epochs=2")
     one, two = (load(home / "bf16" / side / "same_Trains" / "last.ckpt") for side in "ab")
-    assert one["global_step"] == two["global_step"] == 2, "8 slices in batches of 4, two batches a step, two epochs"
+    assert one["global_step"] == two["global_step"] == 2, "8 slices in batches of 4, two batches per step, two epochs"
     assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
     first, second = tensors_in(one["optimizer_states"]), tensors_in(two["optimizer_states"])
     assert all(torch.equal(value, second[name]) for name, value in first.items())
@@ -243,7 +243,7 @@ def test_two_processes_score_as_one(home: Path, straight: Path, tmp_path: Path) 
     shutil.copytree(data, odd)
     for folder in sorted(odd.glob("P*/")):
         if folder.is_dir():
-            sorted(folder.glob("*.dcm"))[-1].unlink()  # three slices a patient, which two processes cannot share
+            sorted(folder.glob("*.dcm"))[-1].unlink()  # three slices per patient, which two processes cannot share
     for processes in (1, 2):
         command = [sys.executable, str(script), str(tmp_path / "last.ckpt"), str(processes), str(tmp_path / "scores")]
         env = environment(home) | {"PYTHONPATH": str(ROOT)}

@@ -22,7 +22,7 @@ class CropGrid:
     Attributes:
         start: (row, column) in the slice, in pixels, of the centre of the crop's first pixel.
         scale: pixels of the slice a pixel of the crop, along rows and along columns.
-        size: pixels a side.
+        size: pixels per side.
     """
 
     start: tuple[float, float]

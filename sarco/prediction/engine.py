@@ -19,7 +19,7 @@ class Engine(Protocol):
 
     Attributes:
         name: for the user.
-        batch_size: images a call that suit it best.
+        batch_size: images per call that suit it best.
         n_parallel: calls that may run at the same time, and together make the most of the machine.
     """
 

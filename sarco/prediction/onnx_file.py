@@ -69,7 +69,7 @@ def _describe(content: bytes, description: "RunDescription", sha256: str) -> byt
     channels = [{"channel": k, "id": i, "name": name} for k, (i, name) in enumerate(names.items())]
     crop = (
         "the smallest square in mm around the body (sarco/body.py, 5 mm margin), seen as radiologists see it "
-        "(patient's right at the left edge, anterior at the top), resized to image_size pixels a side, linearly"
+        "(patient's right at the left edge, anterior at the top), resized to image_size pixels per side, linearly"
     )
     told: dict[str, Any] = {
         "sarco_version": sarco.__version__,

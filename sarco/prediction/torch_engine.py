@@ -24,7 +24,7 @@ class TorchEngine:
         Args:
             network: with its weights.
             device: where to compute and at which precision.
-            batch_size: images a call that suit it.
+            batch_size: images per call that suit it.
         """
         import torch
 

@@ -91,7 +91,7 @@ def write_results(
         proof = prove_export(folder / LABEL_MAP, series, label_map)
     blake2b = fingerprints.result()
     voxel_ml = voxel_volume_mm3(series.affine_lps) / 1000
-    # Slice by slice: numpy counts on 8 bytes a pixel, which would be the most memory of all.
+    # Slice by slice: numpy counts on 8 bytes per pixel, which would be the most memory of all.
     counts = np.zeros(256, dtype=np.int64)
     for plane in series.plane_index:
         ids = label_map[:, :, plane]

@@ -378,7 +378,7 @@ def test_command_line_explains_itself(capsys: pytest.CaptureFixture[str], tmp_pa
     assert ended.value.code == 0 and "--add_to" in capsys.readouterr().out
     main(["-h"])
     assert "sarco review index FOLDER" in capsys.readouterr().out
-    for words, said in ([], "neither apply nor index"), (["apply", "one"], "CORRECTIONS is missing"):
+    for words, said in ([], "neither apply nor index"), (["apply", "one"], "--corrections is missing"):
         with pytest.raises(OptionError, match=said):
             main(words)
     done = run_review("apply", tmp_path, tmp_path / "nothing.json")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from sarco.api.training import CONSUMERS, Listener, Trained, check, run_training
-from sarco.core.command import INTERRUPTED, run_command, say
+from sarco.core.command import INTERRUPTED, run_command, say, share_the_cpu
 from sarco.core.parser import Command
 
 PROGRAM = "training.py"
@@ -27,6 +27,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> None:
     """Reads the options, then trains; heavy imports wait until the options are known to be right."""
     typed = COMMANDS[0].parse(argv, program)
     resume = check(typed)
+    share_the_cpu(several=typed.get("devices", 1) > 1 or typed.get("num_workers", 0) > 0)
     say("starting ...")
     trained = run_training(resume, typed, Listener(say, bar=sys.stderr.isatty()))
     for line in closing_lines(trained, program):

@@ -21,7 +21,7 @@ import sarco.prediction.choose
 ROOT = Path(__file__).parents[2]
 WORDS = [
     "--run_id=seen", "--max_epochs=2", "--image_size=64", "--batch_size=4", "--learning_rate=1e-3", "--pretrained=no",
-    "--gpu=-1", "--wandb=no",
+    "--gpu=-1", "--wandb=no", "--num_workers=1",  # with which waiting threads sleep: then sums come out the same
 ]  # fmt: skip
 EPOCH = re.compile(r"epoch (\d) of 2: loss \d\.\d{3}, validation loss .*, \d+ s(, at most \d+ s left)?")
 
@@ -60,7 +60,7 @@ def on_a_terminal(command: list[str], folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def logged(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> "tuple[subprocess.CompletedProcess[str], Path]":
-    """Plain ``python training.py`` with redirected output; libgomp tells how it was set up."""
+    """Plain ``python training.py`` with a loader process and redirected output; libgomp tells how it was set up."""
     folder = tmp_path_factory.mktemp("logged")
     command = [sys.executable, str(ROOT / "training.py"), f"--data_dir={tiny_run.data}", *WORDS]
     told = environment(folder, OMP_DISPLAY_ENV="verbose")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sarco.core.command import Main, run_command, share_the_cpu, tune_allocator
+from sarco.core.command import Main, other_work_runs, run_command, share_the_cpu, tune_allocator
 from sarco.core.errors import CheckpointError, DataWarning, GeometryError, InputError, OptionError, SarcoError
 
 ROOT = Path(__file__).parents[2]
@@ -152,23 +152,39 @@ def test_a_warning_about_data_is_one_plain_line(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("given", "spin"),
+    ("given", "busy", "several", "spin"),
     [
-        ({}, "0"),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "active"}, None),
-        ({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "7"}, "7"),
+        ({}, True, False, "0"),
+        ({}, False, True, "0"),
+        ({}, False, False, None),
+        ({"GOMP_SPINCOUNT": "7"}, True, True, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, True, True, None),
+        ({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "7"}, True, False, "7"),
     ],
 )
 def test_waiting_threads_sleep_unless_the_user_wants_otherwise(
-    given: dict[str, str], spin: str | None, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], busy: bool, several: bool, spin: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches threads that spin beside other work, and a user whose own setting counts for nothing."""
+    """Catches threads that spin beside other work, a quiet machine slowed down, and a user who is not heeded."""
+    monkeypatch.setattr("sarco.core.command.other_work_runs", lambda: busy)
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "")  # so that it comes back as it was
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    share_the_cpu()
+    share_the_cpu(several)
     assert os.environ.get("GOMP_SPINCOUNT") == spin
     assert os.environ.get("OMP_WAIT_POLICY") == given.get("OMP_WAIT_POLICY")
+
+
+@pytest.mark.skipif(not Path("/proc/loadavg").is_file(), reason="this system does not say what runs")
+def test_a_busy_neighbour_is_seen() -> None:
+    """Catches a look at the load of the last minutes, or at this process itself."""
+    command = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as neighbour:
+        assert neighbour.stdout
+        neighbour.stdout.readline()
+        try:
+            assert any(other_work_runs() for _ in range(5))
+        finally:
+            neighbour.kill()

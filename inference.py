@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sarco.core.command import run_command
+from sarco.core.command import run_command, share_the_cpu
 from sarco.core.options import InferenceOptions, MeasurementOptions
 from sarco.core.parser import Command, build
 
@@ -35,6 +35,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> None:
     """Reads the options, then predicts; heavy imports wait until the options are known to be right."""
     typed = COMMANDS[0].parse(argv, program)
     options, measuring = build(InferenceOptions, typed), build(MeasurementOptions, typed)
+    share_the_cpu()
     from sarco.api.predicting import Predictor
 
     predict_all(Predictor(options, measuring, partial(tell, "debug" in typed)))

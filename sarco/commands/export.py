@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sarco.core.command import share_the_cpu
 from sarco.core.options import ExportOptions
 from sarco.core.parser import Command, build
 
@@ -22,6 +23,7 @@ COMMANDS = (
 def main(argv: Sequence[str], program: str = "sarco export") -> None:
     """Writes the file and says how it compares."""
     options = build(ExportOptions, COMMANDS[0].parse(argv, program))
+    share_the_cpu()
     from sarco.prediction.onnx_file import write_onnx_file
 
     report = write_onnx_file(options)

@@ -30,7 +30,6 @@ def run_command(main: Main, program: str, argv: Sequence[str] | None = None) -> 
     """
     argv = sys.argv[1:] if argv is None else argv
     warnings.formatwarning = _format_warning
-    share_the_cpu()
     try:
         main(argv, program)
     except SarcoError as error:

@@ -177,6 +177,33 @@ def test_waiting_threads_sleep_unless_the_user_wants_otherwise(
     assert os.environ.get("OMP_WAIT_POLICY") == given.get("OMP_WAIT_POLICY")
 
 
+@pytest.mark.parametrize(
+    ("module", "argv"),
+    [
+        ("training", ["slices"]),
+        ("inference", ["scan", "--run_id=first"]),
+        ("sarco.commands.export", ["first", "--onnx=first.onnx"]),
+    ],
+)
+def test_commands_that_compute_look_around_before_torch_is_there(module: str, argv: list[str], tmp_path: Path) -> None:
+    """Catches a command that never looks, or looks when libgomp has read its settings already."""
+    code = f"""
+import sys
+import {module} as command
+
+def look(several=False):
+    sys.exit("too late" if "torch" in sys.modules else "in time")
+
+command.share_the_cpu = look
+command.main({argv!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.strip() == "in time"
+
+
 @pytest.mark.skipif(not Path("/proc/loadavg").is_file(), reason="this system does not say what runs")
 def test_a_busy_neighbour_is_seen() -> None:
     """Catches a look at the load of the last minutes, or at this process itself."""

@@ -4,7 +4,7 @@ SarcoError
  ├─ InputError        a file, a folder or a DICOM tag is not what it has to be
  ├─ GeometryError     slices, grids or affines that cannot be reconciled
  ├─ CheckpointError   a run or its checkpoint is missing, damaged or of another kind
- └─ OptionError       a flag has a wrong value; exits with 2, as argparse does
+ └─ OptionError       an option has a wrong value; exits with 2, as argparse does
 
 A message is one line that says what, where and what to do next. It carries UIDs and paths, never names or birth dates.
 """
@@ -29,10 +29,24 @@ class CheckpointError(SarcoError):
 
 
 class OptionError(SarcoError):
-    """A flag has a value that cannot be used."""
+    """An option has a value that cannot be used."""
 
     exit_status = 2
 
 
 class DataWarning(UserWarning):
     """Something about the data that a person should know, though work can go on; shown as one line."""
+
+
+class UnfitError(Exception):
+    """What is wrong with the content of a file, without its path; its reader says where, and what to do."""
+
+
+def demand(holds: bool, what: str) -> None:
+    """Asks something of the content of a file.
+
+    Raises:
+        UnfitError: it does not hold; says what.
+    """
+    if not holds:
+        raise UnfitError(what)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sarco.core.errors import InputError
+from sarco.core.errors import InputError, UnfitError, demand
 from sarco.core.files import atomic_folder, files_below, read_json
 from sarco.core.messages import shown
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
@@ -74,10 +74,6 @@ class StoredPrediction:
     raw: Mapping[str, Any] = field(repr=False)
 
 
-class _UnfitError(Exception):
-    """Says what is wrong with a file, without its path."""
-
-
 def find_results(folder: Path) -> list[Path]:
     """Every results folder below a folder, itself included, sorted.
 
@@ -107,7 +103,7 @@ def read_prediction(folder: Path) -> StoredPrediction:
     content = read_json(path)
     try:
         return _prediction_of(folder, _checked(content, with_nan=True))
-    except _UnfitError as unfit:
+    except UnfitError as unfit:
         raise InputError(f"{path}: cannot be used ({unfit}); predict again") from None
 
 
@@ -125,7 +121,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY
     try:
         return _summary_of(_checked(read_json(path), with_nan=False) if path.exists() else {})
-    except _UnfitError as unfit:
+    except UnfitError as unfit:
         raise InputError(f"{path}: cannot be used ({unfit}); predict again") from None
 
 
@@ -148,11 +144,6 @@ def all_at_once(path: Path) -> Iterator[Path]:
         yield building
 
 
-def _demand(holds: bool, what: str) -> None:
-    if not holds:
-        raise _UnfitError(what)
-
-
 def _checked(content: Any, with_nan: bool) -> dict[str, Any]:
     """The object that a file holds, of few layers, so that it can be walked through and written again.
 
@@ -160,20 +151,20 @@ def _checked(content: Any, with_nan: bool) -> dict[str, Any]:
         content: of the file.
         with_nan: whether numbers may be anything that JSON of Python holds.
     """
-    _demand(isinstance(content, dict), "it holds no object")
+    demand(isinstance(content, dict), "it holds no object")
     layer: list[Any] = [content]
     for _ in range(_DEEPEST):
         inner: list[Any] = []
         for value in layer:
             inner += [*value, *value.values()] if isinstance(value, dict) else value
-        _demand(all(_is_writable(value) for value in inner if isinstance(value, str)), "a text is no Unicode")
+        demand(all(_is_writable(value) for value in inner if isinstance(value, str)), "a text is no Unicode")
         if not with_nan:
             numbers = [value for value in inner if isinstance(value, (int, float))]
-            _demand(all(-_LARGEST < value < _LARGEST for value in numbers), "a number is too large, or none")
+            demand(all(-_LARGEST < value < _LARGEST for value in numbers), "a number is too large, or none")
         layer = [value for value in inner if isinstance(value, (dict, list))]
         if not layer:
             return dict(content)
-    raise _UnfitError("it is nested too deeply")
+    raise UnfitError("it is nested too deeply")
 
 
 def _is_writable(text: str) -> bool:
@@ -184,12 +175,12 @@ def _is_writable(text: str) -> bool:
 def _prediction_of(folder: Path, content: dict[str, Any]) -> StoredPrediction:
     series_uid = content.get("series_uid")
     if not isinstance(series_uid, str) or not series_uid:
-        raise _UnfitError("it has no series_uid")
+        raise UnfitError("it has no series_uid")
     for name in _TEXTS:
-        _demand(isinstance(content.get(name), (str, type(None))), f"{name} is no text")
+        demand(isinstance(content.get(name), (str, type(None))), f"{name} is no text")
     labels, volumes_ml = _labels_of(_objects(content, "labels"))
     slices = tuple(_slice_of(number, stored) for number, stored in enumerate(_objects(content, "slices")))
-    _demand(bool(slices), "it names no slices")
+    demand(bool(slices), "it names no slices")
     return StoredPrediction(
         folder=folder,
         series_uid=series_uid,
@@ -207,9 +198,9 @@ def _prediction_of(folder: Path, content: dict[str, Any]) -> StoredPrediction:
 def _slice_of(number: int, stored: Mapping[str, Any]) -> PredictedSlice:
     values = {"frame": 0, **stored}  # results of older versions name no frame
     for name in ("slice_index", "frame"):
-        _demand(_is_whole(values.get(name)) and values[name] >= 0, f"slice {number} has no {name}, or a wrong one")
+        demand(_is_whole(values.get(name)) and values[name] >= 0, f"slice {number} has no {name}, or a wrong one")
     for name in ("file", "sop_uid", "blake2b"):
-        _demand(isinstance(values.get(name), str), f"slice {number} has no {name}, or a wrong one")
+        demand(isinstance(values.get(name), str), f"slice {number} has no {name}, or a wrong one")
     return PredictedSlice(
         slice_index=values["slice_index"],
         file=values["file"],
@@ -225,7 +216,7 @@ def _confidence(value: Any, whose: str) -> float | None:
     if isinstance(value, float) and math.isnan(value):
         return None
     good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-    _demand(good, f"{whose} has confidence {shown(value)}, not 0 to 1")
+    demand(good, f"{whose} has confidence {shown(value)}, not 0 to 1")
     return float(value)
 
 
@@ -235,14 +226,14 @@ def _labels_of(entries: list[dict[str, Any]]) -> tuple[LabelTable, dict[int, flo
     for entry in entries:
         label_id, name = entry.get("id"), entry.get("name")
         if type(label_id) is not int or not BACKGROUND_ID < label_id < IGNORE_ID or label_id in names:
-            raise _UnfitError(f"label id {shown(label_id)} is no whole number in 1..254, or comes twice")
+            raise UnfitError(f"label id {shown(label_id)} is no whole number in 1..254, or comes twice")
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise _UnfitError(f"label id {label_id} has no name")
+            raise UnfitError(f"label id {label_id} has no name")
         names[label_id] = name
         if entry.get("volume_ml") is not None:
-            _demand(_is_figure(entry["volume_ml"]), f"label id {label_id} has a volume_ml that is no number")
+            demand(_is_figure(entry["volume_ml"]), f"label id {label_id} has a volume_ml that is no number")
             volumes_ml[label_id] = float(entry["volume_ml"])
-    _demand(bool(names), "it names no labels")
+    demand(bool(names), "it names no labels")
     return LabelTable(names), volumes_ml
 
 
@@ -250,9 +241,9 @@ def _corrections_of(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]
     found = _objects(content, "corrections") if "corrections" in content else []
     for one in found:
         for name in ("corrected_by", "corrected_at"):
-            _demand(isinstance(one.get(name), str), f"a correction has no {name}, or a wrong one")
+            demand(isinstance(one.get(name), str), f"a correction has no {name}, or a wrong one")
         slices = one.get("slices")
-        _demand(isinstance(slices, list) and all(map(_is_whole, slices)), "a correction has no slices, or wrong ones")
+        demand(isinstance(slices, list) and all(map(_is_whole, slices)), "a correction has no slices, or wrong ones")
     return tuple(found)
 
 
@@ -263,25 +254,25 @@ def _summary_of(content: dict[str, Any]) -> dict[str, Any]:
     for name in ("muscle_labels", "not_checked"):
         found[name] = [] if content.get(name) is None else content[name]
         fits = isinstance(found[name], list) and all(isinstance(text, str) for text in found[name])
-        _demand(fits, f"{name} is no list of texts")
+        demand(fits, f"{name} is no list of texts")
     for name in ("level", "patient", "smi", "hu_ranges"):
         found[name] = {} if content.get(name) is None else content[name]
-        _demand(isinstance(found[name], dict), f"{name} is no object")
+        demand(isinstance(found[name], dict), f"{name} is no object")
     for flag in found["flags"]:
         slices = flag.get("slices", [])
-        _demand(isinstance(flag.get("name"), str), "a flag has no name")
-        _demand(isinstance(slices, list) and all(map(_is_whole, slices)), "the slices of a flag are no whole numbers")
+        demand(isinstance(flag.get("name"), str), "a flag has no name")
+        demand(isinstance(slices, list) and all(map(_is_whole, slices)), "the slices of a flag are no whole numbers")
     for figures, name in [(found["smi"], "value"), *((label, "volume_ml") for label in found["labels"])]:
-        _demand(figures.get(name) is None or _is_figure(figures[name]), f"a {name} is no number")
+        demand(figures.get(name) is None or _is_figure(figures[name]), f"a {name} is no number")
     return found
 
 
 def _objects(content: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     found = content.get(name)
     if not isinstance(found, list):
-        raise _UnfitError(f"it holds no list of {name}")
+        raise UnfitError(f"it holds no list of {name}")
     for number, one in enumerate(found):
-        _demand(isinstance(one, dict), f"{name} {number} is no object")
+        demand(isinstance(one, dict), f"{name} {number} is no object")
     return found
 
 

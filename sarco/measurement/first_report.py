@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sarco.core.errors import InputError, OptionError
+from sarco.core.errors import InputError, OptionError, UnfitError, demand
 from sarco.core.messages import shown
 from sarco.io.results import SUMMARY, read_summary
 from sarco.measurement.facts import read_facts
@@ -19,10 +19,6 @@ from sarco.scan.series import Series
 KEPT_FLAGS = ("unlike_training",)  # compares with figures that only the checkpoint holds
 _LARGEST_HU = 100_000
 _PATIENT_RANGES = {"height_m": HEIGHT_M, "weight_kg": WEIGHT_KG, "age_years": AGE_YEARS}
-
-
-class _UnfitError(Exception):
-    """Says what is wrong with the report, without its path."""
 
 
 def measure_again(results: Path, series: Series, labels: LabelTable) -> SeriesMeasurer:
@@ -49,14 +45,9 @@ def measure_again(results: Path, series: Series, labels: LabelTable) -> SeriesMe
             muscle_labels=_ids_of(report["muscle_labels"], labels),
             ranges=_ranges_of(report["hu_ranges"]),
         )
-    except _UnfitError as unfit:
+    except UnfitError as unfit:
         raise InputError(f"{results / SUMMARY}: cannot be used ({unfit}); predict again") from None
     return SeriesMeasurer(series, plan, Evidence(labels.names), _kept_of(report))
-
-
-def _demand(holds: bool, what: str) -> None:
-    if not holds:
-        raise _UnfitError(what)
 
 
 def _kept_of(report: Mapping[str, Any]) -> KeptChecks | None:
@@ -74,27 +65,27 @@ def _level_of(stored: Mapping[str, Any]) -> Level:
     if not stored:
         return unknown_level()
     for item in fields(Level):
-        _demand(item.name in stored, f"its level has no {item.name}")
+        demand(item.name in stored, f"its level has no {item.name}")
     for name in ("name", "how", "note", "why_not"):
-        _demand(isinstance(stored[name], str), f"{name} of its level is no text")
+        demand(isinstance(stored[name], str), f"{name} of its level is no text")
     index, slices = stored["slice_index"], stored["slices"]
-    _demand(index is None or type(index) is int, "slice_index of its level is no whole number")
-    _demand(isinstance(slices, list) and all(type(one) is int for one in slices), "slices of its level are no numbers")
+    demand(index is None or type(index) is int, "slice_index of its level is no whole number")
+    demand(isinstance(slices, list) and all(type(one) is int for one in slices), "slices of its level are no numbers")
     return Level(stored["name"], index, tuple(slices), stored["how"], stored["note"], stored["why_not"])
 
 
 def _patient_of(stored: Mapping[str, Any]) -> Patient:
     sex, source, notes = (stored.get(name) for name in ("sex", "source", "notes"))
-    _demand(sex in (None, "F", "M"), f"sex of its patient is {shown(sex)}")
+    demand(sex in (None, "F", "M"), f"sex of its patient is {shown(sex)}")
     for name, (low, high) in _PATIENT_RANGES.items():
         value = stored.get(name)
         fits = value is None or (type(value) in (int, float) and low <= value <= high)
-        _demand(fits, f"{name} of its patient is {shown(value)}")
+        demand(fits, f"{name} of its patient is {shown(value)}")
     source, notes = {} if source is None else source, [] if notes is None else notes
-    _demand(
+    demand(
         isinstance(source, dict) and _are_texts(list(source.values())), "source of its patient is no object of texts"
     )
-    _demand(isinstance(notes, list) and _are_texts(notes), "notes of its patient are no texts")
+    demand(isinstance(notes, list) and _are_texts(notes), "notes of its patient are no texts")
     figures = {name: stored.get(name) for name in _PATIENT_RANGES}
     return Patient(sex, **figures, source=source, notes=tuple(notes))
 
@@ -107,7 +98,7 @@ def _ids_of(names: list[str], labels: LabelTable) -> str:
     """The muscle labels as ids with commas, because a name may hold a comma."""
     ids = {name: label_id for label_id, name in labels.names.items()}
     for name in names:
-        _demand(name in ids, f"its muscle label {shown(name)} is none of {shown(', '.join(ids))}")
+        demand(name in ids, f"its muscle label {shown(name)} is none of {shown(', '.join(ids))}")
     return ",".join(str(ids[name]) for name in names)
 
 
@@ -115,9 +106,9 @@ def _ranges_of(stored: Mapping[str, Any]) -> HuRanges:
     known = {item.name for item in fields(HuRanges)}
     for name, limits in stored.items():
         fits = isinstance(limits, list) and len(limits) == 2 and all(type(one) is int for one in limits)
-        _demand(name in known and fits, f"its HU range {shown(name)} is none")
-        _demand(all(abs(one) <= _LARGEST_HU for one in limits), f"its HU range {shown(name)} is too wide")
+        demand(name in known and fits, f"its HU range {shown(name)} is none")
+        demand(all(abs(one) <= _LARGEST_HU for one in limits), f"its HU range {shown(name)} is too wide")
     try:
         return HuRanges(**{name: (low, high) for name, (low, high) in stored.items()})
     except OptionError:
-        raise _UnfitError("one of its HU ranges is empty") from None
+        raise UnfitError("one of its HU ranges is empty") from None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.errors import InputError
+from sarco.core.errors import InputError, UnfitError, demand
 from sarco.review.pixels import label_map_digest, slice_digest
 from sarco.scan.labels import BACKGROUND_ID, LabelTable
 
@@ -83,40 +83,31 @@ def read_corrections(path: Path) -> Corrections:
         raise InputError(f"{path}: is no JSON ({reason}); save the corrections on the review page again") from None
     try:
         return _corrections_of(content)
-    except _UnfitError as unfit:
+    except UnfitError as unfit:
         raise InputError(f"{path}: {unfit}; save the corrections on the review page again") from None
 
 
-class _UnfitError(Exception):
-    """Says what is wrong with the content, without the path."""
-
-
-def _demand(holds: bool, what: str) -> None:
-    if not holds:
-        raise _UnfitError(what)
-
-
 def _corrections_of(content: Any) -> Corrections:
-    _demand(isinstance(content, dict) and content.get("format") == FORMAT_NAME, "holds no corrections of a review page")
-    _demand(
+    demand(isinstance(content, dict) and content.get("format") == FORMAT_NAME, "holds no corrections of a review page")
+    demand(
         content.get("version") == FORMAT_VERSION,
         f"is of version {str(content.get('version'))[:20]}, not {FORMAT_VERSION}",
     )
     for name in ("series_uid", "label_map_sha256", "corrected_by", "corrected_at"):
-        _demand(isinstance(content.get(name), str), f"{name} is no text")
-        _demand(len(content[name]) <= _LONGEST_NAME, f"{name} is longer than {_LONGEST_NAME} characters")
+        demand(isinstance(content.get(name), str), f"{name} is no text")
+        demand(len(content[name]) <= _LONGEST_NAME, f"{name} is longer than {_LONGEST_NAME} characters")
     try:
         datetime.fromisoformat(content["corrected_at"])
     except ValueError:
-        raise _UnfitError("corrected_at is no date") from None
+        raise UnfitError("corrected_at is no date") from None
     rows, columns, planes = _whole_numbers(content.get("shape"), "shape", 3)
-    _demand(min(rows, columns, planes) >= 1, "shape is not positive")
+    demand(min(rows, columns, planes) >= 1, "shape is not positive")
     checked = _whole_numbers(content.get("checked_slices"), "checked_slices")
-    _demand(all(0 <= plane < planes for plane in checked), "checked_slices lie outside the series")
-    _demand(isinstance(content.get("slices"), list), "slices is no list")
+    demand(all(0 <= plane < planes for plane in checked), "checked_slices lie outside the series")
+    demand(isinstance(content.get("slices"), list), "slices is no list")
     slices = [_slice_of(entry, rows * columns, planes) for entry in content["slices"]]
     indices = [one.slice_index for one in slices]
-    _demand(len(set(indices)) == len(indices), "a slice occurs twice")
+    demand(len(set(indices)) == len(indices), "a slice occurs twice")
     return Corrections(
         series_uid=content["series_uid"],
         label_map_sha256=content["label_map_sha256"],
@@ -129,27 +120,27 @@ def _corrections_of(content: Any) -> Corrections:
 
 
 def _slice_of(entry: Any, pixels: int, planes: int) -> SliceCorrection:
-    _demand(isinstance(entry, dict), "a slice is no object")
+    demand(isinstance(entry, dict), "a slice is no object")
     (plane,) = _whole_numbers([entry.get("slice_index")], "slice_index")
-    _demand(0 <= plane < planes, f"slice {plane} lies outside the series")
-    _demand(isinstance(entry.get("runs"), list) and entry["runs"], f"slice {plane} holds no changes")
+    demand(0 <= plane < planes, f"slice {plane} lies outside the series")
+    demand(isinstance(entry.get("runs"), list) and entry["runs"], f"slice {plane} holds no changes")
     runs = np.array([_whole_numbers(run, f"a run of slice {plane}", 3) for run in entry["runs"]], dtype=np.int64)
     ends = runs[:, 0] + runs[:, 1]
-    _demand(bool((runs[:, 0] >= 0).all() and (runs[:, 1] >= 1).all()), f"a run of slice {plane} is not positive")
-    _demand(bool((ends <= pixels).all()), f"a run of slice {plane} reaches beyond the slice")
-    _demand(bool((runs[1:, 0] >= ends[:-1]).all()), f"runs of slice {plane} overlap or are out of order")
-    _demand(isinstance(entry.get("n_pixels"), dict), f"slice {plane} holds no n_pixels")
+    demand(bool((runs[:, 0] >= 0).all() and (runs[:, 1] >= 1).all()), f"a run of slice {plane} is not positive")
+    demand(bool((ends <= pixels).all()), f"a run of slice {plane} reaches beyond the slice")
+    demand(bool((runs[1:, 0] >= ends[:-1]).all()), f"runs of slice {plane} overlap or are out of order")
+    demand(isinstance(entry.get("n_pixels"), dict), f"slice {plane} holds no n_pixels")
     counts = {}
     for label_id, count in entry["n_pixels"].items():
-        _demand(label_id.isascii() and label_id.isdigit() and len(label_id) <= 3, "n_pixels names no label id")
+        demand(label_id.isascii() and label_id.isdigit() and len(label_id) <= 3, "n_pixels names no label id")
         (counts[int(label_id)],) = _whole_numbers([count], "n_pixels")
     return SliceCorrection(plane, runs, counts)
 
 
 def _whole_numbers(values: Any, name: str, count: int | None = None) -> list[int]:
-    _demand(isinstance(values, list) and count in (None, len(values)), f"{name} is not a list of whole numbers")
+    demand(isinstance(values, list) and count in (None, len(values)), f"{name} is not a list of whole numbers")
     fits = all(isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**40 for value in values)
-    _demand(fits, f"{name} is not a list of whole numbers")
+    demand(fits, f"{name} is not a list of whole numbers")
     return list(values)
 
 

@@ -89,6 +89,24 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
+@contextmanager
+def chosen_folder(path: Path, option: str, *, replace: bool) -> Iterator[Path]:
+    """`atomic_folder`, for a place that the user chose by an option: where none can be made there, names both.
+
+    Raises:
+        InputError: the folder cannot be made.
+        OSError: it cannot be put into its place.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            building = stack.enter_context(atomic_folder(path, replace=replace))
+        except OSError as error:
+            raise InputError(
+                f"{path.parent}: cannot be written ({error.strerror}); choose another --{option}"
+            ) from None
+        yield building
+
+
 def is_unfinished(path: Path) -> bool:
     """Whether something is a part of `atomic_file` or `atomic_folder` at work, or what a kill left of one."""
     return _LEFTOVER.fullmatch(path.name) is not None

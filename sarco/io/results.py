@@ -5,14 +5,14 @@ refused in one line.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sarco.core.errors import InputError, UnfitError, demand
-from sarco.core.files import atomic_folder, files_below, read_json
+from sarco.core.files import chosen_folder, files_below, read_json
 from sarco.core.messages import shown
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 
@@ -125,8 +125,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be used ({unfit}); predict again") from None
 
 
-@contextmanager
-def all_at_once(path: Path) -> Iterator[Path]:
+def all_at_once(path: Path) -> AbstractContextManager[Path]:
     """A temporary folder that becomes ``path`` where the block ends well and vanishes where it does not.
 
     What was in ``path`` before is replaced only then.
@@ -134,14 +133,7 @@ def all_at_once(path: Path) -> Iterator[Path]:
     Raises:
         InputError: the folder cannot be written.
     """
-    with ExitStack() as stack:
-        try:
-            building = stack.enter_context(atomic_folder(path, replace=True))
-        except OSError as error:
-            raise InputError(
-                f"{path.parent}: cannot be written ({error.strerror}); choose another --dest_dir"
-            ) from None
-        yield building
+    return chosen_folder(path, "dest_dir", replace=True)
 
 
 def _checked(content: Any, with_nan: bool) -> dict[str, Any]:

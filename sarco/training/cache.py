@@ -7,7 +7,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.core.errors import InputError
-from sarco.core.files import atomic_folder, is_unfinished
+from sarco.core.files import chosen_folder, is_unfinished
 
 CACHE_FORMAT = 5  # raise when what is stored changes its meaning
 KEY_BYTES = 16
@@ -158,13 +157,7 @@ def _check_space(root: Path, n_slices: int, image_shape: Sequence[int]) -> None:
 def _build(
     folder: Path, n_slices: int, image_shape: tuple[int, int, int], prepare: Callable[[], Iterable[CachedSlice]]
 ) -> None:
-    with ExitStack() as stack:
-        try:
-            building = stack.enter_context(atomic_folder(folder, replace=False))
-        except OSError as error:
-            raise InputError(
-                f"{folder.parent}: cannot be written ({error.strerror}); choose another --cache_dir"
-            ) from None
+    with chosen_folder(folder, "cache_dir", replace=False) as building:
         images = np.lib.format.open_memmap(building / "images.npy", "w+", np.int16, (n_slices, *image_shape))
         map_shape = (n_slices, *image_shape[1:])
         label_maps = np.lib.format.open_memmap(building / "label_maps.npy", "w+", np.uint8, map_shape)

@@ -244,7 +244,7 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("sarco.training.cache.atomic_folder", refuse)
+    monkeypatch.setattr("sarco.core.files.atomic_folder", refuse)
     with pytest.raises(InputError, match="Permission denied"):
         open_cache(tmp_path / "cache", "key", N, SHAPE, never)
 

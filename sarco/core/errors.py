@@ -36,17 +36,3 @@ class OptionError(SarcoError):
 
 class DataWarning(UserWarning):
     """Something about the data that a person should know, though work can go on; shown as one line."""
-
-
-class UnfitError(Exception):
-    """What is wrong with the content of a file, without its path; its reader says where, and what to do."""
-
-
-def demand(holds: bool, what: str) -> None:
-    """Asks something of the content of a file.
-
-    Raises:
-        UnfitError: it does not hold; says what.
-    """
-    if not holds:
-        raise UnfitError(what)

@@ -235,6 +235,20 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+class UnfitError(Exception):
+    """What is wrong with the content of a file, without its path; its reader says where, and what to do."""
+
+
+def demand(holds: bool, what: str) -> None:
+    """Asks something of the content of a file.
+
+    Raises:
+        UnfitError: it does not hold; says what.
+    """
+    if not holds:
+        raise UnfitError(what)
+
+
 def files_below(folder: Path) -> Iterator[Path]:
     """Every file below a folder, sorted, without hidden files and folders."""
     for entry in sorted(folder.iterdir()):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sarco.core.errors import InputError, UnfitError, demand
-from sarco.core.files import chosen_folder, files_below, read_json
+from sarco.core.errors import InputError
+from sarco.core.files import UnfitError, chosen_folder, demand, files_below, read_json
 from sarco.core.messages import shown
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 

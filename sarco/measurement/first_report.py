@@ -5,7 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sarco.core.errors import InputError, OptionError, UnfitError, demand
+from sarco.core.errors import InputError, OptionError
+from sarco.core.files import UnfitError, demand
 from sarco.core.messages import shown
 from sarco.io.results import SUMMARY, read_summary
 from sarco.measurement.facts import read_facts

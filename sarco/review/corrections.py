@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.errors import InputError, UnfitError, demand
+from sarco.core.errors import InputError
+from sarco.core.files import UnfitError, demand
 from sarco.review.pixels import label_map_digest, slice_digest
 from sarco.scan.labels import BACKGROUND_ID, LabelTable
 

@@ -2,11 +2,9 @@
 
 import os
 import pickle
-import runpy
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from endings import ROOT, Ending, run_as_main
 
 from model import SarcoModel
 from sarco.phantom.patient import PhantomOptions, write_dataset
 
-ROOT = Path(__file__).parents[1]
 QUICK = ("--image_size=64", "--batch_size=4", "--gpu=-1", "--wandb=no", "--cache=no")
 TRAIN, PREDICT, EXPORT = "training.py", "inference.py", "sarco"  # files are run as scripts, modules with -m
 
@@ -58,21 +56,6 @@ INSTANTIATORS: dict[str, dict[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def err_lines(self) -> list[str]:
-        """Lines on stderr, without progress bars."""
-        lines = self.err.replace("\r", "\n").split("\n")
-        return [line for line in lines if line.strip() and not line.startswith("reading slices")]
-
-
-@dataclass(frozen=True)
 class Stranger:
     """Code that must not run.
 
@@ -106,26 +89,14 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Strang
 
 
 def run_here(capfd: pytest.CaptureFixture[str], program: str, *words: str) -> Ending:
-    """Runs a command as the main module."""
-    capfd.readouterr()
-    status: Any = 0
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        patch.setattr(sys, "argv", [program, *words])
-        patch.setenv("SARCO_MALLOC", "default")  # the setting would stay with the other tests
+    """Runs a command as the main module, and leaves nothing of it to the other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SARCO_MALLOC", "default")  # the setting would stay
         patch.delenv("SARCO_RUN_ID", raising=False)
-        patch.syspath_prepend(str(ROOT))
         try:
-            if program.endswith(".py"):
-                runpy.run_path(str(ROOT / program), run_name="__main__")
-            else:
-                runpy.run_module(program, run_name="__main__")
-        except SystemExit as end:
-            status = end.code
+            return run_as_main(capfd, "ignore", program, *words)
         finally:
             os.environ.pop("SARCO_RUN_ID", None)  # training sets it for the processes that it starts
-    out, err = capfd.readouterr()
-    return Ending(int(status or 0), out, err)
 
 
 def assert_refused(ending: Ending, run: Path) -> None:

@@ -5,14 +5,13 @@ import hashlib
 import json
 import os
 import pickle
-import runpy
 import shlex
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from endings import ROOT, Ending, run_as_main
 from PIL import Image
 
 from sarco.commands import review
@@ -30,27 +30,11 @@ from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.review.pixels import label_map_digest, slice_digest
 from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns
 
-ROOT = Path(__file__).parents[1]
 QUICK = ["--image_size=64", "--batch_size=4", "--learning_rate=1e-3", "--pretrained=no", "--gpu=-1"]
 RESULT_FILES = {
     "label_map.nii.gz", "overlay.png", "prediction.json", "measurements.csv", "summary.json", "review.html",
     "thumbnail.jpg",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a script ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def err_lines(self) -> list[str]:
-        """Lines on stderr, without progress bars."""
-        lines = self.err.replace("\r", "\n").split("\n")
-        return [line for line in lines if line.strip() and not line.startswith("reading slices")]
 
 
 def run_script(folder: Path, script: str, *words: object) -> Ending:
@@ -379,24 +363,9 @@ def test_unknown_run_ends_with_1(trained: Trained, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ending]:
-    """Runs a script as the main module; output of threads is caught too."""
-
-    def run(script: str, *words: object) -> Ending:
-        monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
-        monkeypatch.syspath_prepend(str(ROOT))
-        capfd.readouterr()
-        status: Any = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            try:
-                runpy.run_path(str(ROOT / script), run_name="__main__")
-            except SystemExit as end:
-                status = end.code
-        out, err = capfd.readouterr()
-        return Ending(int(status or 0), out, err)
-
-    return run
+def run_here(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ending]:
+    """Runs a script as the main module."""
+    return partial(run_as_main, capfd, "default")
 
 
 def snapshot(*folders: Path) -> dict[Path, bytes]:

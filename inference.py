@@ -59,7 +59,7 @@ def predict_all(predictor: "Predictor") -> None:
     for error in predictor.left_out:
         print(f"left out: {error}", file=sys.stderr)
     failed: list[SarcoError] = [error for error in predictor.left_out if isinstance(error, GeometryError)]
-    results = predictor.results_path()
+    results = predictor.results
     alone = len(predictor.series) == 1 and not failed
     names = name_series(predictor.series, predictor.options.infer_path)
     with all_at_once(results) as folder:

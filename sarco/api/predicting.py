@@ -99,10 +99,9 @@ def predict(
             return predictor.predict(series, progress=progress)
         from sarco.io.results import all_at_once
 
-        results = predictor.results_path()
-        with all_at_once(results) as folder:
+        with all_at_once(predictor.results) as folder:
             predicted = predictor.predict(series, folder, progress)
-        return replace(predicted, folder=results)
+        return replace(predicted, folder=predictor.results)
 
 
 def _say_nothing(line: str, reason: str) -> None:
@@ -166,7 +165,7 @@ class Predictor:
         self.series: tuple[Series, ...] = found.series
         self.left_out: tuple[SarcoError, ...] = found.refused
         if writes:
-            self.results_path()  # a folder that is taken is told before hours of work
+            self.results  # noqa: B018 - a folder that is taken is told before hours of work
         self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
         self.wanted.require_packages()
         known = run.description
@@ -175,7 +174,8 @@ class Predictor:
         if options.wandb == "online":
             self.logger  # noqa: B018 - a key that is missing is told before anything is predicted
 
-    def results_path(self) -> Path:
+    @cached_property
+    def results(self) -> Path:
         """Where the results go.
 
         Raises:

@@ -23,12 +23,13 @@ def main(argv: Sequence[str], program: str = "sarco list") -> None:
 
     found = find_series(options.path)
     width = max(map(len, LISTED_COLUMNS))
-    for one in found.listed:
-        for title, text in zip(LISTED_COLUMNS, describe_series(one), strict=True):
+    described = [describe_series(one) for one in found.listed]
+    for texts in described:
+        for title, text in zip(LISTED_COLUMNS, texts, strict=True):
             if text:
                 print(f"{title:<{width}}  {text}")
         print()
     for error in found.unreadable:
         print(f"not readable: {error}")
-    n_usable = sum(1 for one in found.listed if describe_series(one)[-1].startswith("yes"))
-    print(f"{len(found.listed)} series, {n_usable} can be predicted")
+    n_usable = sum(1 for texts in described if texts[-1].startswith("yes"))
+    print(f"{len(described)} series, {n_usable} can be predicted")

@@ -86,8 +86,11 @@ class Command:
 
     def kinds(self) -> dict[str, Any]:
         """What one value of each option is: Path, of ``tuple[Path, ...]`` too."""
+        return {name: _kind_of_one(hint) for name, hint in self._hints().items()}
+
+    def _hints(self) -> dict[str, Any]:
         hints = {name: hint for consumer in self.consumers for name, hint in get_type_hints(consumer).items()}
-        return {name: _kind_of_one(hints[name]) for name in self.fields()}
+        return {name: hints[name] for name in self.fields()}
 
     def parser(self, program: str = "", add_help: bool = True) -> argparse.ArgumentParser:
         """The parser of its options.
@@ -109,7 +112,7 @@ class Command:
         )
         # argparse's own pattern knows no exponents and would take -1e3 for an option.
         parser._negative_number_matcher = re.compile(r"^-\d*\.?\d+([eE][-+]?\d+)?$")
-        hints = {name: hint for consumer in self.consumers for name, hint in get_type_hints(consumer).items()}
+        hints = self._hints()
         groups: dict[str, Any] = {}
         for item in self.fields().values():
             heading = item.metadata["group"]

@@ -279,12 +279,12 @@ def _explain_typos(argv: Sequence[str], known: set[str], place_of_words: str) ->
     """Raises an `OptionError` with the right form for slips that argparse would explain badly."""
     previous = ""
     for word in argv:
-        flag_name, _, value = word.partition("=")
+        option, _, value = word.partition("=")
         if word in ("-h", "--help"):
             previous = ""
             continue
         glued = re.search(r"--(\w+)=", value)
-        if flag_name.startswith("--") and glued and glued[1] in known:
+        if option.startswith("--") and glued and glued[1] in known:
             raise OptionError(f"{word}: a space is missing before --{glued[1]}")
         expects_value = previous.startswith("--") and "=" not in previous and previous != "--debug"
         if word.startswith("=") and expects_value:

@@ -76,8 +76,8 @@ def find_patient(facts: SeriesFacts, table: PatientTable | None) -> Patient:
     return merge_patients(table.find(facts.identity), facts.patient) if table else facts.patient
 
 
-def check_level_flags(l3: str, vertebrae: Path | None, l3_label: int) -> None:
-    """Raises an `OptionError` where the flags for L3 cannot be meant together."""
+def check_level_options(l3: str, vertebrae: Path | None, l3_label: int) -> None:
+    """Raises an `OptionError` where the options for L3 cannot be meant together."""
     if l3:
         check_request(l3)
     if l3 and vertebrae:
@@ -96,14 +96,14 @@ def find_level(series: Series, l3: str, vertebrae: Path | None, l3_label: int, n
         l3: slice index, ``z=<mm>`` or SOPInstanceUID; "" where not given.
         vertebrae: a label map of vertebrae on the grid of the series, or None.
         l3_label: the label of L3 in it.
-        n_series: how many series the flags are for; an index or a z means one slice of one series.
+        n_series: how many series the options are for; an index or a z means one slice of one series.
 
     Raises:
-        OptionError: the flags contradict each other or the number of series.
+        OptionError: the options contradict each other or the number of series.
         InputError: no slice answers to ``l3``, or the file cannot be read.
         GeometryError: the vertebrae do not lie on the series.
     """
-    check_level_flags(l3, vertebrae, l3_label)
+    check_level_options(l3, vertebrae, l3_label)
     if n_series > 1 and (vertebrae or (l3 and not is_uid(l3))):
         given = f"--l3={l3}" if l3 else f"--vertebrae={vertebrae}"
         raise OptionError(f"{given}: names a place in one series, but there are {n_series}; predict them one by one")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sarco.core.options import MeasurementOptions
 from sarco.crop.body import Body
 from sarco.measurement.cutoffs import read_cutoffs
-from sarco.measurement.facts import check_level_flags, find_level, find_patient, read_facts
+from sarco.measurement.facts import check_level_options, find_level, find_patient, read_facts
 from sarco.measurement.level import Level
 from sarco.measurement.patients import Patient, read_patients
 from sarco.measurement.report import LevelFigures, choose_muscle, figures_at_level, summarise_series
@@ -79,8 +79,8 @@ class KeptChecks:
 
 
 def check_options(options: MeasurementOptions, labels: Mapping[int, str]) -> None:
-    """Raises an `OptionError` where flags cannot be meant, before anything is read or measured."""
-    check_level_flags(options.l3, options.vertebrae, options.l3_label)
+    """Raises an `OptionError` where options cannot be meant, before anything is read or measured."""
+    check_level_options(options.l3, options.vertebrae, options.l3_label)
     HuRanges.parse(options.hu_ranges)
     choose_muscle(options.muscle_labels, labels)
 
@@ -97,7 +97,7 @@ class Plans:
             evidence: of whoever draws the masks.
 
         Raises:
-            OptionError: a flag cannot be meant, or a place is named for several series.
+            OptionError: an option cannot be meant, or a place is named for several series.
             InputError: a patient is missing in the table, or no slice answers to ``--l3``.
             GeometryError: the vertebrae do not lie on the series.
         """

@@ -78,14 +78,11 @@ def find_results(folder: Path) -> list[Path]:
     """Every results folder below a folder, itself included, sorted.
 
     Raises:
-        InputError: there is no such folder, or it holds none.
+        InputError: there is no such folder, or it holds none, or cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; give a results folder, or one that holds some")
-    try:
-        found = [file.parent for file in files_below(folder) if file.name == PREDICTION]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
+    found = [file.parent for file in files_below(folder) if file.name == PREDICTION]
     if not found:
         raise InputError(f"{folder}: holds no {PREDICTION}; give a results folder, or one that holds some")
     return found

@@ -104,7 +104,7 @@ def find_cases(data_dir: Path) -> Dataset:
     """
     if not data_dir.is_dir():
         raise InputError(f"{data_dir}: there is no such folder; give the folder with the labelled slices as --data_dir")
-    files = list(files_below(data_dir))
+    files = files_below(data_dir)
     images = {file.with_suffix(""): file for file in files if file.suffix.lower() == ".dcm"}
     cases: list[Case] = []
     paired: set[Path] = set()

@@ -17,7 +17,10 @@ Affine = NDArray[np.float64]
 
 GAP_TOLERANCE_MM = 0.05  # positions are often rounded to 0.01 mm
 GAP_TOLERANCE_SHARE = 0.01  # of the step
+STRAY_SHARE = 0.1  # of the step, by which rounded positions may miss their plane
+COSINE_TOLERANCE = 2e-3  # three decimals stay below 0.0009; two put the far end of a slice up to 2 mm off
 LARGEST_GAP_STEPS = 1000  # a wider one would fill the memory with planes that nobody scanned
+MOST_RUNS_TOLD = 4
 GRID_TOLERANCE_VOXELS = 0.25  # how far two grids that are "the same" may lie apart anywhere (affines get rounded)
 
 
@@ -38,21 +41,44 @@ def swap_rows_and_columns(affine: ArrayLike) -> Affine:
     return np.asarray(affine, dtype=np.float64)[:, [1, 0, 2, 3]]
 
 
+def unit_cosines(orientation: Sequence[float]) -> tuple[float, ...]:
+    """The two directions of a slice as unit vectors at right angles: those nearest to what six rounded numbers say.
+
+    Without this the rounding would scale the pixels. Both directions are turned by half of what they lack.
+
+    Args:
+        orientation: ImageOrientationPatient: direction of growing column index, then of growing row index.
+
+    Raises:
+        GeometryError: the numbers are too far from two unit vectors at right angles to say which are meant.
+
+    >>> unit_cosines((0.99, 0, 0, 0, 1, 0))
+    Traceback (most recent call last):
+    sarco.core.errors.GeometryError: orientation [0.99, 0.0, 0.0, 0.0, 1.0, 0.0] is not two unit vectors at right angles
+    >>> unit_cosines((0.9995, 0, 0, 0, 1.0004, 0))
+    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    """
+    cosines = np.asarray(orientation, dtype=np.float64)
+    if cosines.shape != (6,) or not np.isfinite(cosines).all():
+        raise GeometryError(f"orientation {list(orientation)} is not six finite numbers")
+    pair = cosines.reshape(2, 3)
+    overlap = pair @ pair.T - np.eye(2)  # on the diagonal twice what a length lacks
+    if max(np.abs(overlap.diagonal()).max() / 2, abs(overlap[0, 1])) > COSINE_TOLERANCE:
+        raise GeometryError(f"orientation {cosines.tolist()} is not two unit vectors at right angles")
+    if not overlap.any():
+        return tuple(cosines.tolist())
+    left, _, right = np.linalg.svd(pair, full_matrices=False)
+    return tuple((left @ right + 0.0).ravel().tolist())
+
+
 def slice_normal(orientation: Sequence[float]) -> NDArray[np.float64]:
     """The unit normal of a slice, from ImageOrientationPatient (6 direction cosines).
 
     Raises:
         GeometryError: the two directions are no unit vectors at right angles.
     """
-    cosines = np.asarray(orientation, dtype=np.float64)
-    if cosines.shape != (6,) or not np.isfinite(cosines).all():
-        raise GeometryError(f"orientation {list(orientation)} is not six finite numbers")
-    along_row, along_column = cosines[:3], cosines[3:]
-    lengths = float(np.linalg.norm(along_row)), float(np.linalg.norm(along_column))
-    if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(along_row @ along_column))) > 1e-2:
-        raise GeometryError(f"orientation {cosines.tolist()} is not two unit vectors at right angles")
-    normal = np.cross(along_row, along_column)
-    return normal / np.linalg.norm(normal)
+    along_row, along_column = np.array(unit_cosines(orientation)).reshape(2, 3)
+    return np.cross(along_row, along_column)
 
 
 def slice_affine_lps(
@@ -103,11 +129,16 @@ class SliceStack:
         return self.plane_index[-1] + 1
 
 
+class UnevenGapsError(GeometryError):
+    """Slices are spaced unevenly; each run of equal steps could be used by itself."""
+
+
 def stack_slices(positions: ArrayLike, normal: ArrayLike, single_step_mm: float = 1.0) -> SliceStack:
     """Orders parallel slices by position and finds the regular grid on which they lie.
 
     A gap of a whole multiple of the step is allowed: curated folders have such gaps. The step comes from the
-    positions, never from SliceThickness, except for a single slice.
+    positions, never from SliceThickness, except for a single slice. Positions may be rounded: to 0.1 mm, say, where
+    the step is 1.25 mm, so that gaps are 1.2 and 1.3 mm.
 
     Args:
         positions: (N, 3) ImagePositionPatient of each slice, LPS mm, in any order.
@@ -115,7 +146,8 @@ def stack_slices(positions: ArrayLike, normal: ArrayLike, single_step_mm: float 
         single_step_mm: the step of a stack of one slice, which has none of its own.
 
     Raises:
-        GeometryError: two slices share a position, or a gap is no whole multiple of the step; names the place.
+        UnevenGapsError: a gap is no whole multiple of the step; names the runs of equal steps.
+        GeometryError: two slices share a position, or one lies off the line of the others; names the place.
     """
     points = np.asarray(positions, dtype=np.float64)
     direction = np.asarray(normal, dtype=np.float64)
@@ -127,32 +159,83 @@ def stack_slices(positions: ArrayLike, normal: ArrayLike, single_step_mm: float 
     if len(points) == 1:
         return SliceStack((0,), (0,), points[0], direction * single_step_mm)
     gaps = np.diff(along)
-    step = float(gaps.min())
-    if step < 1e-3:
+    if float(gaps.min()) < 1e-3:
         place = int(gaps.argmin())
         raise GeometryError(f"two slices share the position {_mm(points[place])}; keep one of them")
-    # One gap may be rounded, and one may be wrong; the mean over the usual single steps is exact.
-    singles = np.sort(gaps[gaps < 1.5 * step])
-    usual = float(singles[(len(singles) - 1) // 2])
-    tolerance = max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * usual)
-    step = float(singles[np.abs(singles - usual) <= tolerance].mean())
-    multiples = np.maximum(np.rint(gaps / step), 1).astype(int)
-    wrong = np.flatnonzero((np.abs(gaps - multiples * step) > tolerance) | (multiples > LARGEST_GAP_STEPS))
-    if wrong.size:
-        place = int(wrong[0])
-        raise GeometryError(
-            f"slices are {step:.4g} mm apart but one gap is {gaps[place]:.4g} mm (after {_mm(points[place])}); "
-            "a slice is missing or two scans share the folder"
-        )
+    rounding_mm = _rounding_mm(points, direction)
+    multiples = _multiples_of_step(gaps)
+    is_rounded = multiples is None
+    if multiples is None:
+        multiples = _multiples_of_rounded_step(gaps, rounding_mm)
+    if multiples is None:
+        raise UnevenGapsError(_describe_runs(points, direction, rounding_mm))
     planes = np.concatenate([[0], np.cumsum(multiples)])
-    step_lps = (points[-1] - points[0]) / planes[-1]
-    stray = np.linalg.norm(points - points[0] - planes[:, None] * step_lps, axis=1)
-    if stray.max() > max(2 * tolerance, 0.1 * step):
+    first, step_lps = points[0], (points[-1] - points[0]) / planes[-1]
+    if is_rounded:  # the line through all is better than that through the ends
+        step_lps, first = np.polyfit(planes, points, 1)
+    step = float(np.linalg.norm(step_lps))
+    stray = np.linalg.norm(points - first - planes[:, None] * step_lps, axis=1)
+    if stray.max() > max(2 * _gap_tolerance(step), STRAY_SHARE * step, 2 * rounding_mm):
         raise GeometryError(
             f"the slice at {_mm(points[int(stray.argmax())])} lies {stray.max():.4g} mm off the line of the others; "
             "two scans share the folder"
         )
-    return SliceStack(tuple(order.tolist()), tuple(planes.tolist()), points[0], step_lps)
+    return SliceStack(tuple(order.tolist()), tuple(planes.tolist()), first, step_lps)
+
+
+def _gap_tolerance(gap: float) -> float:
+    return max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * gap)
+
+
+def _multiples_of_step(gaps: NDArray[np.float64]) -> NDArray[np.intp] | None:
+    """How many steps each gap has; None where they have no common step."""
+    # One gap may be rounded, and one may be wrong; the mean over the usual single steps is exact.
+    singles = np.sort(gaps[gaps < 1.5 * gaps.min()])
+    usual = float(singles[(len(singles) - 1) // 2])
+    step = float(singles[np.abs(singles - usual) <= _gap_tolerance(usual)].mean())
+    multiples = np.maximum(np.rint(gaps / step), 1).astype(np.intp)
+    wrong = (np.abs(gaps - multiples * step) > _gap_tolerance(usual)) | (multiples > LARGEST_GAP_STEPS)
+    return None if wrong.any() else multiples
+
+
+def _multiples_of_rounded_step(gaps: NDArray[np.float64], rounding_mm: float) -> NDArray[np.intp] | None:
+    """The same for positions that are each off by up to ``rounding_mm``, which may be a tenth of the step."""
+    singles = gaps[gaps < 1.5 * gaps.min()]
+    if float(singles.max() - singles.min()) > 4 * rounding_mm + 1e-6:  # both ends of two gaps
+        return None
+    multiples = np.maximum(np.rint(gaps / singles.mean()), 1).astype(np.intp)
+    planes = np.concatenate([[0], np.cumsum(multiples)])
+    along = np.concatenate([[0], np.cumsum(gaps)])
+    step, start = np.polyfit(planes, along, 1)
+    off = float(np.abs(along - start - planes * step).max())
+    fits = off <= 1.5 * rounding_mm and rounding_mm <= STRAY_SHARE * step and multiples.max() <= LARGEST_GAP_STEPS
+    return multiples if fits else None
+
+
+def _rounding_mm(points: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
+    """How far the rounding of positions to 1, 0.1 or 0.01 mm moves slices along their normal; 0 for finer ones."""
+    counts = np.abs(normal) > 1e-9  # x and y of axial slices may be exact
+    for unit in (1.0, 0.1, 0.01):
+        steps = points[:, counts] / unit
+        if np.abs(steps - np.rint(steps)).max() < 1e-4:
+            return unit / 2 * float(np.abs(normal[counts]).sum())
+    return 0.0
+
+
+def _describe_runs(points: NDArray[np.float64], normal: NDArray[np.float64], rounding_mm: float) -> str:
+    """What uneven slices are: runs of equal steps, with their places."""
+    runs = split_runs(points, normal)
+    told = []
+    axis = int(np.abs(normal).argmax())
+    for run in runs[:MOST_RUNS_TOLD]:
+        ends = " to ".join(f"{points[place][axis]:.1f}" for place in dict.fromkeys((run[0], run[-1])))
+        step = f" {abs(float((points[run[1]] - points[run[0]]) @ normal)):.4g} mm apart" if len(run) > 1 else ""
+        told.append(f"{len(run)} slice{'' if len(run) == 1 else 's'}{step} ({'xyz'[axis]} {ends})")
+    more = f", and {len(runs) - len(told)} more runs" if len(runs) > len(told) else ""
+    why = "slices are missing in between, or two scans share the folder"
+    if rounding_mm > STRAY_SHARE * float(np.diff(points @ normal).min()):
+        why += f"; positions seem to be rounded to {2 * rounding_mm:.2g} mm, too coarse to tell"
+    return f"the steps between slices differ: {', '.join(told)}{more}; {why}"
 
 
 def split_runs(positions: ArrayLike, normal: ArrayLike) -> list[tuple[int, ...]]:
@@ -168,12 +251,14 @@ def split_runs(positions: ArrayLike, normal: ArrayLike) -> list[tuple[int, ...]]
     >>> split_runs([(0, 0, z) for z in (0, 5, 10, 17, 22, 40)], (0, 0, 1))
     [(0, 1, 2), (3, 4), (5,)]
     """
-    along = np.asarray(positions, dtype=np.float64) @ np.asarray(normal, dtype=np.float64)
+    points, direction = np.asarray(positions, dtype=np.float64), np.asarray(normal, dtype=np.float64)
+    along = points @ direction
     order = np.argsort(along, kind="stable")
     gaps = np.diff(along[order]).tolist()
+    rounding_mm = _rounding_mm(points, direction)
     blocks: list[list[int]] = []  # places of consecutive gaps that are equal
     for place, gap in enumerate(gaps):
-        tolerance = max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * gap)
+        tolerance = max(_gap_tolerance(gap), min(2 * rounding_mm, STRAY_SHARE * gap) + 1e-6)
         if blocks and abs(gap - gaps[blocks[-1][0]]) <= tolerance:
             blocks[-1].append(place)
         else:

@@ -23,6 +23,7 @@ from sarco.scan.geometry import (
     stack_slices,
     swap_rows_and_columns,
     take_plane,
+    unit_cosines,
     voxel_volume_mm3,
 )
 
@@ -111,8 +112,10 @@ def test_axes_swaps_are_their_own_inverse_and_keep_the_point() -> None:
         (0, 0, 0, 0, 0, 0),
         (2, 0, 0, 0, 1, 0),
         (1, 0, 0, 0.1, 0.995, 0),
+        (0.99, 0, 0, 0, 1, 0),
+        (0.95, 0.3, 0, -0.29, 0.95, 0),
     ],
-    ids=["five numbers", "NaN", "parallel", "zeros", "not unit", "not at right angles"],
+    ids=["five numbers", "NaN", "parallel", "zeros", "not unit", "not at right angles", "short", "two decimals"],
 )
 def test_refuses_an_orientation_that_is_none(wrong: tuple[float, ...]) -> None:
     """Catches directions from which no plane can be made."""
@@ -136,6 +139,53 @@ def test_order_follows_the_position_and_not_the_order_of_arrival() -> None:
     np.testing.assert_allclose(stack.step_lps, (0, 0, 5))
 
 
+@pytest.mark.parametrize("step", [1.25, 0.625, 0.75, 3.75, 0.8, 0.55, 2.15])
+@pytest.mark.parametrize("missing", [(), (3,), (7, 8, 20)])
+@pytest.mark.parametrize("tilt_deg", [0, 14])
+def test_positions_rounded_to_a_tenth_are_one_grid(step: float, missing: tuple[int, ...], tilt_deg: float) -> None:
+    """Catches rounding that reads as missing slices, and a slice that is missing and hides behind rounding."""
+    if tilt_deg and step < 0.7:
+        pytest.skip("two rounded coordinates are off by a tenth of the step")
+    kept = [place for place in range(30) if place not in missing]
+    shear = math.tan(math.radians(tilt_deg))
+    normal = (0, -math.sin(math.radians(tilt_deg)), math.cos(math.radians(tilt_deg)))
+    points = [(-168.446, round(-37 + step * place * shear, 1), round(-600.3 + step * place, 1)) for place in kept]
+    found = stack_slices(points, normal)
+    assert found.plane_index == tuple(kept)
+    np.testing.assert_allclose(found.step_lps[2], step, atol=0.006)
+    np.testing.assert_allclose(found.first_position[2], -600.3, atol=0.06)
+
+
+@pytest.mark.parametrize(("step", "decimals"), [(2.5, 0), (3.75, 0), (0.45, 1)])
+def test_rounding_that_hides_the_step_is_called_so(step: float, decimals: int) -> None:
+    """Catches "a slice is missing" where none is, or slices half a step off."""
+    with pytest.raises(GeometryError, match="rounded to"):
+        stack_slices([(0, 0, round(-600.3 + step * place, decimals)) for place in range(20)], (0, 0, 1))
+
+
+def test_two_regular_steps_are_told_with_their_places() -> None:
+    """Catches a message that names a step nobody chose: that of the seam between two runs."""
+    heights = [*(-100 + 4 * place for place in range(14)), *(-46.919 + 7 * place for place in range(14))]
+    with pytest.raises(
+        GeometryError, match=r"14 slices 4 mm apart \(z -100\.0 to -48\.0\), 14 slices 7 mm apart \(z -46\.9"
+    ):
+        stack_slices([(0, 0, height) for height in heights], (0, 0, 1))
+
+
+@pytest.mark.parametrize("decimals", [3, 4, 5, 6])
+@pytest.mark.parametrize("angles", [(0.2, -0.1, 0.3), (0.05, 0.4, 0), (0, 0, 0)])
+def test_rounded_cosines_do_not_scale_the_pixels(decimals: int, angles: tuple[float, float, float]) -> None:
+    """Catches spacing that is multiplied by the length of a direction that is no unit vector."""
+    turn = rotation(*angles)
+    exact = np.concatenate([turn[:, 0], turn[:, 1]])
+    cosines = unit_cosines(np.round(exact, decimals).tolist())
+    pair = np.array(cosines).reshape(2, 3)
+    np.testing.assert_allclose(pair @ pair.T, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(cosines, exact, atol=0.6 * 10**-decimals)
+    np.testing.assert_allclose(spacing_mm(slice_affine_lps((0, 0, 0), cosines, (0.431, 0.432), (0, 0, 5)))[:2],
+                               (0.431, 0.432), atol=1e-12)  # fmt: skip
+
+
 def test_a_gap_of_whole_steps_leaves_a_plane_out() -> None:
     """Catches slices above a gap that are moved down."""
     stack = stack_slices([(0, 0, z) for z in (18.1, 23.1, 28.1, 38.1, 53.1)], (0, 0, 1))
@@ -146,7 +196,9 @@ def test_a_gap_of_whole_steps_leaves_a_plane_out() -> None:
 
 def test_an_uneven_gap_is_named_with_its_place() -> None:
     """Catches a missing slice or two mixed scans that pass unseen."""
-    with pytest.raises(GeometryError, match=r"5 mm apart.*7\.3 mm \(after \(0\.0, 0\.0, -412\.5\) mm\)"):
+    with pytest.raises(
+        GeometryError, match=r"3 slices 5 mm apart \(z -422\.5 to -412\.5\), 2 slices 5 mm .*-405\.2 to"
+    ):
         stack_slices([(0, 0, -412.5 + d) for d in (-10, -5, 0, 7.3, 12.3)], (0, 0, 1))
 
 
@@ -297,5 +349,5 @@ def test_another_size_is_refused_with_both_sizes(shape: tuple[int, int], says: s
 def test_a_gap_that_would_fill_the_memory_is_refused() -> None:
     """Catches ten million empty planes between slices that lie 0.01 mm and 90 m apart."""
     positions = [(0, 0, z) for z in (0, 0.01, 0.02, 90000.0)]
-    with pytest.raises(GeometryError, match="one gap is 9e\\+04 mm"):
+    with pytest.raises(GeometryError, match=r"3 slices 0\.01 mm apart .* 1 slice \(z 90000\.0\)"):
         stack_slices(positions, (0, 0, 1))

@@ -64,7 +64,6 @@ WITHOUT_OWN_TEST_FILE = {
     "core.errors": "has no code but names; every other test raises them",
     "core.parser": "is seen through the options, whose fields are what it parses",
     "core.training_options": "likewise",
-    "scan.hu": "is three constants and one comparison, seen through the crop",
     "scan.label_map": "is seen through NIfTI and measurements, whose tests lay label maps over slices",
     "crop.slices": "is seen through the pipeline, which is compared with MONAI pixel by pixel",
     "network.device": "is seen through the scripts",

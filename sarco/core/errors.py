@@ -2,6 +2,7 @@
 
 SarcoError
  ├─ InputError        a file, a folder or a DICOM tag is not what it has to be
+ │   └─ OtherKindError   it is no axial CT in HU, and nothing is wrong with it: a scout view, a report, a map
  ├─ GeometryError     slices, grids or affines that cannot be reconciled
  ├─ CheckpointError   a run or its checkpoint is missing, damaged or of another kind
  └─ OptionError       an option has a wrong value; exits with 2, as argparse does
@@ -18,6 +19,10 @@ class SarcoError(Exception):
 
 class InputError(SarcoError):
     """A file, a folder or a DICOM tag is not what it has to be."""
+
+
+class OtherKindError(InputError):
+    """A file or series is no axial CT in HU, though nothing is wrong with it: leaving it out is no failure."""
 
 
 class GeometryError(SarcoError):

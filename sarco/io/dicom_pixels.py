@@ -16,14 +16,16 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from sarco.core.errors import InputError
 from sarco.core.messages import reason_of
-from sarco.io.dicom_header import flatten_frames, number_of, numbers_of, open_dataset, quiet_pydicom, text_of, value_of
+from sarco.io.dicom_header import flatten_frames, orientation_of
 from sarco.io.dicom_jpeg import PLUGIN_OF, missing_packages_of
-from sarco.scan.hu import AIR_HU
+from sarco.io.dicom_tags import number_of, numbers_of, open_dataset, quiet_pydicom, text_of, value_of
+from sarco.scan.hu import AIR_HU, describe_no_hu
 from sarco.scan.series import SliceHeader
 
 _LARGEST_SLOPE, _LARGEST_INTERCEPT = 1e3, 1e5  # HU reach from -1024 to about 30000, even in metal
 _SMALLEST_SLOPE = 1e-7  # even 32 bits reach over no more than 430 HU then
 _CLEARLY_HU = (-3100, -900)  # where the smallest value of a CT slice lies if it is in HU: air, or padding below it
+_LARGE_PRIVATE = 4096  # bytes; pixels take more, the notes of vendors less
 _SPARE_BYTES = 8  # some programs fill up pixels to a round length; more means that Rows or Columns are wrong
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15, and JPEG-LS's SOF55
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -45,24 +47,37 @@ def read_dicom_hu(header: SliceHeader) -> NDArray[np.float32]:
     flat = frames[header.frame]
     _check_place(path, flat, header)
     if "PixelData" not in dataset:
-        raise InputError(f"{path}: holds no pixel data; export the slice with its pixels")
+        raise InputError(f"{path}: {_why_no_pixels(dataset)}")
     stored = _stored_values(path, dataset, header, len(frames))
     if stored.shape != header.shape:
         raise InputError(
             f"{path}: pixels have shape {stored.shape}, the header says {header.shape}; export the slice again"
         )
     hu = _rescale(path, flat, stored)
+    if fault := describe_no_hu(hu):
+        raise InputError(f"{path}: {fault}; export the series with its own rescale")
     return _air_for_padding(path, flat, stored, hu)
+
+
+def _why_no_pixels(dataset: pydicom.Dataset) -> str:
+    """Some scanners keep pixels in a compression of their own, in private elements."""
+    private = [dataset.get_item(tag).value for tag in dataset.keys() if tag.is_private]  # noqa: SIM118 - keys are raw
+    if any(isinstance(value, bytes) and len(value) > _LARGE_PRIVATE for value in private):
+        return (
+            "its pixels are not in PixelData but in a private compression of the vendor, which cannot be decoded; "
+            "export the series again without it"
+        )
+    return "holds no pixel data; export the slice with its pixels"
 
 
 def _check_place(path: Path, flat: pydicom.Dataset, header: SliceHeader) -> None:
     """Headers are read up to the pixels alone: what follows them may be a second slice that takes the place of both."""
-    for tag, expected in (
-        ("ImagePositionPatient", header.position),
-        ("ImageOrientationPatient", header.orientation),
-        ("PixelSpacing", header.spacing_mm),
+    for tag, found, expected in (
+        ("ImagePositionPatient", numbers_of(path, flat, "ImagePositionPatient", 3), header.position),
+        ("ImageOrientationPatient", orientation_of(path, flat), header.orientation),
+        ("PixelSpacing", numbers_of(path, flat, "PixelSpacing", 2), header.spacing_mm),
     ):
-        if numbers_of(path, flat, tag, len(expected)) != expected:
+        if found != expected:
             raise InputError(
                 f"{path}: {tag} of the pixels is another than that of the header; the file holds two slices, or was "
                 "changed while it was read: export it again"
@@ -179,9 +194,6 @@ def coded_shape(code: bytes) -> tuple[int, int] | None:
 def _rescale(path: Path, dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDArray[np.float32]:
     """Stored values x RescaleSlope + RescaleIntercept (PS3.3 C.11.1.1.2), or through the Modality LUT."""
     slope, intercept = (number_of(path, dataset, tag) for tag in ("RescaleSlope", "RescaleIntercept"))
-    kind = text_of(path, dataset, "RescaleType").upper()
-    if kind not in ("", "HU", "US"):  # US: unspecified, which some anonymisers make of everything
-        raise InputError(f"{path}: RescaleType is {kind[:16]}, but only HU can be used; choose the series in HU")
     table = value_of(path, dataset, "ModalityLUTSequence")
     if slope is None and intercept is None and table:
         return _look_up(path, dataset, table[0], stored)
@@ -199,8 +211,6 @@ def _rescale(path: Path, dataset: pydicom.Dataset, stored: NDArray[Any]) -> NDAr
     if slope != 1:
         hu *= np.float32(slope)
     hu += np.float32(intercept)
-    if kind == "US" and not _CLEARLY_HU[0] <= float(hu.min()) <= _CLEARLY_HU[1]:
-        raise InputError(f"{path}: RescaleType is US (unspecified) and values reach no air; choose the series in HU")
     return hu
 
 

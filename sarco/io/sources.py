@@ -8,7 +8,8 @@ from pathlib import Path
 from sarco.core.errors import InputError, SarcoError
 from sarco.core.files import files_below, hash_file
 from sarco.core.messages import shown
-from sarco.io.dicom_header import is_dicom, read_dicom_headers
+from sarco.io.dicom_header import read_dicom_headers
+from sarco.io.dicom_tags import is_dicom
 from sarco.io.images import find_images, read_headers
 from sarco.io.nifti import is_nifti
 from sarco.io.results import PREDICTION, PredictedSlice, StoredPrediction

@@ -9,7 +9,8 @@ import numpy as np
 import pydicom
 
 from sarco.core.errors import OptionError
-from sarco.io.dicom_header import flatten_frames, open_dataset
+from sarco.io.dicom_header import flatten_frames
+from sarco.io.dicom_tags import open_dataset
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.measurement.acquisition import acquisition_of
 from sarco.measurement.level import (

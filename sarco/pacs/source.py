@@ -23,7 +23,7 @@ from pydicom.valuerep import validate_value
 
 import sarco
 from sarco.core.errors import InputError, OptionError
-from sarco.io.dicom_header import is_dicom, open_dataset
+from sarco.io.dicom_tags import is_dicom, open_dataset
 from sarco.scan.geometry import spacing_mm, voxel_volume_mm3
 from sarco.scan.series import Series, SliceHeader
 

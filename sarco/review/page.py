@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.errors import GeometryError
 from sarco.core.files import atomic_file
-from sarco.io.dicom_header import open_dataset, text_of
+from sarco.io.dicom_tags import open_dataset, text_of
 from sarco.io.nifti import is_nifti
 from sarco.measurement.slices import pixel_area_cm2
 from sarco.review.pixels import (

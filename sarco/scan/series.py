@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sarco.core.errors import GeometryError, InputError
+from sarco.core.errors import GeometryError, InputError, OtherKindError
 from sarco.scan.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, split_runs, stack_slices
 
 SAME_POSITION_MM = 1e-3
@@ -22,16 +22,19 @@ class SliceHeader:
     Attributes:
         path: its file.
         sop_uid, series_uid, study_uid: DICOM identity; ``series_uid`` is never empty.
-        patient_id: PatientID, else StudyInstanceUID, FrameOfReferenceUID or the folder: what a split keeps whole.
+        patient_id: PatientID, else StudyInstanceUID, FrameOfReferenceUID or what stands for the folder: what a split
+            keeps whole.
         shape: (rows, columns).
         spacing_mm: distance between rows, then between columns.
-        orientation, position: ImageOrientationPatient, ImagePositionPatient (LPS).
-        thickness_mm: the step that a lone slice is given: SpacingBetweenSlices, else SliceThickness, else 1.
+        orientation: ImageOrientationPatient, as unit vectors at right angles (see `sarco.scan.geometry.unit_cosines`).
+        position: ImagePositionPatient (LPS).
+        thickness_mm: the step that a lone slice is given: SliceThickness, else SpacingBetweenSlices, else 1.
         description, number: SeriesDescription and SeriesNumber, for people.
         frame: its place among the frames of the file, from 0; files of one slice have frame 0.
         frame_of_reference: FrameOfReferenceUID; positions of different ones cannot be compared.
-        is_localizer: whether ImageType says that it is a scout view.
         has_patient_id: whether ``patient_id`` is a PatientID.
+        instance: InstanceNumber as it stands there, which only copies of a slice share; empty where it is missing.
+        doubts: why its HU may not be those of a plain CT, a line each.
     """
 
     path: Path
@@ -48,8 +51,9 @@ class SliceHeader:
     number: int | None
     frame: int = 0
     frame_of_reference: str = ""
-    is_localizer: bool = False
     has_patient_id: bool = True
+    instance: str = ""
+    doubts: tuple[str, ...] = ()
 
     @property
     def affine_lps(self) -> Affine:
@@ -97,6 +101,16 @@ class Series:
         return (*self.slices[0].shape, self.n_planes)
 
     @property
+    def key(self) -> tuple[str, int, Path, int]:
+        """What no other series has: anonymisers give several of them one UID."""
+        return self.uid, self.part, self.slices[0].path, self.slices[0].frame
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the HU of its slices may not be those of a plain CT, each once."""
+        return tuple(dict.fromkeys(doubt for header in self.slices for doubt in header.doubts))
+
+    @property
     def missing_planes(self) -> list[int]:
         """Planes of the grid that no slice lies on."""
         return sorted(set(range(self.n_planes)) - set(self.plane_index))
@@ -119,7 +133,7 @@ def make_series(headers: Iterable[SliceHeader]) -> Series:
     try:
         stack = stack_slices([s.position for s in slices], slice_normal(first.orientation), first.thickness_mm)
     except GeometryError as error:
-        raise GeometryError(f"series {first.series_uid} in {first.path.parent}: {error}") from None
+        raise type(error)(f"series {first.series_uid} in {first.path.parent}: {error}") from None
     return Series(
         uid=first.series_uid,
         slices=tuple(slices[i] for i in stack.order),
@@ -141,6 +155,20 @@ def make_runs(headers: Iterable[SliceHeader]) -> list[Series]:
     return [replace(make_series(slices[i] for i in run), part=number) for number, run in enumerate(runs, start=1)]
 
 
+def check_identity(slices: Sequence[SliceHeader]) -> None:
+    """Raises a `GeometryError` where slices say that they are of different patients, studies or frames of reference."""
+    named = {s.patient_id: s for s in slices if s.has_patient_id}
+    studies = {s.study_uid: s for s in slices if s.study_uid}
+    frames = {s.frame_of_reference: s for s in slices if s.frame_of_reference}
+    for what, found in (("PatientID", named), ("StudyInstanceUID", studies), ("FrameOfReferenceUID", frames)):
+        if len(found) > 1:
+            one, two = list(found.values())[:2]
+            raise GeometryError(
+                f"series {one.series_uid}: {one.name} and {two.name} differ in {what}, so two scans share one "
+                "SeriesInstanceUID; keep one of them in the folder"
+            )
+
+
 def _check_alike(slices: Sequence[SliceHeader]) -> None:
     first = slices[0]
     for what, values, tolerance in (
@@ -155,36 +183,19 @@ def _check_alike(slices: Sequence[SliceHeader]) -> None:
                 f"series {first.series_uid}: {first.name} and {other.name} differ in {what} ({list(values[0])} and "
                 f"{list(values[int(different.argmax())])}); keep one kind of slice in the folder"
             )
-    named = {s.patient_id: s for s in slices if s.has_patient_id}
-    frames = {s.frame_of_reference: s for s in slices if s.frame_of_reference}
-    for what, found in (("PatientID", named), ("FrameOfReferenceUID", frames)):
-        if len(found) > 1:
-            one, two = list(found.values())[:2]
-            raise GeometryError(
-                f"series {first.series_uid}: {one.name} and {two.name} differ in {what}, so two scans share one "
-                "SeriesInstanceUID; keep one of them in the folder"
-            )
+    check_identity(slices)
 
 
 def set_strays_aside(slices: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[InputError]]:
-    """Takes out what cannot belong to a stack: scout views, and single slices that are turned another way.
+    """Takes out what cannot belong to a stack: single slices that are turned another way.
 
     Args:
         slices: of one series, at least one.
 
     Returns:
         The slices that stay, and a line for each that does not.
-
-    Raises:
-        InputError: all are scout views.
     """
-    kept = [s for s in slices if not s.is_localizer]
-    if not kept:
-        raise InputError(
-            f"series {slices[0].series_uid} in {slices[0].path.parent}: is a localizer (scout view), not a stack of "
-            "slices; choose another series"
-        )
-    aside = [InputError(f"{s.name}: is a localizer (scout view); it was set aside") for s in slices if s.is_localizer]
+    kept, aside = list(slices), []
     groups = Counter(_rounded_orientation(s) for s in kept)
     usual, count = groups.most_common(1)[0]
     turned = [s for s in kept if not np.allclose(s.orientation, usual, rtol=0, atol=2 * ORIENTATION_TOLERANCE)]
@@ -213,9 +224,9 @@ def find_doubles(slices: Sequence[SliceHeader]) -> list[tuple[SliceHeader, Slice
 
 
 def check_axial(header: SliceHeader) -> None:
-    """Raises a `GeometryError` where a slice does not run across the body, which is all that sarco looks at."""
+    """Raises an `OtherKindError` where a slice does not run across the body, which is all that sarco looks at."""
     if header.plane_name != "axial":
-        raise GeometryError(
+        raise OtherKindError(
             f"{header.name}: the slice is {header.plane_name}, but muscle is segmented on axial slices; choose the "
             "axial series, or reformat this one"
         )

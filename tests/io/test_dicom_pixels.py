@@ -42,10 +42,16 @@ def test_the_fast_way_reads_what_pydicom_reads(slice_file: SliceFile, bits: int,
         noise = np.random.default_rng(seed).integers(0, 2**16, (96, 120), dtype=np.uint16)
         dataset.PixelData = noise.tobytes()
         dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, int(signed)
-        dataset.RescaleSlope, dataset.RescaleIntercept = "1", "0"
+        dataset.RescaleSlope, dataset.RescaleIntercept = ("8", "-1000") if not signed else ("8", "-204")
 
     path = slice_file(change)
-    np.testing.assert_array_equal(read_slice(path)[0], pixel_array(pydicom.dcmread(path)))
+    slope, intercept = (8, -1000) if not signed else (8, -204)
+    right = pixel_array(pydicom.dcmread(path)).astype(np.float32) * slope + intercept
+    if right.max() > 65536 or right.min() < -32768:
+        with pytest.raises(InputError, match="no CT in HU"):
+            read_slice(path)
+        return
+    np.testing.assert_array_equal(read_slice(path)[0], right)
 
 
 def put_padding(value: int, limit: int | None = None, filled: int | None = None) -> Callable[[pydicom.Dataset], None]:
@@ -128,7 +134,7 @@ def test_a_modality_lut_leads_to_hu(slice_file: SliceFile, first: int) -> None:
         (put_table("OD"), "Modality LUT does not lead to HU"),
         (put_table("HU", bits=12), "Modality LUT does not lead to HU"),
         (lambda ds: setattr(ds, "RescaleType", "Z_EFF"), "RescaleType is Z_EFF"),
-        (lambda ds: (setattr(ds, "RescaleType", "US"), setattr(ds, "RescaleIntercept", "0")), "unspecified"),
+        (lambda ds: (setattr(ds, "RescaleType", "US"), setattr(ds, "RescaleIntercept", "0")), "no CT in HU"),
         (lambda ds: (setattr(ds, "BitsStored", 12), setattr(ds, "HighBit", 15)), "HighBit is BitsStored - 1"),
     ],
 )

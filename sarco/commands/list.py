@@ -19,9 +19,10 @@ COMMANDS = (
 def main(argv: Sequence[str], program: str = "sarco list") -> None:
     """Prints one block for each series of a path, then what was not readable."""
     options = build(ListOptions, COMMANDS[0].parse(argv, program))
-    from sarco.io.dicom import LISTED_COLUMNS, describe_series, find_series
+    from sarco.io.dicom import LISTED_COLUMNS, describe_series
+    from sarco.io.images import find_images
 
-    found = find_series(options.path)
+    found = find_images(options.path)
     width = max(map(len, LISTED_COLUMNS))
     described = [describe_series(one) for one in found.listed]
     for texts in described:

@@ -1,19 +1,33 @@
 """DICOM CT in a folder tree: which series there are, and why each can or cannot be predicted."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.errors import GeometryError, InputError, SarcoError
+from sarco.core.errors import GeometryError, InputError, OtherKindError, SarcoError
 from sarco.core.files import files_below
-from sarco.io.dicom_header import DicomFile, inspect_file, is_dicom, read_dicom_headers
+from sarco.io.dicom_header import DicomFile, inspect_file, read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
-from sarco.scan.geometry import gantry_tilt_deg, slice_normal, spacing_mm
+from sarco.io.dicom_tags import is_dicom
+from sarco.scan.geometry import UnevenGapsError, gantry_tilt_deg, slice_normal, spacing_mm
 from sarco.scan.hu import AIR_HU
-from sarco.scan.series import Series, SliceHeader, check_axial, find_doubles, make_runs, make_series, set_strays_aside
+from sarco.scan.series import (
+    Series,
+    SliceHeader,
+    check_identity,
+    find_doubles,
+    make_runs,
+    make_series,
+    set_strays_aside,
+)
+
+SLICE_SUFFIXES = (".dcm", ".ima", ".dicom", ".dic")  # a file of such a name should be a slice
+_MOST_DOUBLES_NAMED = 3
+_LOOKED_AT_BYTES = 4096  # of a file that is no DICOM, to see whether it may have been
 
 
 @dataclass(frozen=True)
@@ -64,6 +78,12 @@ class FoundSeries:
             lines += [one.reason] if one.reason else []
         return tuple(lines)
 
+    @property
+    def failed(self) -> tuple[SarcoError, ...]:
+        """Those of them that say why a CT series cannot be read: scout views, reports and maps are none."""
+        reasons = (one.reason for one in self.listed)
+        return tuple(reason for reason in reasons if reason and not isinstance(reason, OtherKindError))
+
 
 def read_header(path: Path) -> SliceHeader:
     """Reads and checks the header of a file with one CT slice.
@@ -96,44 +116,127 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         InputError: there is no such path, it is a file and no CT slice, or the tree holds no CT slice at all.
     """
     if path.is_file():
-        only = _list_series([inspect_file(path)], allow_gaps)
+        only = _list_series([inspect_file(path)], (), allow_gaps)
         if only.reason:
             raise only.reason
         return FoundSeries((only,))
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder; check the path (quote it if it holds spaces)")
-    groups: dict[str, list[DicomFile]] = {}
+    files = files_below(path)
+    groups: dict[str, list[DicomFile]] = defaultdict(list)
     unreadable: list[InputError] = []
-    files = list(files_below(path))
-    not_dicom = 0
+    lost: list[LostFile] = []
+    n_others = 0
     for file in files:
-        if not is_dicom(file):
-            not_dicom += 1
-            if file.suffix.lower() == ".dcm":  # a slice that was, perhaps
-                unreadable.append(InputError(f"{file}: is no DICOM file, though its name says so; export it again"))
-            continue
         try:
-            found = inspect_file(file)
+            found = _inspect(file)
         except InputError as error:
-            unreadable.append(error)
+            lost.append(LostFile(file, error))
             continue
-        if found.reason and not found.series_uid:
-            unreadable.append(found.reason)
+        if found is None or found.is_directory:
+            n_others += 1
+        elif found.reason and not found.series_uid:
+            if found.is_damaged or not found.modality:  # a slice of a series without UID, or a file that was cut off
+                lost.append(LostFile(file, found.reason))
+            else:
+                unreadable.append(found.reason)
         else:
-            groups.setdefault(found.series_uid, []).append(found)
-    listed = tuple(_list_series(group, allow_gaps) for group in groups.values())
-    if not any(file.headers for group in groups.values() for file in group):
+            groups[found.series_uid].append(found)
+    listed = tuple(one for group in groups.values() for one in _list_group(group, lost, allow_gaps))
+    known = [file for group in groups.values() for file in group]
+    places = _places_of(known)
+    unreadable += [one.reason for one in lost if one.may_lie_at(places) or one.path.suffix.lower() in SLICE_SUFFIXES]
+    if not any(file.headers for file in known):
+        n_refused = len(files) - n_others
         reasons = [*unreadable, *(one.reason for one in listed if one.reason)]
         first = f"; {reasons[0]}" if reasons else ""
-        n_refused = len(files) - not_dicom
         raise InputError(
-            f"{path}: no CT slice in this folder ({not_dicom} files are no DICOM, {n_refused} refused{first})"
+            f"{path}: no CT slice in this folder ({n_others} files are no DICOM, {n_refused} refused{first})"
         )
     return FoundSeries(listed, tuple(unreadable))
 
 
-def _list_series(files: Sequence[DicomFile], allow_gaps: bool) -> ListedSeries:
-    """Makes a series of the files that share a UID, or says why not."""
+@dataclass(frozen=True)
+class LostFile:
+    """A file that may have been a slice, and cannot be read.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it.
+    """
+
+    path: Path
+    reason: InputError
+
+    def may_lie_at(self, places: Set[tuple[Path, str]]) -> bool:
+        """Whether it lies among files of these places and is called as they are, or as slices are."""
+        kind = _kind_of_name(self.path)
+        return (self.path.parent, "*" if kind in SLICE_SUFFIXES else kind) in places
+
+
+def _places_of(files: Iterable[DicomFile]) -> set[tuple[Path, str]]:
+    """Where slices lie and how they are called; any folder with slices may hold one that is called as slices are."""
+    return {(file.path.parent, kind) for file in files for kind in ("*", _kind_of_name(file.path))}
+
+
+def _kind_of_name(path: Path) -> str:
+    """The suffix; those of slices named after UIDs are numbers, and none is like the next."""
+    suffix = path.suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
+def _inspect(file: Path) -> DicomFile | None:
+    """What a search sees of a file; None where it has nothing to do with DICOM.
+
+    Raises:
+        InputError: it should be DICOM, or may have been, and cannot be read.
+    """
+    try:
+        if is_dicom(file):
+            return inspect_file(file)
+        with open(file, "rb") as opened:
+            start = opened.read(_LOOKED_AT_BYTES)
+    except OSError as error:
+        gone = "is a link that leads nowhere" if file.is_symlink() and not file.exists() else "cannot be read"
+        raise InputError(f"{file}: {gone} ({error.strerror}); bring the file back") from None
+    if not start.strip(b"\0"):
+        raise InputError(f"{file}: {'holds nothing but zeros' if start else 'is empty'}; copy it again")
+    if file.suffix.lower() in SLICE_SUFFIXES:
+        raise InputError(f"{file}: is no DICOM file, though its name says so; export it again")
+    if _kind_of_name(file) == "" and b"\0" in start:
+        raise InputError(f"{file}: is no DICOM file; export it again, or take it away")
+    return None
+
+
+def _list_group(files: Sequence[DicomFile], lost: Iterable[LostFile], allow_gaps: bool) -> list[ListedSeries]:
+    """Makes a series of the files that share a UID; one a folder, where these cannot be one series.
+
+    Anonymisers give several scans one UID. So folders of one UID are one series only where patient, study, frame of
+    reference and numbers allow it, and where all slices together make a series.
+    """
+    by_folder: dict[Path, list[DicomFile]] = defaultdict(list)
+    for file in files:
+        by_folder[file.path.parent].append(file)
+    whole = _list_series(files, lost, allow_gaps)
+    if len(by_folder) < 2 or not any(file.headers for file in files):
+        return [whole]
+    if not isinstance(whole.reason, GeometryError) and not _numbers_collide(files):
+        return [whole]
+    return [_list_series(folder, lost, allow_gaps) for folder in by_folder.values()]
+
+
+def _numbers_collide(files: Sequence[DicomFile]) -> bool:
+    """Whether slices of different folders and places share an InstanceNumber, as those of one series never do."""
+    places: dict[str, tuple[Path, tuple[float, ...]]] = {}
+    for header in (header for file in files for header in file.headers if header.instance):
+        folder, position = places.setdefault(header.instance, (header.path.parent, header.position))
+        if folder != header.path.parent and position != header.position:
+            return True
+    return False
+
+
+def _list_series(files: Sequence[DicomFile], lost: Iterable[LostFile], allow_gaps: bool) -> ListedSeries:
+    """Makes a series of files, or says why not."""
     first = next((file for file in files if file.headers), files[0])
     reasons = [file.reason for file in files if file.reason]
     headers = [header for file in files for header in file.headers]
@@ -146,7 +249,16 @@ def _list_series(files: Sequence[DicomFile], allow_gaps: bool) -> ListedSeries:
         damaged = [file.reason for file in files if file.reason and file.is_damaged]
         if damaged and not allow_gaps:  # without it the series would have a hole, or end early
             raise damaged[0]
+        places = _places_of(files)
+        beside = [one for one in lost if one.may_lie_at(places)]
+        if beside and not allow_gaps:
+            count = "a file beside its slices" if len(beside) == 1 else f"{len(beside)} files beside its slices"
+            raise InputError(
+                f"series {first.series_uid}: {count} may be part of it but cannot be read, the first: "
+                f"{beside[0].reason} (--allow_gaps=yes predicts without)"
+            )
         headers, aside = set_strays_aside(headers)
+        check_identity(headers)
         headers, doubles = _drop_doubles(headers)
         aside = [*reasons, *aside, *doubles]
         series = _stack(headers, allow_gaps)
@@ -170,12 +282,10 @@ def _list_series(files: Sequence[DicomFile], allow_gaps: bool) -> ListedSeries:
 def _stack(headers: Sequence[SliceHeader], allow_gaps: bool) -> tuple[Series, ...]:
     try:
         return (make_series(headers),)
-    except GeometryError as error:
+    except UnevenGapsError as error:
         if allow_gaps:
             return tuple(make_runs(headers))
-        if "one gap is" in str(error):
-            raise GeometryError(f"{error}; --allow_gaps=yes predicts the even parts one by one") from None
-        raise
+        raise GeometryError(f"{error}; --allow_gaps=yes predicts each of these runs by itself") from None
 
 
 def _drop_doubles(headers: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[InputError]]:
@@ -195,6 +305,8 @@ def _drop_doubles(headers: Sequence[SliceHeader]) -> tuple[list[SliceHeader], li
             )
         dropped.append(other)
         lines.append(InputError(f"{other.name}: is the same slice as {first.name}; it was set aside"))
+    if len(lines) > _MOST_DOUBLES_NAMED:
+        lines = [InputError(f"{dropped[0].path.parent}: {len(lines)} slices are there twice, the first: {lines[0]}")]
     return [header for header in headers if header not in dropped], lines
 
 
@@ -214,15 +326,11 @@ def describe_series(one: ListedSeries) -> list[str]:
         return [one.uid or "none", one.description, str(one.n_files), "", "", "", one.syntax, f"no: {one.reason}"]
     first = one.series[0]
     n_slices = sum(len(series.slices) for series in one.series)
-    verdict = "yes"
-    notes = [f"{len(one.series)} parts"] if len(one.series) > 1 else []
+    notes = [f"doubtful: {doubt}" for series in one.series[:1] for doubt in series.doubts]
+    notes += [f"{len(one.series)} parts"] if len(one.series) > 1 else []
     missing = sum(len(series.missing_planes) for series in one.series)
     notes += [f"{missing} slices are missing in between"] if missing else []
     notes += [f"{len(one.aside)} files or slices set aside: {one.aside[0]}"] if one.aside else []
-    try:
-        check_axial(first.slices[0])
-    except GeometryError as error:
-        verdict = f"no: {error}"
     return [
         one.uid,
         one.description,
@@ -231,7 +339,7 @@ def describe_series(one: ListedSeries) -> list[str]:
         " x ".join(f"{step:.4g}" for step in spacing_mm(first.affine_lps)) + " mm",
         describe_orientation(first),
         one.syntax,
-        "; ".join([verdict, *notes]),
+        "; ".join(["yes", *notes]),
     ]
 
 

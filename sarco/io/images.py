@@ -1,19 +1,22 @@
 """What can be predicted: DICOM series, or a NIfTI volume in HU; both come as `Series`, slice by slice."""
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.errors import GeometryError
+from sarco.core.errors import GeometryError, InputError, SarcoError
 from sarco.io.dicom import FoundSeries, ListedSeries, find_series
 from sarco.io.dicom_header import read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
-from sarco.scan.geometry import plane_affine, slice_normal
-from sarco.scan.series import Series, SliceHeader, check_axial
+from sarco.scan.geometry import plane_affine, slice_normal, unit_cosines
+from sarco.scan.hu import holds_tissue
+from sarco.scan.person import check_field_of_view
+from sarco.scan.series import Series, SliceHeader, check_axial, pick_evenly
 
 
 def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
@@ -31,16 +34,34 @@ def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
         series = _series_of_volume(path)
         return FoundSeries((ListedSeries(series.uid, "", "CT", "NIfTI", 1, (series,), None, ()),))
     found = find_series(path, allow_gaps)
-    return FoundSeries(tuple(_only_axial(one) for one in found.listed), found.unreadable)
+    return FoundSeries(tuple(_only_usable(one) for one in found.listed), found.unreadable)
 
 
-def _only_axial(one: ListedSeries) -> ListedSeries:
+def _only_usable(one: ListedSeries) -> ListedSeries:
+    """A series as it was listed, or the reason why it is not axial or its pixels cannot be used."""
     try:
         for series in one.series:
             check_axial(series.slices[0])
-    except GeometryError as error:
-        return ListedSeries(one.uid, one.description, one.modality, one.syntax, one.n_files, (), error, one.aside)
+            _look_at_pixels(series)
+    except SarcoError as error:
+        return replace(one, series=(), reason=error)
     return one
+
+
+def _look_at_pixels(series: Series) -> None:
+    """Decodes the slice in the middle, so that what no slice of the series can be read for is known at once.
+
+    Raises:
+        InputError: it cannot be read, or neither it nor others hold soft tissue, so that values are no HU.
+    """
+    n = len(series.slices)
+    for place in dict.fromkeys([n // 2, *pick_evenly(range(n), 4)]):
+        if holds_tissue(read_dicom_hu(series.slices[place])):
+            return
+    raise InputError(
+        f"series {series.uid} in {series.slices[0].path.parent}: hardly a pixel has the HU of soft tissue "
+        "(-200 to 300), so these are no slices of a body in HU; choose another series"
+    )
 
 
 def read_hu(header: SliceHeader) -> NDArray[np.float32]:
@@ -82,11 +103,12 @@ def _series_of_volume(path: Path) -> Series:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     orientation = tuple(np.concatenate([affine[:3, 1] / lengths[1], affine[:3, 0] / lengths[0]]).tolist())
     try:
-        normal = slice_normal(orientation)
+        orientation = unit_cosines(orientation)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}; resample the image to a grid with right angles") from None
-    step_mm = float(abs(affine[:3, 2] @ normal))
+    step_mm = float(abs(affine[:3, 2] @ slice_normal(orientation)))
     rows, columns, n_planes = volume.hu.shape
+    check_field_of_view(str(path), (rows, columns), (float(lengths[0]), float(lengths[1])))
     slices = tuple(
         SliceHeader(
             path=path,

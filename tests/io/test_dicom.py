@@ -16,7 +16,10 @@ from pydicom.tag import Tag
 
 from sarco.commands.list import main
 from sarco.core.errors import GeometryError, InputError, SarcoError
-from sarco.io.dicom import Series, find_series, is_dicom, make_series, read_header, read_series
+from sarco.doctor.cases import phantom as invented
+from sarco.io.dicom import Series, describe_series, find_series, make_series, read_header, read_series
+from sarco.io.dicom_tags import is_dicom
+from sarco.io.images import find_images
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")
@@ -115,7 +118,7 @@ def test_series_whose_uids_were_emptied_stay_apart_by_folder(phantoms: dict[str,
     found = find_series(tmp_path)
     assert [len(series.slices) for series in found.series] == [5, 5]
     assert len({series.uid for series in found.series}) == 2
-    assert {series.slices[0].patient_id for series in found.series} == {"one", "two"}
+    assert len({series.slices[0].patient_id for series in found.series}) == 2
 
 
 def test_values_that_are_hu_already_need_no_slope(slice_file: SliceFile) -> None:
@@ -130,11 +133,29 @@ def test_values_that_are_hu_already_need_no_slope(slice_file: SliceFile) -> None
     np.testing.assert_array_equal(read_slice(slice_file(change))[0], read_slice(slice_file(name="same.dcm"))[0])
 
 
-def test_spacing_between_slices_goes_before_thickness_for_a_lone_slice(slice_file: SliceFile) -> None:
-    """Catches overlapping reconstructions whose lone slice counts as thick as it was measured."""
-    assert read_header(slice_file(lambda ds: setattr(ds, "SpacingBetweenSlices", "2.5"))).thickness_mm == 2.5
-    assert read_header(slice_file(lambda ds: setattr(ds, "SliceThickness", "4"))).thickness_mm == 4
-    assert read_header(slice_file(lambda ds: setattr(ds, "SliceThickness", ""))).thickness_mm == 1
+@pytest.mark.parametrize(
+    ("thickness", "between", "right"),
+    [
+        ("4", "99", 4),
+        ("4", None, 4),
+        ("", "2.5", 2.5),
+        ("0", "2.5", 2.5),
+        ("", None, 1),
+        ("", "99", 1),
+        ("500", "3", 3),
+    ],
+)
+def test_a_lone_slice_is_as_thick_as_it_says(
+    slice_file: SliceFile, thickness: str, between: str | None, right: float
+) -> None:
+    """Catches a volume that comes from SpacingBetweenSlices, or from a thickness that no slice has."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        dataset.SliceThickness = thickness
+        if between is not None:
+            dataset.SpacingBetweenSlices = between
+
+    assert read_header(slice_file(change)).thickness_mm == right
 
 
 # --- real data -------------------------------------------------------------------------------------------------------
@@ -640,9 +661,13 @@ def test_a_slice_file_that_is_no_dicom_any_more_is_named(
     last = only_series(folder).slices[-1].path
     last.write_bytes(content)
     found = find_series(folder)
+    assert not found.series
+    for line in found.refused:
+        assert_one_line(line, last)
+    assert len(found.failed) == 1
+    found = find_series(folder, allow_gaps=True)
     assert [len(series.slices) for series in found.series] == [4]
-    (line,) = found.refused
-    assert_one_line(line, last)
+    assert_one_line(found.refused[0], last)
 
 
 def test_a_whole_number_of_400_digits_is_refused(slice_file: SliceFile) -> None:
@@ -651,3 +676,197 @@ def test_a_whole_number_of_400_digits_is_refused(slice_file: SliceFile) -> None:
     with pytest.raises(InputError, match="NumberOfFrames") as caught:
         find_series(path)
     assert_one_line(caught.value, path)
+
+
+# --- who is who ------------------------------------------------------------------------------------------------------
+
+
+def anonymise(folder: Path, change: Callable[[pydicom.Dataset, int], object], **tags: str) -> Path:
+    """Gives all files of a folder these tags, then changes each; files are taken in order of height."""
+    for number, path in enumerate(sorted(folder.rglob("*.dcm"), key=lambda one: read_header(one).position[2])):
+        dataset = pydicom.dcmread(path)
+        for tag, value in tags.items():
+            setattr(dataset, tag, value)
+        change(dataset, number)
+        dataset.save_as(path)
+    return folder
+
+
+def place_at(offset: float, step: float = 5.0) -> Callable[[pydicom.Dataset, int], None]:
+    """Puts slices onto one line, a step apart."""
+
+    def change(dataset: pydicom.Dataset, number: int) -> None:
+        dataset.ImagePositionPatient = [-180, -180, round(-600 + offset + step * number, 3)]
+        dataset.PixelSpacing = [2.9, 2.9]
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+
+    return change
+
+
+EMPTY = dict.fromkeys(("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"), "")
+SAME = {**EMPTY, "SeriesInstanceUID": "1.2.3.4", "StudyInstanceUID": "1.2.3", "PatientID": "anonymous"}
+
+
+@pytest.mark.parametrize("identity", [EMPTY, SAME, {**EMPTY, "SeriesInstanceUID": "1"}], ids=["empty", "same", "one"])
+@pytest.mark.parametrize("offset", [0.0, 25.0, 35.0, 2.0, 500.0])
+def test_two_people_in_folders_of_one_name_are_two_series(
+    tmp_path: Path, identity: dict[str, str], offset: float
+) -> None:
+    """Catches two people in one label map because an anonymiser took or shared what tells them apart."""
+    for number, person in enumerate(("person1", "person2")):
+        folder = tmp_path / person / "CT"
+        write_series(invented(number), folder, patient_id=person, seed=number)
+        anonymise(folder, place_at(number * offset), **identity)
+    found = find_series(tmp_path)
+    assert [len(series.slices) for series in found.series] == [5, 5]
+    assert [{header.path.parent for header in series.slices} for series in found.series] == [
+        {tmp_path / "person1" / "CT"}, {tmp_path / "person2" / "CT"}
+    ]  # fmt: skip
+    assert len({series.key for series in found.series}) == 2
+    assert not any(series.missing_planes for series in found.series)
+
+
+def test_patients_of_one_uid_are_told_apart_by_folder(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a refusal of both, where each folder holds one of them."""
+    for number, person in enumerate(("one", "two")):
+        write_series(phantoms["anisotropic"], tmp_path / person, patient_id=person, seed=number)
+        anonymise(tmp_path / person, place_at(0), SeriesInstanceUID="1.2.3.4")
+    assert [series.slices[0].patient_id for series in find_series(tmp_path).series] == ["one", "two"]
+
+
+def test_a_series_over_several_folders_is_one(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a disc whose folders hold a part of a series each, and come as several."""
+    for number, path in enumerate(write_series(phantoms["oblique"], tmp_path / "all", patient_id="P", seed=1)):
+        folder = tmp_path / f"DIR{number // 2:03d}"
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    assert len(only_series(tmp_path).slices) == 5
+
+
+def test_a_copy_of_a_series_is_set_aside_in_one_line(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches slices that count twice, and a line for each of a thousand."""
+    write_series(phantoms["oblique"], tmp_path / "one", patient_id="P", seed=1)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    found = find_series(tmp_path)
+    assert [len(series.slices) for series in found.series] == [5]
+    (line,) = found.refused
+    assert "5 slices are there twice" in str(line)
+    assert not found.failed
+
+
+# --- files that cannot be read ---------------------------------------------------------------------------------------
+
+
+def break_link(path: Path) -> None:
+    """A link to a place that is not there, as of a share that is not mounted."""
+    path.unlink()
+    path.symlink_to("/nonexistent/share/slice")
+
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "dangling link": break_link,
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(34192)),
+    "a bit of a header": lambda path: path.write_bytes(path.read_bytes()[:200]),
+    "half a header": lambda path: path.write_bytes(path.read_bytes()[: path.read_bytes().index(b"\x20\x00\x32\x00")]),
+    "another start": lambda path: path.write_bytes(b"\x00\x01\x02\x03" * 3000),
+    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
+}
+
+
+@pytest.mark.parametrize("name", ["{}.dcm", "{}", "{}.IMA", "1.2.840.{}"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_lost_slice_refuses_its_series_by_name(
+    phantoms: dict[str, Phantom], tmp_path: Path, loss: str, name: str
+) -> None:
+    """Catches a series that ends early without a word: "98.8 ml on 2 slices" of 6."""
+    folder = tmp_path / "CT"
+    paths = []
+    for number, path in enumerate(write_series(phantoms["anisotropic"], folder, patient_id="P", seed=1)):
+        paths.append(path.rename(folder / name.format(number)))
+    (folder / "notes.txt").write_bytes(b"")
+    (folder / "README").write_text("from the hospital")
+    assert len(only_series(folder).slices) == 5  # other files are nobody's slices
+    LOSSES[loss](paths[-1])
+    found = find_series(folder)
+    assert not found.series
+    assert len(found.failed) == 1
+    assert any(str(paths[-1]) in str(line) for line in found.refused)
+    assert all(len(str(line).splitlines()) == 1 for line in found.refused)
+    found = find_series(folder, allow_gaps=True)
+    assert [len(series.slices) for series in found.series] == [4]
+    assert any(str(paths[-1]) in str(line) for line in found.refused)
+
+
+def test_most_slices_lost_is_said_with_their_number(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches two slices of six that are predicted as if they were all."""
+    for path in write_series(phantoms["anisotropic"], tmp_path, patient_id="P", seed=1)[:4]:
+        break_link(path)
+    (reason,) = find_series(tmp_path).failed
+    assert "4 files beside its slices may be part of it but cannot be read" in str(reason)
+
+
+def test_a_lost_file_of_another_folder_is_nobodys(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a whole tree that is refused for one file."""
+    write_series(phantoms["anisotropic"], tmp_path / "CT", patient_id="P", seed=1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "IM1.dcm").write_bytes(b"")
+    (tmp_path / "latest").symlink_to("nowhere")
+    found = find_series(tmp_path)
+    assert [len(series.slices) for series in found.series] == [5]
+    assert ["IM1.dcm" in str(line) for line in found.refused] == [True]
+
+
+def test_a_dicomdir_is_passed_over(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches a line, or a refusal, for the table of contents that every disc has."""
+    write_series(phantoms["anisotropic"], tmp_path, patient_id="P", seed=1)
+    contents = pydicom.Dataset()
+    contents.file_meta = pydicom.dataset.FileMetaDataset()
+    contents.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    contents.file_meta.MediaStorageSOPClassUID = pydicom.uid.MediaStorageDirectoryStorage
+    contents.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    contents.FileSetID = "DISC"
+    contents.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    assert len(only_series(tmp_path).slices) == 5
+
+
+def test_scouts_and_reformats_are_no_failure(
+    phantoms: dict[str, Phantom], turned_phantoms: dict[str, Phantom], tmp_path: Path
+) -> None:
+    """Catches a tree that ends with an error because of the scout views and coronal images every study has."""
+    write_series(phantoms["oblique"], tmp_path / "CT", patient_id="P", seed=1)
+    for number, (name, kind) in enumerate((("scout", "ORIGINAL"), ("derived", "DERIVED"))):
+        write_series(phantoms["anisotropic"], tmp_path / name, patient_id="P", seed=2 + number)
+        tags = {"ImageType": [kind, "PRIMARY", "LOCALIZER"]}
+        anonymise(tmp_path / name, lambda dataset, _: None, **tags)  # type: ignore[arg-type]
+    write_series(turned_phantoms["coronal"], tmp_path / "coronal", patient_id="P", seed=4)
+    found = find_images(tmp_path)
+    assert [series.slices[0].path.parent.name for series in found.series] == ["CT"]
+    assert len(found.refused) == 3
+    assert not found.failed
+
+
+def test_the_list_looks_at_what_a_prediction_looks_at(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches "can be predicted" for series whose pixels nobody can decode."""
+
+    def without_pixels(dataset: pydicom.Dataset, _: int) -> None:
+        del dataset.PixelData
+
+    def in_private_compression(dataset: pydicom.Dataset, _: int) -> None:
+        data = dataset.PixelData
+        del dataset.PixelData
+        block = dataset.private_block(0x07A1, "ELSCINT1", create=True)
+        block.add_new(0x0A, "OB", data)
+        block.add_new(0x11, "LO", "PMSCT_RLE1")
+
+    def cut(dataset: pydicom.Dataset, _: int) -> None:
+        dataset.PixelData = dataset.PixelData[:1000]
+
+    reasons = {without_pixels: "no pixel data", in_private_compression: "private compression", cut: "bytes of pixels"}
+    for number, change in enumerate(reasons):
+        folder = tmp_path / change.__name__
+        write_series(phantoms["anisotropic"], folder, patient_id="P", seed=number)
+        anonymise(folder, change)
+        (listed,) = find_images(folder).listed
+        assert reasons[change] in describe_series(listed)[-1]
+        assert describe_series(listed)[-1].startswith("no: ")

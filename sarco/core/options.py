@@ -114,7 +114,9 @@ class InferenceOptions(CheckpointOptions, WandbOptions, GpuOptions, PrecisionOpt
     )
     dest_dir: Path = option(Path("./data"), INFERENCE, "results go to DEST_DIR/preds_from_<run_id>_of_<scan name>/")
     allow_gaps: bool = option(
-        False, INFERENCE, "predict a series with uneven gaps in parts with equal steps, instead of refusing it"
+        False,
+        INFERENCE,
+        "predict uneven series in parts with equal steps, and series with damaged files without these",
     )
     batch_size: int = option(8, INFERENCE, "slices per forward pass")
     show_identity: bool = option(False, INFERENCE, "name, PatientID and birth date in review.html")

@@ -18,7 +18,16 @@ from sarco.measurement.slices import HuRanges, PooledMeasurement, SliceMeasureme
 WHOLE_MUSCLE = ("skeletal_muscle", "muscle")  # names of labels that need no further word to be called the muscle
 SMI_UNIT = "cm2/m2"
 # Flags that speak against the mask itself, so that no figure of it is printed without them.
-FIGURE_FLAGS = ("empty_mask", "air_in_mask", "bone_in_mask", "scattered", "low_confidence", "unlike_training")
+FIGURE_FLAGS = (
+    "empty_mask",
+    "body_size",
+    "doubtful_hu",
+    "air_in_mask",
+    "bone_in_mask",
+    "scattered",
+    "low_confidence",
+    "unlike_training",
+)
 _BESIDE = ("contrast", "kvp", "kernel", "slice_thickness_mm")  # what stands beside every density
 
 

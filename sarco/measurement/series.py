@@ -6,7 +6,7 @@ read twice.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ class Plans:
         if table:
             table.check(one.identity for one in facts)
         self._plans = {
-            (one.uid, one.part): Plan(
+            one.key: Plan(
                 find_level(one, options.l3, options.vertebrae, options.l3_label, len(series)),
                 find_patient(known, table),
                 known.acquisition,
@@ -120,7 +120,7 @@ class Plans:
 
     def measurer(self, series: Series) -> "SeriesMeasurer":
         """What measures one of the series, still empty."""
-        return SeriesMeasurer(series, self._plans[series.uid, series.part], self.evidence)
+        return SeriesMeasurer(series, self._plans[series.key], self.evidence)
 
 
 class SeriesMeasurer:
@@ -174,14 +174,17 @@ class SeriesMeasurer:
         """All that ``summary.json`` holds."""
         labels, plan = self.evidence.labels, self.plan
         muscle_ids, why_none = choose_muscle(plan.muscle_labels, labels)
-        figures = figures_at_level(self.rows, plan.level, muscle_ids, why_none, plan.patient)
+        level = plan.level
+        if misfit := self._quality.misfit():  # no verdict on what is no person's size
+            level = replace(level, why_not=misfit)
+        figures = figures_at_level(self.rows, level, muscle_ids, why_none, plan.patient)
         intervals = self._intervals(figures, muscle_ids)
         summary = summarise_series(
             self.series.uid,
             self.rows,
             labels,
             plan.ranges,
-            plan.level,
+            level,
             plan.muscle_labels,
             plan.patient,
             plan.acquisition,
@@ -203,6 +206,7 @@ class SeriesMeasurer:
             gaps=[plane for plane in self.series.missing_planes if first < plane < last],
             step_mm=spacing_mm(self.series.affine_lps)[2],
             thickness_mm=self.plan.acquisition["slice_thickness_mm"],
+            doubts=self.series.doubts,
             l3_missing=self.plan.level.why_not,
         )
         return [*(flag.to_builtins() for flag in found if flag.name not in self._kept.names), *self._kept.flags]

@@ -12,6 +12,7 @@ from sarco.crop.body import BODY_THRESHOLD_HU, Body, find_body
 from sarco.quality.likeness import coarsen_labels, slice_features
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.labels import IGNORE_ID
+from sarco.scan.view import View
 
 METAL_HU = 2500.0  # cortical bone reaches about 2000; a 12-bit scale ends at 3071
 BONE_HU = 300.0  # muscle stays below 150 with contrast and noise; cancellous bone begins at about 200, cortex at 500
@@ -27,6 +28,7 @@ class SliceFindings:
 
     Attributes:
         body_cm2: area of the body without arms and table; 0 where none was found.
+        body_width_mm, body_depth_mm: of the same, along columns and rows of the view; 0 where none was found.
         cut_mm: length over which the body lies at the edge of the field of view.
         arms, arms_cm2: arms in the picture, and their area.
         mask_cm2: area of all labels.
@@ -38,6 +40,8 @@ class SliceFindings:
     """
 
     body_cm2: float
+    body_width_mm: float
+    body_depth_mm: float
     cut_mm: float
     arms: int
     arms_cm2: float
@@ -74,9 +78,13 @@ def check_slice(
     edge_mm = sum(body.pixel_mm) / 2
     mask = (label_map > 0) & (label_map < IGNORE_ID)
     values = hu[mask]
+    extent_mm = [float(np.count_nonzero(body.trunk.any(axis=1 - axis)) * body.pixel_mm[axis]) for axis in (0, 1)]
+    depth_mm, width_mm = View.of(affine_lps).turn_pair(*extent_mm)
     small, small_share = _small_pieces(mask, row_mm * column_mm / 100)
     return SliceFindings(
         body_cm2=float(body.trunk.sum()) * pixel_cm2,
+        body_width_mm=width_mm,
+        body_depth_mm=depth_mm,
         cut_mm=float((at_body & at_edge).sum()) * edge_mm,
         arms=body.n_arms,
         arms_cm2=float(body.arms.sum()) * pixel_cm2,

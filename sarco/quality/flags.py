@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sarco.crop.body import Body
 from sarco.quality.checks import AIR_BELOW_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
 from sarco.quality.likeness import z_scores
+from sarco.scan.person import describe_misfit
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ LIMITS: Mapping[str, Limit] = {
     ),
     "z": Limit(5, "spreads", "of 640 phantom slices that did not train, none lies farther out than 3.9"),
     "unlike_share": Limit(0.1, "1", "of the slices: single odd slices occur in every series"),
+    "misfit_share": Limit(
+        0.5, "1", "of the slices with a body: a slice at an end may hold little of it, most of a scan's cannot"
+    ),
     "thick_mm": Limit(5.1, "mm", "5 mm is what routine abdominal CT has; edges and density blur in thicker ones"),
 }
 
@@ -135,6 +139,7 @@ class SeriesQuality:
         gaps: Sequence[int] = (),
         thickness_mm: float | None = None,
         l3_missing: str = "",
+        doubts: Sequence[str] = (),
     ) -> tuple[Flag, ...]:
         """All flags of the series, the most serious for an area first.
 
@@ -144,9 +149,12 @@ class SeriesQuality:
             gaps: planes between those that were added which the scan lacks; what a mask only leaves out is none.
             thickness_mm: SliceThickness, where it is known.
             l3_missing: why no slice of L3 is known; empty where one is.
+            doubts: why HU may not be those of a plain CT (see `sarco.scan.series.SliceHeader.doubts`).
         """
         found = [
             *self._empty(),
+            *self._no_person(),
+            *(Flag("doubtful_hu", f"the series is {doubt}") for doubt in doubts),
             *(self._field_of_view() if self._plane_name == "axial" else []),
             *self._metal(),
             *self._implausible_mask(),
@@ -154,6 +162,7 @@ class SeriesQuality:
             *self._unlike_training(),
             *_gaps(n_planes, gaps, step_mm),
             *_thick(step_mm, thickness_mm),
+            *_unknown_thickness(n_planes, step_mm, thickness_mm),
         ]
         if l3_missing:
             found.append(Flag("no_l3", f"no slice of the third lumbar vertebra is known: {l3_missing}"))
@@ -183,6 +192,25 @@ class SeriesQuality:
         if not self._findings or any(item.mask_cm2 for item in self._findings.values()):
             return []
         return [Flag("empty_mask", f"no label in any of {_slices(self._findings)}: nothing was measured")]
+
+    def misfit(self) -> str:
+        """Why the body in the slices is no person's, so that no figure of it means anything; empty where it may be."""
+        if self._plane_name != "axial":
+            return ""
+        bodies = [one for one in self._findings.values() if one.body_cm2]
+        if not bodies and any(one.mask_cm2 for one in self._findings.values()):
+            return "no body of a person's size was found"
+        told = [describe_misfit(one.body_width_mm, one.body_depth_mm, one.body_cm2) for one in bodies]
+        unfit = [text for text in told if text]
+        return unfit[len(unfit) // 2] if len(unfit) > LIMITS["misfit_share"].value * len(told) else ""
+
+    def _no_person(self) -> list[Flag]:
+        misfit = self.misfit()
+        if not misfit:
+            return []
+        widths = [one.body_width_mm for one in self._findings.values() if one.body_cm2] or [0.0]
+        reason = f"{misfit}: spacing is in another unit than mm, or this is no scan of a person"
+        return [Flag("body_size", reason, {"median_width_mm": float(np.median(widths))})]
 
     def _field_of_view(self) -> list[Flag]:
         found = []
@@ -317,6 +345,13 @@ def _thick(step_mm: float, thickness_mm: float | None) -> list[Flag]:
     numbers = {"step_mm": step_mm} | ({} if thickness_mm is None else {"thickness_mm": thickness_mm})
     told = ", ".join(f"{name.removesuffix('_mm')} {value:.4g} mm" for name, value in numbers.items())
     return [Flag("thick_slices", f"slices are thick ({told}): edges and density are averaged over them", numbers)]
+
+
+def _unknown_thickness(n_planes: int, step_mm: float, thickness_mm: float | None) -> list[Flag]:
+    if n_planes > 1 or thickness_mm is not None:
+        return []
+    reason = f"the only slice does not say how thick it is: its volume counts {step_mm:g} mm"
+    return [Flag("no_thickness", reason, {"step_mm": step_mm})]
 
 
 def _slices(found: Mapping[int, object]) -> str:

@@ -40,7 +40,7 @@ def measured(
     phantom, series = patient
     measurer = Plans([series], options, evidence).measurer(series)
     for plane in order(range(4)):
-        measurer.add(plane, read_hu(series.slices[plane]), phantom.label_map[..., plane], confidence)
+        measurer.add(plane, phantom.hu[..., plane].astype(np.float32), phantom.label_map[..., plane], confidence)
     return measurer
 
 
@@ -68,6 +68,42 @@ def test_the_interval_follows_the_errors_of_validation(patient: tuple[Phantom, S
     for one in inside:
         undecided = smi["low"] < one["cutoff"] <= smi["high"]
         assert (one["verdict"] == "undecided") == undecided
+
+
+@pytest.mark.parametrize("factor", [0.05, 0.15, 3.5])
+def test_what_is_no_persons_size_gets_no_verdict(patient: tuple[Phantom, Series], factor: float) -> None:
+    """Catches "low muscle quantity" of a body of 5 cm, or an SMI of a body a metre wide."""
+    phantom, series = patient
+    affine = series.affine_lps.copy()
+    affine[:3, :2] *= factor
+    spacing = (3.1 * factor, 3.4 * factor)
+    slices = tuple(replace(one, spacing_mm=spacing) for one in series.slices)
+    scaled = replace(series, affine_lps=affine, slices=slices)
+    summary = measured((phantom, scaled), MeasurementOptions(l3="2")).summary()
+    (flag,) = (flag for flag in summary["flags"] if flag["name"] == "body_size")
+    assert "spacing is in another unit" in flag["reason"]
+    assert summary["smi"]["value"] is None
+    assert summary["at_level"] is None
+    assert {one["verdict"] for one in summary["cutoffs"]} == {"not applicable"}
+    assert "body" in summary["smi"]["why_not"]
+
+
+def test_doubts_of_the_headers_become_flags(patient: tuple[Phantom, Series]) -> None:
+    """Catches a density of a computed image without a word beside it."""
+    phantom, series = patient
+    doubtful = tuple(replace(one, doubts=("coarse: one grey level is 32 HU",)) for one in series.slices)
+    for slices, told in ((series.slices, []), (doubtful, ["the series is coarse: one grey level is 32 HU"])):
+        summary = measured((phantom, replace(series, slices=slices)), MeasurementOptions(l3="2")).summary()
+        assert [flag["reason"] for flag in summary["flags"] if flag["name"] == "doubtful_hu"] == told
+
+
+def test_series_that_share_a_uid_have_their_own_plans(patient: tuple[Phantom, Series], tmp_path: Path) -> None:
+    """Catches one patient's height or level in the index of another, where an anonymiser gave both one UID."""
+    _, series = patient
+    write_series(make_phantom(5, PhantomOptions(n_slices=6)), tmp_path / "other", patient_id="P002", seed=4)
+    other = replace(find_series(tmp_path / "other").series[0], uid=series.uid)
+    plans = Plans([series, other], MeasurementOptions(), EVIDENCE)
+    assert plans.measurer(series).plan.patient != plans.measurer(other).plan.patient
 
 
 def test_without_a_level_nothing_is_guessed(patient: tuple[Phantom, Series]) -> None:

@@ -195,6 +195,8 @@ def test_what_the_series_lacks() -> None:
         flags = judge(phantom, **thick)
         assert names(flags) == ["thick_slices"]
         assert thick.items() <= flags[0].numbers.items()
+    flags = judge(phantom, n_planes=1, thickness_mm=None, step_mm=1.0)
+    assert names(flags) == ["no_thickness"]
     flags = judge(phantom, l3_missing="give --l3 or --vertebrae")
     assert names(flags) == ["no_l3"]
     assert "give --l3 or --vertebrae" in flags[0].reason

@@ -33,11 +33,13 @@ class Truth:
         hu: (R, C, S) float32.
         affines_lps: for each slice its own 4x4, (row, column, 0, 1) to LPS mm, so that gaps and shear need no grid.
         air: (R, C, S) bool, voxels of padding, where any HU of -900 or less is right; None where there are none.
+        voxel_mm3: volume of a voxel, where slices do not tell it by their distance; None where they do.
     """
 
     hu: NDArray[np.float32]
     affines_lps: tuple[Affine, ...]
     air: NDArray[np.bool_] | None = None
+    voxel_mm3: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     BasicTextSRStorage,
@@ -192,7 +195,78 @@ def _false_syntax(folder: Path) -> tuple[Truth, ...]:
     return ()
 
 
+def _two_people(**identity: str) -> Callable[[Path], tuple[Truth, ...]]:
+    """Two people in folders of one name, whose headers were given these values."""
+
+    def build(folder: Path) -> tuple[Truth, ...]:
+        truths = []
+        for number, seed in enumerate((11, 12)):
+            source = phantom(seed)
+            affine = source.affine_lps.copy()
+            affine[:3, 3] = phantom().affine_lps[:3, 3] + number * 7 * affine[:3, 2]  # above the other, on its grid
+            moved = dataclasses.replace(source, affine_lps=affine)
+            datasets = datasets_of(moved)
+            for dataset in datasets:
+                for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"):
+                    setattr(dataset, keyword, "")
+                for keyword, value in identity.items():
+                    setattr(dataset, keyword, value)
+                dataset.PatientSex = dataset.PatientSize = dataset.PatientWeight = None
+            save(datasets, folder / f"person{number + 1}" / "CT")
+            truths.append(truth_of(moved))
+        return tuple(truths)
+
+    return build
+
+
+def _lost(change: Callable[[Path], object]) -> Callable[[Path], tuple[Truth, ...]]:
+    """The topmost slice cannot be read any more, and nothing else says that it was there."""
+
+    def build(folder: Path) -> tuple[Truth, ...]:
+        change(save(datasets_of(phantom()), folder)[-1])
+        return ()
+
+    return build
+
+
+def _to_nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(Path("annex") / path.name)
+
+
+def _foreign_letters(folder: Path) -> tuple[Truth, ...]:
+    """Names and descriptions in Latin 1, in files that say UTF-8."""
+    for path in save(datasets_of(phantom()), folder):
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"Phantom", b"Ph\xe4nt\xf6m"))
+    return (truth_of(phantom()),)
+
+
+def _long_numbers(folder: Path) -> tuple[Truth, ...]:
+    """Decimal strings of more than the 16 characters that DICOM allows."""
+    datasets = datasets_of(phantom())
+    for dataset in datasets:
+        for keyword in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"):
+            text = "\\".join(f"{float(number):.17f}" for number in dataset[keyword].value).encode()
+            value = text + b" " * (len(text) % 2)
+            tag = Tag(keyword)
+            dataset._dict[tag] = RawDataElement(tag, "DS", len(value), value, 0, False, True)
+    save(datasets, folder)
+    return (truth_of(phantom()),)
+
+
 FILE_FAULTS = (
+    Fault("no_uids", "two people in folders of one name, all UIDs and IDs emptied", _two_people(SeriesInstanceUID="")),
+    Fault(
+        "shared_uids",
+        "two people in folders of one name, with the same UIDs and ID",
+        _two_people(SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2", PatientID="anonymous"),
+    ),
+    Fault("empty_file", "the topmost slice is an empty file", _lost(lambda path: path.write_bytes(b""))),
+    Fault("zero_filled", "the topmost slice is full of zeros", _lost(lambda path: path.write_bytes(bytes(9000)))),
+    Fault("link_to_nowhere", "the topmost slice is a link to a file that is not there", _lost(_to_nowhere)),
+    Fault("foreign_letters", "text in Latin 1, in files that say it is UTF-8", _foreign_letters),
+    Fault("long_numbers", "numbers of more than 16 characters", _long_numbers),
     Fault("no_suffix", "file names without a suffix", _no_suffix),
     Fault("tree", "a tree of two series, a report without pixels, a text and a DICOMDIR", _tree),
     Fault("mr_beside", "an MR series in the same folder", _mr_beside),

@@ -93,6 +93,53 @@ def _rounded_positions(folder: Path) -> tuple[Truth, ...]:
     return (truth_of(source),)
 
 
+def _rounded_to_tenth(folder: Path) -> tuple[Truth, ...]:
+    source = placed((0, 1, 0), (1, 0, 0), spacing_mm=(*SPACING_MM[:2], 1.22))
+    source.affine_lps[2, 3] = -600.0
+    datasets = datasets_of(source)
+    for dataset in datasets:
+        dataset.SliceThickness = "1.22"
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [str(x), str(y), f"{float(z):.1f}"]
+    save(datasets, folder)
+    return (truth_of(source),)
+
+
+def _rounded_cosines(folder: Path) -> tuple[Truth, ...]:
+    """What is said is no unit vector any more; its direction is meant, its length is not."""
+    cosine, sine = round(float(np.cos(_OBLIQUE)), 3), round(float(np.sin(_OBLIQUE)), 3)
+    length = float(np.hypot(cosine, sine))
+    source = placed((0, cosine / length, sine / length), (1, 0, 0))
+    datasets = datasets_of(source)
+    for dataset in datasets:
+        dataset.ImageOrientationPatient = ["1", "0", "0", "0", f"{cosine:g}", f"{sine:g}"]
+    save(datasets, folder)
+    return (truth_of(source),)
+
+
+def _coarse_cosines(folder: Path) -> tuple[Truth, ...]:
+    datasets = datasets_of(phantom(oblique=True))
+    for dataset in datasets:
+        dataset.ImageOrientationPatient = [f"{float(one):.1f}" for one in dataset.ImageOrientationPatient]
+    save(datasets, folder)
+    return ()
+
+
+def _spacing_times(factor: float) -> Callable[[list[Dataset]], None]:
+    def change(datasets: list[Dataset]) -> None:
+        for dataset in datasets:
+            dataset.PixelSpacing = [f"{SPACING_MM[0] * factor:g}"] * 2
+
+    return change
+
+
+def _lone_slice(folder: Path) -> tuple[Truth, ...]:
+    (dataset,) = datasets_of(phantom())[_MIDDLE : _MIDDLE + 1]
+    dataset.SliceThickness, dataset.SpacingBetweenSlices = f"{SPACING_MM[2]:g}", "99"
+    save([dataset], folder)
+    return (replace(truth_of(phantom(), [_MIDDLE]), voxel_mm3=float(np.prod(SPACING_MM))),)
+
+
 def _missing_slice(folder: Path) -> tuple[Truth, ...]:
     present = [index for index in range(N_SLICES) if index != _MIDDLE + 1]
     datasets = datasets_of(phantom())
@@ -264,6 +311,13 @@ GEOMETRY_FAULTS = (
     Fault("gantry_tilt", "the gantry is tilted, so that the stack is sheared", _turned(_tilted)),
     Fault("single_slice", "a series of one slice", _single_slice),
     Fault("rounded_positions", "slices lie 0.625 mm apart, positions are rounded to 0.01 mm", _rounded_positions),
+    Fault("rounded_to_tenth", "slices lie 1.22 mm apart, positions are rounded to 0.1 mm", _rounded_to_tenth),
+    Fault("rounded_cosines", "oblique slices, direction cosines are rounded to three decimals", _rounded_cosines),
+    Fault("coarse_cosines", "oblique slices, direction cosines are rounded to one decimal", _coarse_cosines),
+    Fault("spacing_cm", "PixelSpacing is in cm", _changed(_spacing_times(0.1))),
+    Fault("spacing_metres", "PixelSpacing is in metres", _changed(_spacing_times(0.001))),
+    Fault("spacing_times_ten", "PixelSpacing lost its point", _changed(_spacing_times(10))),
+    Fault("lone_slice", "a lone slice of 9 mm whose SpacingBetweenSlices says 99", _lone_slice),
     Fault("missing_slice", "a slice is missing, so one gap is twice as wide", _missing_slice),
     Fault("uneven_gap", "one gap is 1.37 times the others", _changed(_uneven_gap)),
     Fault("merged_series", "two series under one UID, shifted by 0.4 of the step", _merged_series, mixture=True),

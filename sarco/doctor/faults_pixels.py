@@ -158,6 +158,37 @@ def _no_hu(rescale_type: str, slope: float) -> Callable[[Dataset], None]:
     return change
 
 
+def _other_kind(*image_type: str, **tags: object) -> Callable[[Dataset], None]:
+    """What its header says is something else than a slice in HU."""
+
+    def change(dataset: Dataset) -> None:
+        dataset.ImageType = list(image_type)
+        for keyword, value in tags.items():
+            setattr(dataset, keyword, value)
+
+    return change
+
+
+def _lost_intercept(dataset: Dataset) -> None:
+    dataset.RescaleIntercept = "0"
+
+
+def _lost_signed(datasets: list[Dataset]) -> None:
+    for index, dataset in enumerate(datasets):
+        store(dataset, phantom().hu[:, :, index] - INTERCEPT, "<i2")
+        dataset.RescaleIntercept = "0"
+
+
+def _eight_bits(datasets: list[Dataset]) -> None:
+    """A window of HU, as pictures for people have it."""
+    for index, dataset in enumerate(datasets):
+        grey = np.clip((phantom().hu[:, :, index] + 160) / 400, 0, 1) * 255
+        dataset.BitsAllocated = dataset.BitsStored = 8
+        dataset.HighBit, dataset.PixelRepresentation = 7, 0
+        dataset.PixelData = grey.astype(np.uint8).tobytes()
+        dataset.RescaleSlope, dataset.RescaleIntercept = "1", "0"
+
+
 def _more_rows(dataset: Dataset) -> None:
     dataset.Rows = ROWS + 4
 
@@ -263,6 +294,41 @@ PIXEL_FAULTS = (
     Fault("hu_already", "signed values that are HU, without a rescale", _changed(_hu_already)),
     Fault("effective_z", "RescaleType Z_EFF: atomic numbers", _changed(_each(_no_hu("Z_EFF", 0.01)), False)),
     Fault("iodine", "RescaleType MGML: mg of iodine a ml", _changed(_each(_no_hu("MGML", 0.1)), False)),
+    Fault(
+        "perfusion",
+        "a perfusion map in colours whose 0 looks like air",
+        _changed(
+            _each(
+                _other_kind(
+                    "DERIVED",
+                    "PRIMARY",
+                    "PERFUSION",
+                    "RCBF",
+                    PixelPresentation="COLOR",
+                    RescaleType="US",
+                )
+            ),
+            False,
+        ),
+    ),
+    Fault(
+        "projection",
+        "a maximum intensity projection",
+        _changed(_each(_other_kind("DERIVED", "SECONDARY", "MIP")), False),
+    ),
+    Fault(
+        "subtraction",
+        "a difference of two scans",
+        _changed(_each(_other_kind("DERIVED", "PRIMARY", "SUBTRACTION")), False),
+    ),
+    Fault(
+        "palette",
+        "grey levels that stand for colours of a palette",
+        _changed(_each(_other_kind("DERIVED", "SECONDARY", PhotometricInterpretation="PALETTE COLOR")), False),
+    ),
+    Fault("lost_intercept", "unsigned values whose RescaleIntercept became 0", _changed(_each(_lost_intercept), False)),
+    Fault("lost_intercept_signed", "the same in signed values", _changed(_lost_signed, False)),
+    Fault("eight_bits", "a window of HU in 8 bits", _changed(_eight_bits, False)),
     Fault("enhanced", "an enhanced CT: one file, its frames in scrambled order", _enhanced),
     Fault("legacy_converted", "a legacy converted enhanced CT, frames scrambled", _legacy_converted),
     Fault("no_pixel_measures", "an enhanced CT without Pixel Measures", _no_pixel_measures),

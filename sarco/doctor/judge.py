@@ -20,6 +20,7 @@ from sarco.io.nifti import is_nifti, read_volumes
 from sarco.scan.geometry import Affine
 
 PLACE_TOLERANCE_MM = 0.05  # positions are often rounded to 0.01 mm
+VOLUME_TOLERANCE = 0.01  # of a voxel
 HU_TOLERANCE = 1.0  # many readers round to whole HU
 AIR_UP_TO_HU = -900.0  # padding counts as air from here down
 # Python raises these where a program did not foresee its input. Whatever else it raises counts as said on purpose.
@@ -177,6 +178,9 @@ def difference(truth: Truth, array: NDArray[np.float32], affine_lps: Affine) -> 
     """
     if not np.isfinite(affine_lps).all() or abs(np.linalg.det(affine_lps[:3, :3])) < 1e-9:
         return "the affine is no affine"
+    volume_mm3 = abs(float(np.linalg.det(affine_lps[:3, :3])))
+    if truth.voxel_mm3 is not None and abs(volume_mm3 / truth.voxel_mm3 - 1) > VOLUME_TOLERANCE:
+        return f"a voxel has {volume_mm3:.4g} mm3 instead of {truth.voxel_mm3:.4g}"
     rows, columns, n_slices = truth.hu.shape
     grid = np.indices((rows, columns)).reshape(2, -1)  # (2, R x C)
     index = np.stack([*grid, np.zeros_like(grid[0]), np.ones_like(grid[0])])

@@ -147,6 +147,27 @@ CHECKS: dict[str, Check] = {
     "no_pixel_measures": lambda f: "PixelMeasuresSequence" not in str(f[0].SharedFunctionalGroupsSequence[0].keys()),
     "more_rows": lambda f: f[0].Rows * f[0].Columns * 2 > len(f[0].PixelData),
     "fewer_columns": lambda f: f[0].Rows * f[0].Columns * 2 < len(f[0].PixelData),
+    "rounded_to_tenth": lambda f: set(np.diff(z_of(f)).round(2)) == {1.2, 1.3},
+    "rounded_cosines": lambda f: 1e-4 < abs(np.linalg.norm(f[0].ImageOrientationPatient[3:]) - 1) < 1e-3,
+    "coarse_cosines": lambda f: abs(np.linalg.norm(f[0].ImageOrientationPatient[3:]) - 1) > 1e-2,
+    "spacing_cm": lambda f: f[0].PixelSpacing == [0.72, 0.72],
+    "spacing_metres": lambda f: f[0].PixelSpacing == [0.0072, 0.0072],
+    "spacing_times_ten": lambda f: f[0].PixelSpacing == [72, 72],
+    "lone_slice": lambda f: len(f) == 1 and (f[0].SliceThickness, f[0].SpacingBetweenSlices) == (9, 99),
+    "no_uids": lambda f: all_of("SeriesInstanceUID")(f) == {""} and len(f) == 10 and len(set(z_of(f))) == 10,
+    "shared_uids": lambda f: all_of("SeriesInstanceUID")(f) == {"1.2.3"} and len(f) == 10,
+    "empty_file": lambda f: [len(d) > 0 for d in f] == [True] * 4 + [False],
+    "zero_filled": lambda f: ["PixelData" in d for d in f] == [True] * 4 + [False],
+    "link_to_nowhere": lambda f: len(f) == 4 and len([*Path(f[0].filename).parent.iterdir()]) == 5,
+    "foreign_letters": lambda f: b"\xe4" in bytes(f[0].get_item("PatientName").value),
+    "long_numbers": lambda f: len(raw(f[0], "PixelSpacing").split("\\")[0]) > 16,
+    "perfusion": lambda f: f[0].ImageType[3] == "RCBF" and f[0].PixelPresentation == "COLOR",
+    "projection": lambda f: f[0].ImageType[2] == "MIP",
+    "subtraction": lambda f: f[0].ImageType[2] == "SUBTRACTION",
+    "palette": lambda f: f[0].PhotometricInterpretation == "PALETTE COLOR",
+    "lost_intercept": lambda f: f[0].RescaleIntercept == 0 and f[0].PixelRepresentation == 0,
+    "lost_intercept_signed": lambda f: f[0].RescaleIntercept == 0 and f[0].pixel_array.min() == 0,
+    "eight_bits": lambda f: f[0].BitsStored == 8 and f[0].pixel_array.max() == 255,
     "huge": lambda f: f[0].Rows == f[0].Columns == 65535,
 }
 
@@ -162,7 +183,8 @@ def test_a_fault_is_there(built: Built, name: str) -> None:
     assert CHECKS[name](datasets(built[name][0]))
 
 
-BY_HAND = {"enhanced", "legacy_converted", "modality_lut", "monochrome1"}  # SimpleITK gives another affine or no HU
+# SimpleITK gives another affine or no HU; what is rounded is off by what the rounding takes, slice by slice.
+BY_HAND = {"enhanced", "legacy_converted", "modality_lut", "monochrome1", "rounded_to_tenth"}
 
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if name not in BY_HAND])

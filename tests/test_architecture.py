@@ -45,7 +45,7 @@ MOST_MODULES = 14  # of a room
 
 FRAMEWORKS = {"monai", "pytorch_lightning", "lightning_fabric", "lightning", "wandb"}
 MAY_HAVE_FRAMEWORKS = re.compile(
-    r"sarco\.(network\.\w+|training\.\w+|runs\.tracking|api\.training)|model|transforms|sarco_\w*datamodule\w*"
+    r"sarco\.(network\.\w+|training\.\w+|runs\.(tracking|wandb_process)|api\.training)|model|transforms|sarco_\w*datamodule\w*"
 )
 MAY_HAVE_TORCH = re.compile(
     MAY_HAVE_FRAMEWORKS.pattern + r"|sarco\.prediction\.(torch_engine|convert)|sarco\.runs\.store|mixup"
@@ -67,6 +67,7 @@ WITHOUT_OWN_TEST_FILE = {
     "scan.label_map": "is seen through NIfTI and measurements, whose tests lay label maps over slices",
     "crop.slices": "is seen through the pipeline, which is compared with MONAI pixel by pixel",
     "network.device": "is seen through the scripts",
+    "runs.wandb_process": "is seen through the tracking, whose tests start it",
     "network.encoder": "is seen through the whole network",
     "network.decoder": "likewise",
     "network.weights": "likewise",

@@ -255,6 +255,9 @@ def _wandb_logger(description: Any, run: Any, listener: Listener) -> Iterator[An
     logger = tracking.start_logger(mode, run.wandb_project, run.run_id, run.folder, listener.tell, run.run_id)
     if logger:
         tracking.describe_run(logger, description)
-    yield logger
-    if logger:
-        tracking.finish()
+    failed = 1
+    try:
+        yield logger
+        failed = 0
+    finally:
+        tracking.finish(failed)

@@ -10,12 +10,12 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
-from pytorch_lightning.loggers import WandbLogger
 
 from sarco.core.files import atomic_file
 from sarco.network.device import Device
 from sarco.quality.intervals import area_errors
 from sarco.runs.store import Run, RunDescription
+from sarco.runs.tracking import WandbLogger
 from sarco.training.progress import EpochLines, StepBar
 from sarco.training.validation_report import ValidationReport
 

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import WandbLogger
 
-from sarco.runs.tracking import overlay_image
+from sarco.runs.tracking import WandbLogger, overlay_image
 from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco.training.cases import pseudonym
 from sarco.training.scores import dice_of_confusion
@@ -36,8 +35,8 @@ class ValidationReport(pl.Callback):
             "validation/worst": self._pictures(trainer, pl_module, ranked[:OVERLAYS_SHOWN], scores),
             "validation/median": self._pictures(trainer, pl_module, ranked[middle : middle + OVERLAYS_SHOWN], scores),
         }
-        table = self._patients(trainer, confusions)
-        trainer.logger.experiment.log({**pictures, "validation/patients": table, "epoch": trainer.current_epoch})
+        trainer.logger.log_pictures(pictures)
+        trainer.logger.log_table("validation/patients", ("patient", "slices", "dice"), _patients(trainer, confusions))
 
     def _pictures(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, chosen: Sequence[int], scores: Mapping[int, float]
@@ -58,15 +57,13 @@ class ValidationReport(pl.Callback):
             pictures.append(overlay_image(image[image.shape[0] // 2].numpy(), masks, self.labels, text, (0.0, 1.0)))
         return pictures
 
-    @staticmethod
-    def _patients(trainer: pl.Trainer, confusions: Mapping[int, torch.Tensor]) -> Any:
-        import wandb
 
-        slices = trainer.datamodule.slices  # type: ignore[attr-defined]
-        by_patient: dict[str, list[torch.Tensor]] = defaultdict(list)
-        for index, confusion in confusions.items():
-            by_patient[pseudonym(slices[index].header.patient_id)].append(confusion)
-        rows: list[Any] = [
-            [who, len(found), dice_of_confusion(torch.stack(found).sum(0))] for who, found in sorted(by_patient.items())
-        ]
-        return wandb.Table(columns=["patient", "slices", "dice"], data=rows)
+def _patients(trainer: pl.Trainer, confusions: Mapping[int, torch.Tensor]) -> list[tuple[str, int, float]]:
+    """Pseudonym, number of slices and Dice of each patient."""
+    slices = trainer.datamodule.slices  # type: ignore[attr-defined]
+    by_patient: dict[str, list[torch.Tensor]] = defaultdict(list)
+    for index, confusion in confusions.items():
+        by_patient[pseudonym(slices[index].header.patient_id)].append(confusion)
+    return [
+        (who, len(found), dice_of_confusion(torch.stack(found).sum(0))) for who, found in sorted(by_patient.items())
+    ]

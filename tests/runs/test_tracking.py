@@ -1,16 +1,20 @@
 """W&B: wanted or not, with a key or without, it is never a reason for a run to wait or to die."""
 
+import dataclasses
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import wandb
 
 from sarco.core.errors import OptionError
-from sarco.runs import tracking
+from sarco.runs import recorder, tracking, wandb_process
 from sarco.runs.tracking import choose_mode, overlay_image, start_logger
 from sarco.scan.labels import LabelTable
 
@@ -33,7 +37,7 @@ def python(folder: Path, code: str, **more: str) -> "subprocess.CompletedProcess
 def key(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Sets whether an API key is at hand."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    return lambda there: monkeypatch.setattr(tracking, "_has_api_key", lambda tell: there)
+    return lambda there: monkeypatch.setattr(tracking, "_has_api_key", lambda: there)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +107,7 @@ logger = tracking.start_logger(mode, "Project", "name", Path("run"), print, "abc
 logger.log_metrics({"val_ap": 0.5}, step=0)
 mask = np.eye(8, dtype=np.uint8)
 picture = tracking.overlay_image(np.zeros((8, 8), np.float32), {"truth": mask}, LabelTable({1: "psoas"}), "text")
-logger.experiment.log({"pictures": [picture]})
+logger.log_pictures({"pictures": [picture]})
 tracking.finish()
 """
 
@@ -119,27 +123,64 @@ def test_run_without_key_or_network_is_recorded_offline(tmp_path: Path) -> None:
     assert list(folders[0].rglob("*.png"))
 
 
-def test_unreachable_server_is_no_reason_to_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a training that ends before it begins, because W&B cannot be reached."""
-    import wandb
+# An address where nobody listens, and one where somebody takes the call and never says a word.
+@pytest.fixture(params=["refuses", "never answers"])
+def nowhere(request: pytest.FixtureRequest) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if request.param == "refuses":
+            server.close()
+        yield f"http://127.0.0.1:{port}"
 
-    modes = []
 
-    class Logger:
-        def __init__(self, mode: str) -> None:
-            self.mode = mode
+def test_unreachable_server_is_no_reason_to_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nowhere: str) -> None:
+    """Catches a training that ends before it begins or waits for minutes, because W&B cannot be reached; and an id
+    that the first try keeps from the second.
+    """
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", nowhere)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(recorder, "INIT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(recorder, "FINISH_TIMEOUT_S", 5.0)
+    lines: list[str] = []
+    began = time.monotonic()
+    logger = start_logger("online", "P", "n", tmp_path / "run", lines.append, "abc123")
+    assert logger is not None
+    logger.log_metrics({"val_ap": 0.5}, step=0)
+    tracking.finish()
+    assert time.monotonic() - began < 30
+    assert len(lines) >= 1 and "cannot be reached" in lines[0] and "recorded offline" in lines[0]
+    assert not lines[1:] or "did not finish" in lines[1]
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*-abc123"))
 
-        @property
-        def experiment(self) -> object:
-            modes.append(self.mode)
-            if self.mode == "online":
-                raise wandb.errors.CommError("Run initialization has timed out after 90.0 sec.")
-            return object()
 
-    monkeypatch.setattr(tracking, "_make_logger", lambda mode, *_: Logger(mode))
-    logger = start_logger("online", "P", "n", tmp_path, print)
-    assert isinstance(logger, Logger) and logger.mode == "offline"
-    assert modes[0] == "online"
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [("x", "40"), ("a" * 40 + "\nb", "letters"), ("a b" * 20, "letters")],
+    ids=["short", "line", "space"],
+)
+def test_key_that_cannot_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, why: str) -> None:
+    """Catches a key with a typing mistake that ends a run, or that is called "no key"."""
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    lines: list[str] = []
+    assert choose_mode("yes", lines.append) == "offline"
+    assert len(lines) == 1 and why in lines[0] and "no API key" not in lines[0]
+    with pytest.raises(OptionError, match=why):
+        choose_mode("online", lines.append)
+
+
+def test_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a traceback of an import in an environment without W&B."""
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    lines: list[str] = []
+    assert choose_mode("yes", lines.append) == "no"
+    assert len(lines) == 1 and "not installed" in lines[0]
+    with pytest.raises(OptionError, match="pip install wandb"):
+        choose_mode("online", lines.append)
 
 
 @pytest.mark.parametrize("shape", [(8, 9), (9, 8), (4, 4), (8, 8, 1), (1, 8, 8)])
@@ -153,7 +194,8 @@ def test_overlay_names_its_classes_and_windows_its_picture() -> None:
     """Catches ids without names, and HU wrapped around at 256."""
     hu = np.array([[-1000.0, 3000.0], [25.0, 25.0]], dtype=np.float32)
     mask = np.array([[0, 1], [3, 0]], dtype=np.uint8)
-    shown = overlay_image(hu, {"truth": mask}, LABELS, "slice 3", window=(-100.0, 150.0))
+    picture = overlay_image(hu, {"truth": mask}, LABELS, "slice 3", window=(-100.0, 150.0))
+    shown = wandb_process._picture(wandb, **dataclasses.asdict(picture))
     grey = np.asarray(shown.image.convert("L"))
     assert grey.tolist() == [[0, 255], [127, 127]]
     classes = shown._masks["truth"]._val["class_labels"]

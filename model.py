@@ -1,7 +1,7 @@
 """SarcoModel: trains the network, as Lightning wants it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ class SarcoModel(pl.LightningModule):
         """
         return cls(*load_network(path))
 
-    def load_first_weights(self) -> None:
+    def load_first_weights(self, tell: Callable[[str], object] = lambda line: None) -> None:
         """Gives the encoder the weights that ``--pretrained`` asks for, and says in the description which they were."""
-        weights = load_encoder_weights(self.network, self.description.network)
+        weights = load_encoder_weights(self.network, self.description.network, tell)
         self.description = replace(self.description, weights=weights)
 
     def forward(self, image: torch.Tensor, mix: Mix | None = None) -> torch.Tensor:

@@ -70,7 +70,6 @@ WITHOUT_OWN_TEST_FILE = {
     "runs.wandb_process": "is seen through the tracking, whose tests start it",
     "network.encoder": "is seen through the whole network",
     "network.decoder": "likewise",
-    "network.weights": "likewise",
     "network.mixing": "is seen through mixup",
     "prediction.convert": "is seen through the engines that run what it makes",
     "prediction.torch_engine": "is seen through the choice of engine",

@@ -74,24 +74,6 @@ def test_weights_from_a_run_of_sarco(tmp_path: Path) -> None:
         assert torch.equal(network.encoder.net.state_dict()[name], value)
 
 
-def test_imagenet_weights_are_adopted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a download that is not used, or whose use is not told."""
-    state = EfficientNet.from_name("efficientnet-b0").state_dict()
-    asked: list[str] = []
-
-    def load(url: str, **settings: object) -> dict[str, torch.Tensor]:
-        asked.append(url)
-        assert settings["weights_only"] is True
-        return state
-
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url", load)
-    model = SarcoModel(describe(pretrained="auto"))
-    model.load_first_weights()
-    assert model.description.weights == "imagenet"
-    assert "efficientnet-b0" in asked[0]
-    assert torch.equal(model.network.encoder.net.state_dict()["_bn0.weight"], state["_bn0.weight"])
-
-
 def slice_of_a_phantom(side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     """Two copies of a phantom's slice in [0, 1] (2, 1, R, C), and its label map (2, R, C)."""
     phantom = make_phantom(8, PhantomOptions(n_slices=1, rows=side, columns=side, arms=False))

@@ -172,11 +172,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     )
     pl.seed_everything(data.seed, workers=True, verbose=False)
     model = SarcoModel(description)
-    model.load_first_weights()
-    if model.description.network.pretrained == "auto" and model.description.weights == "random":
-        listener.tell(
-            "ImageNet weights can't be fetched, so the encoder starts from random ones (--pretrained=FILE takes a file)"
-        )
+    model.load_first_weights(listener.tell)
     run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
     if is_first_process():
         write_json(run.split_path, datamodule.describe_split(in_full=True))

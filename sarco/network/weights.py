@@ -1,22 +1,38 @@
 """Where the first weights of the encoder come from."""
 
+import contextlib
+import io
 import pickle
-from collections.abc import Mapping
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from efficientnet_pytorch.utils import url_map
 
 from sarco.core.errors import InputError
+from sarco.core.files import atomic_file
 from sarco.core.messages import reason_of
 from sarco.core.training_options import NetworkOptions
 from sarco.network.encoder import NOT_USED, Encoder
 from sarco.network.segmentation import SegmentationNetwork
 from sarco.runs.store import is_pickled_code
 
+CONNECT_TIMEOUT_S = 15.0  # for a server or a proxy to answer, and between two parts of the file
+SLOWEST_BYTES_PER_S = 10_000  # on average; slower than this is as good as nothing
+PART_BYTES = 2**16
 
-def load_encoder_weights(network: SegmentationNetwork, options: NetworkOptions) -> str:
+
+def load_encoder_weights(
+    network: SegmentationNetwork, options: NetworkOptions, tell: Callable[[str], object] = lambda line: None
+) -> str:
     """Gives the encoder the weights that ``--pretrained`` asks for.
+
+    Args:
+        network: takes them.
+        options: which ones.
+        tell: takes a line where weights are fetched, and where ``auto`` does without.
 
     Returns:
         Where they came from: ``random``, ``imagenet`` or the file.
@@ -32,16 +48,69 @@ def load_encoder_weights(network: SegmentationNetwork, options: NetworkOptions) 
         return choice
     url = url_map[options.backbone]
     try:
-        weights = torch.hub.load_state_dict_from_url(url, map_location="cpu", progress=True, weights_only=True)
-    except Exception as error:  # no network, no space, a damaged file in the cache
+        _adopt(network.encoder, _imagenet_weights(url, tell), "imagenet")
+    except Exception as error:  # no network, no answer, something else than weights
         if choice == "auto":
+            tell(
+                f"ImageNet weights can't be fetched ({reason_of(error)}), so the encoder starts from random ones "
+                "(--pretrained=FILE takes a file)"
+            )
             return "random"
         raise InputError(
-            f"--pretrained=imagenet: the weights of {options.backbone} cannot be had ({error}); download "
-            f"{Path(url).name} elsewhere and give it as --pretrained=FILE, or use --pretrained=auto"
+            f"--pretrained=imagenet: the weights of {options.backbone} cannot be had ({reason_of(error)}); download "
+            f"{url} elsewhere and give the file as --pretrained=FILE, or start from random weights with --pretrained=no"
         ) from None
-    _adopt(network.encoder, weights, "imagenet")
     return "imagenet"
+
+
+def _imagenet_weights(url: str, tell: Callable[[str], object]) -> Mapping[str, torch.Tensor]:
+    """The weights at an address, from torch's cache where they lie there; what is fetched is kept only if it is whole.
+
+    Raises:
+        Exception: they cannot be had.
+    """
+    kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    with contextlib.suppress(Exception):  # not there, or damaged: then it is fetched again
+        return _parse(kept.read_bytes())
+    tell(f"fetching ImageNet weights from {url}")
+    content = _fetch(url)
+    try:
+        weights = _parse(content)
+    except Exception:
+        raise ValueError(f"what came from {Path(url).name}'s address is no file of weights") from None
+    if not str(kept).startswith("~"):  # a process without a home
+        with contextlib.suppress(OSError):  # it is fetched again the next time
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(kept) as file:
+                file.write(content)
+    return weights
+
+
+def _parse(content: bytes) -> Mapping[str, torch.Tensor]:
+    weights: Mapping[str, torch.Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return weights
+
+
+def _fetch(url: str) -> bytes:
+    """The whole file at an address.
+
+    Raises:
+        OSError: it does not come, not all of it, or far too slowly.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "sarco"})  # noqa: S310 - an address of our own
+    began = time.monotonic()
+    content = bytearray()
+    opener = urllib.request.build_opener()  # with the proxies of now, not those of the first call
+    with opener.open(request, timeout=CONNECT_TIMEOUT_S) as answer:
+        while part := answer.read1(PART_BYTES):
+            content += part
+            seconds = time.monotonic() - began
+            if seconds > CONNECT_TIMEOUT_S and len(content) < SLOWEST_BYTES_PER_S * seconds:
+                raise TimeoutError(f"too slow: {len(content)} bytes in {seconds:.0f} s")
+        length = answer.headers.get("Content-Length")
+    if length is not None and int(length) != len(content):
+        raise OSError(f"the connection broke off after {len(content)} of {length} bytes")
+    return bytes(content)
 
 
 def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:

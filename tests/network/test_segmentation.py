@@ -1,7 +1,6 @@
 """Networks against their reference implementation, and weights from outside."""
 
 import pickle
-import urllib.error
 from pathlib import Path
 from typing import Any
 
@@ -190,30 +189,6 @@ def test_unfit_weights_are_refused_in_one_line(tmp_path: Path, fault: str) -> No
         load_encoder_weights(build_network(options(), 1, 2), options(pretrained=str(path)))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert not trace.exists()
-
-
-def refuse(error: Exception) -> Any:
-    """A download that fails."""
-
-    def load(*_: object, **__: object) -> None:
-        raise error
-
-    return load
-
-
-@pytest.mark.parametrize(
-    "error", [urllib.error.URLError("no route"), RuntimeError("invalid hash"), pickle.UnpicklingError("bad cache")]
-)
-def test_imagenet_without_network(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """Catches a hospital without internet that cannot train at all, or that is not told how to go on."""
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse(error))
-    network = build_network(options(), 1, 2)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert load_encoder_weights(network, options(pretrained="auto")) == "random"
-    with pytest.raises(InputError, match="--pretrained=FILE") as caught:
-        load_encoder_weights(network, options(pretrained="imagenet"))
-    assert "\n" not in str(caught.value)
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_same_seed_same_first_weights() -> None:

@@ -90,7 +90,8 @@ class SarcoModel(pl.LightningModule):
             target, weight = mix_target(target, weight, mix)
         loss: torch.Tensor = self.loss(logits, target, weight)
         self.log("loss", loss, prog_bar=True, batch_size=len(target))
-        self.train_loss.update(torch.stack([loss.detach() * len(target), torch.full_like(loss, len(target))]))
+        counted = torch.stack([loss.detach() * len(target), torch.full_like(loss, len(target))])
+        self.train_loss.update(counted.where(counted.isfinite().all(), 0.0))  # of steps that half precision left out
         if not mix:  # a mixed slice has no one truth to be scored against
             self.train_scores.update(torch.softmax(logits.detach().float(), dim=1), batch["label"], batch["index"])
         return loss

@@ -6,9 +6,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sarco.core.processes import NUMBERS
+
 LOGGER = "pytorch_lightning"
 # What a training tells the processes that it starts, and the libraries that it uses.
-VARIABLES = ("SARCO_RUN_ID", "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG", "WANDB_SILENT")
+VARIABLES = (
+    "SARCO_RUN_ID", "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG", "WANDB_SILENT", "MASTER_ADDR",
+    *NUMBERS,
+)  # fmt: skip
 
 
 @contextmanager

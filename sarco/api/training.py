@@ -9,8 +9,12 @@ from typing import Any
 from sarco.api.caller import left_as_found
 from sarco.api.options import options_of
 from sarco.core.command import is_first_process, quieten_libraries, shared_run_id, tune_allocator
+from sarco.core.errors import InputError
+from sarco.core.files import write_json
 from sarco.core.messages import OnEpoch
 from sarco.core.parser import build
+from sarco.core.processes import check_processes, forget_strange_processes
+from sarco.core.resources import within_memory, writing
 from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
@@ -134,24 +138,35 @@ def check(typed: Mapping[str, Any]) -> ResumeOptions:
     if resume.ckpt_path_to_resume_from is None:
         for consumer in CONSUMERS:
             build(consumer, typed)
+        run = build(RunOptions, typed)
+        check_processes(run.devices, run.num_nodes)
     return resume
 
 
 def run_training(resume: ResumeOptions, typed: Mapping[str, Any], listener: Listener) -> Trained:
-    """A training by its options, new or resumed."""
+    """A training by its options, new or resumed.
+
+    Raises:
+        SarcoError: data, options, the checkpoint or the machine do not allow it.
+    """
     tune_allocator()
-    return _train_anew(typed, listener) if resume.ckpt_path_to_resume_from is None else _go_on(resume, typed, listener)
+    with within_memory(lambda: "preparing the training", "lower --image_size, or close other programs"):
+        if resume.ckpt_path_to_resume_from is None:
+            return _train_anew(typed, listener)
+        return _go_on(resume, typed, listener)
 
 
 def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     """A new run."""
-    import pytorch_lightning as pl
-
-    from model import SarcoModel
-    from sarco.core.files import write_json
     from sarco.runs.store import RunDescription, RunStore, new_run_id
 
     options = build(RunOptions, {**typed, "run_id": typed.get("run_id") or shared_run_id(new_run_id)})
+    forget_strange_processes(options.num_nodes)  # before Lightning looks at them
+
+    import pytorch_lightning as pl
+
+    from model import SarcoModel
+
     data = build(DataOptions, typed)
     quieten_libraries()  # now that they are imported; they would set their own levels
     store = RunStore(options.dirpath)
@@ -175,20 +190,24 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     model.load_first_weights(listener.tell)
     run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
     if is_first_process():
-        write_json(run.split_path, datamodule.describe_split(in_full=True))
+        with writing("the split", run.split_path, "or choose another --dirpath"):
+            write_json(run.split_path, datamodule.describe_split(in_full=True))
     return _fit(model, datamodule, run, None, listener)
 
 
 def _go_on(resume: ResumeOptions, typed: Mapping[str, Any], listener: Listener) -> Trained:
     """An earlier run, after its last finished epoch."""
-    from model import SarcoModel
-    from sarco.core.errors import InputError
     from sarco.runs.resume import open_run
 
     assert resume.ckpt_path_to_resume_from is not None
-    quieten_libraries()
     resumed = open_run(resume.ckpt_path_to_resume_from, typed)
     stored = resumed.description
+    check_processes(stored.run.devices, stored.run.num_nodes)
+    forget_strange_processes(stored.run.num_nodes)
+
+    from model import SarcoModel
+
+    quieten_libraries()
     listener.tell(f"going on with run {stored.run.run_id} from {resumed.checkpoint}")
     for change in resumed.changes:
         listener.tell(f"changed: {change}")
@@ -220,7 +239,7 @@ def _fit(model: Any, datamodule: Any, run: Any, checkpoint: Any, listener: Liste
     """Trains until the end of the run."""
     from sarco.network.device import choose_device
     from sarco.training.callbacks import best_score, make_trainer, why_stopped
-    from sarco.training.progress import EpochLines
+    from sarco.training.progress import EpochLines, counted
 
     description = model.description
     options, side = description.run, description.data.image_size
@@ -233,7 +252,12 @@ def _fit(model: Any, datamodule: Any, run: Any, checkpoint: Any, listener: Liste
         trainer = make_trainer(description, run, device, logger, lines, listener.bar)
         interrupted = False
         try:
-            trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+            with within_memory(
+                lambda: f"training, {counted(trainer)}, step {trainer.fit_loop.batch_idx + 1}",
+                f"lower --batch_size ({description.data.batch_size}) or --image_size ({side}); "
+                "--accumulate_grad_batches keeps the steps as large",
+            ):
+                trainer.fit(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             interrupted = True
     return Trained(run.run_id, run.folder, best_score(trainer), why_stopped(trainer), interrupted)

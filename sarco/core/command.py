@@ -61,7 +61,7 @@ def _one_line(error: SarcoError) -> str:
 
 def is_first_process() -> bool:
     """Whether this is the process that speaks and writes, where several train together."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
 
 
 def shared_run_id(make: Callable[[], str]) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.errors import InputError
 from sarco.core.files import chosen_folder, is_unfinished
+from sarco.core.resources import NO_ROOM, writing
 
 CACHE_FORMAT = 5  # raise when what is stored changes its meaning
 KEY_BYTES = 16
@@ -157,14 +158,29 @@ def _check_space(root: Path, n_slices: int, image_shape: Sequence[int]) -> None:
 def _build(
     folder: Path, n_slices: int, image_shape: tuple[int, int, int], prepare: Callable[[], Iterable[CachedSlice]]
 ) -> None:
+    otherwise = "choose another --cache_dir, or give --cache=no"
     with chosen_folder(folder, "cache_dir", replace=False) as building:
-        images = np.lib.format.open_memmap(building / "images.npy", "w+", np.int16, (n_slices, *image_shape))
-        map_shape = (n_slices, *image_shape[1:])
-        label_maps = np.lib.format.open_memmap(building / "label_maps.npy", "w+", np.uint8, map_shape)
+        with writing("prepared slices", folder.parent, otherwise, _bytes_needed(n_slices, image_shape)):
+            images = _reserved(building / "images.npy", np.int16, (n_slices, *image_shape))
+            label_maps = _reserved(building / "label_maps.npy", np.uint8, (n_slices, *image_shape[1:]))
         occurs = _fill(images, label_maps, prepare())
-        images.flush()
-        label_maps.flush()
-        np.save(building / "occurs.npy", occurs)
+        with writing("prepared slices", folder.parent, otherwise):
+            images.flush()  # type: ignore[attr-defined]
+            label_maps.flush()  # type: ignore[attr-defined]
+            np.save(building / "occurs.npy", occurs)
+
+
+def _reserved(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A mapped array whose room on the disk is taken already: a full disk would kill the process without a word."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):  # Linux; others reserve what a file is long, or do without
+        with open(path, "rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in NO_ROOM:
+                    raise
+    return array
 
 
 def _fill(images: NDArray[np.int16], label_maps: NDArray[np.uint8], slices: Iterable[CachedSlice]) -> NDArray[np.bool_]:

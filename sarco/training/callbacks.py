@@ -2,20 +2,30 @@
 
 import csv
 import io
+import logging
+import shlex
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
+from sarco.core.errors import DataWarning
 from sarco.core.files import atomic_file
+from sarco.core.messages import reason_of
+from sarco.core.resources import writing
 from sarco.network.device import Device
 from sarco.quality.intervals import area_errors
 from sarco.runs.store import Run, RunDescription
 from sarco.runs.tracking import WandbLogger
+from sarco.training.finite import FiniteLoss
 from sarco.training.progress import EpochLines, StepBar
 from sarco.training.validation_report import ValidationReport
 
@@ -27,11 +37,41 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it, so that a kill at any moment leaves a whole one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Writes, forces to disk, renames."""
+        """Writes, forces to disk, renames.
+
+        Raises:
+            InputError: it cannot be written; the one that was there stays.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(target) as file:
-            torch.save(checkpoint, file)
+        otherwise = "or choose another --dirpath"
+        if (target.parent / "last.ckpt").is_file():
+            folder = shlex.quote(str(target.parent))
+            otherwise = (
+                f"then go on with --resume_training=yes --ckpt_path_to_resume_from={folder} (what lies there is whole)"
+            )
+        what = f"the checkpoint of epoch {checkpoint.get('epoch', 0) + 1}"
+        with writing(what, target, otherwise, _bytes_of(checkpoint)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(target) as file:
+                _save(checkpoint, file)
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    """What `torch.save` does, with the system's own error where a file cannot be written."""
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch hides it behind "unexpected pos"
+            raise error.__context__ from None
+        raise
+
+
+def _bytes_of(value: Any) -> int:
+    """What the tensors of a checkpoint take."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(_bytes_of(item) for item in items)
 
 
 class BestAndLast(Checkpoint):
@@ -133,6 +173,7 @@ class RunRecord(Checkpoint):
         self.png_path = run.folder / "curves.png"
         self.rows: list[dict[str, str]] = []
         self.learning_rate = 0.0
+        self._told: set[Path] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps what an earlier part of the run wrote, up to where it goes on."""
@@ -154,22 +195,46 @@ class RunRecord(Checkpoint):
         for name in ("learning_rate", "loss"):  # of the next epoch, and of the last step
             figures.pop(name, None)
         self.rows.append({"epoch": str(trainer.current_epoch), "learning_rate": f"{self.learning_rate:.6g}", **figures})
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        with atomic_file(self.csv_path) as file:
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-            writer = csv.DictWriter(text, columns, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-            text.detach()
+        self._keep(self.csv_path, write_rows)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draws the curves."""
         if trainer.is_global_zero and self.rows:
-            draw_curves(self.rows, self.png_path)
+            self._keep(self.png_path, draw_curves)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Draws the curves of a run that was interrupted, too."""
+        """Draws the curves of a run that was interrupted, too; why it ended is news enough where that fails."""
+        self._told.add(self.png_path)
         self.on_fit_end(trainer, pl_module)
+
+    def _keep(self, path: Path, write: Callable[[list[dict[str, str]], Path], None]) -> None:
+        """Writes a file of the record; that it cannot be is told once, and no reason for a run to end."""
+        try:
+            write(self.rows, path)
+        except Exception as error:  # matplotlib has many ways to fail
+            if path not in self._told:
+                self._told.add(path)
+                warnings.warn(
+                    f"{path}: cannot be written ({reason_of(error)}); the training goes on without it",
+                    DataWarning,
+                    stacklevel=2,
+                )
+
+
+def write_rows(rows: list[dict[str, str]], path: Path) -> None:
+    """Writes ``metrics.csv``, whole.
+
+    Args:
+        rows: a line each; columns that a line lacks stay empty.
+        path: the file.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.DictWriter(text, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        text.detach()
 
 
 def make_trainer(
@@ -194,7 +259,7 @@ def make_trainer(
     # The record first: killed between the two, a run does an epoch again rather than go on without its line.
     # Whoever reads a figure makes a GPU wait for it, so there not every step is shown.
     shown_steps = 1 if device.accelerator == "cpu" else STEPS_BETWEEN_READINGS
-    callbacks: list[pl.Callback] = [RunEvidence(), RunRecord(run), BestAndLast(run)]
+    callbacks: list[pl.Callback] = [FiniteLoss(run, shown_steps), RunEvidence(), RunRecord(run), BestAndLast(run)]
     if lines:
         callbacks.append(lines)
     if bar:
@@ -203,6 +268,8 @@ def make_trainer(
         callbacks.append(PatientEarlyStopping(fit.patience))
     if logger:
         callbacks.append(ValidationReport(description.labels))
+    # Named, because Lightning would otherwise let variables of SLURM or LSF decide how many processes there are.
+    environment = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
     return pl.Trainer(
         accelerator=device.accelerator,
         devices=device.devices,
@@ -213,7 +280,7 @@ def make_trainer(
         accumulate_grad_batches=fit.accumulate_grad_batches,
         logger=logger or False,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), environment],
         deterministic="warn",
         use_distributed_sampler=False,  # our samplers know about processes, and count no slice twice
         num_sanity_val_steps=0,
@@ -241,6 +308,7 @@ def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
         rows: of ``metrics.csv``.
         path: the picture.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would tell of a home that cannot be written
     from matplotlib.figure import Figure  # half a second to import, needed once a run
 
     panels = (
@@ -261,4 +329,5 @@ def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    figure.savefig(path, dpi=80)
+    with atomic_file(path) as file:
+        figure.savefig(file, dpi=80, format="png")

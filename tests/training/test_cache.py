@@ -1,5 +1,6 @@
 """Prepared slices: reused only where nothing changed, whole or not there at all, and the same as computed afresh."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from sarco.core.training_options import DataOptions, RunOptions
 from sarco.io.images import read_hu
 from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
-from sarco.training.cache import CachedSlice, SliceCache, list_entries, make_key, open_cache, remove_unused
+from sarco.training.cache import CachedSlice, SliceCache, _reserved, list_entries, make_key, open_cache, remove_unused
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 from transforms import as_meta_tensor, make_crop
@@ -329,3 +330,34 @@ def test_clearing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"removed: {old}" in out and f"removed: {left}" in out and "kept: 1 entries" in out
     with pytest.raises(InputError, match="no such folder"):
         main([str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_room_is_taken_before_slices_are_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Catches a disk that fills up while slices are prepared: the process dies of a bus error, without a word."""
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    with pytest.raises(InputError, match=r"prepared slices cannot be written .*MB are free.*--cache_dir"):
+        open_cache(tmp_path / "cache", "0" * 32, N, SHAPE, never)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_disk_that_cannot_reserve_room_is_used_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a network disk on which nothing can be trained any more."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    cache = open_cache(tmp_path / "cache", "0" * 32, N, SHAPE, prepared)
+    assert np.array_equal(cache.images, [image for image, _ in prepared()])
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves no room")
+def test_prepared_slices_have_their_room_on_the_disk(tmp_path: Path) -> None:
+    """Catches a file that is only said to be long."""
+    array = _reserved(tmp_path / "images.npy", np.int16, (64, 1, 64, 64))
+    assert (tmp_path / "images.npy").stat().st_blocks * 512 >= array.nbytes

@@ -1,7 +1,9 @@
 """What is kept of a run: whole checkpoints, the rows of earlier parts, patience; and what the Trainer is told."""
 
 import csv
+import errno
 import os
+import resource
 import shutil
 import sys
 from dataclasses import replace
@@ -15,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from model import SarcoModel
 from sarco.api.training import Trained
-from sarco.core.errors import DataWarning
+from sarco.core.errors import DataWarning, InputError
 from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
@@ -126,7 +128,7 @@ def test_broken_off_save_leaves_the_old_checkpoint(
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.torch, "save", save_half)
-        with pytest.raises(type(error)):
+        with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else InputError):
             AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
     assert torch.load(path) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
@@ -404,3 +406,74 @@ def test_a_gpu_need_not_wait_for_a_figure_in_each_step(tmp_path: Path) -> None:
             make_trainer(describe(), make_run(tmp_path / "run"), device, None, bar=True)
         bar = next(item for item in told["callbacks"] if isinstance(item, StepBar))
         assert told["log_every_n_steps"] == bar.refresh_rate == steps
+
+
+FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
+
+
+def of_data(told: pytest.WarningsRecorder) -> list[str]:
+    """What was told of the user's data, without what libraries say of themselves."""
+    return [str(each.message) for each in told if issubclass(each.category, DataWarning)]
+
+
+@pytest.mark.parametrize(
+    ("number", "call"),
+    [*((number, "fsync") for number in (*FULL, errno.EROFS)), (errno.EACCES, "replace"), (errno.EIO, "replace")],
+)
+def test_checkpoint_that_cannot_be_written_ends_a_run_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    """Catches a foreign traceback for a full disk, a quota, or a disk that became read-only in the middle of a run."""
+    run = make_run(tmp_path / "x_Trains")
+    fit(run, [0.1], max_epochs=1)
+    before = run.checkpoint_path("last").read_bytes()
+
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.warns(DataWarning) as told, pytest.raises(InputError) as caught:
+        fit(run, [0.1, 0.9], run.checkpoint_path("last"), max_epochs=2)
+    assert ["metrics.csv" in line for line in of_data(told)] == [True]
+    text = str(caught.value)
+    assert os.strerror(number) in text and "the checkpoint of epoch 2" in text and "\n" not in text
+    assert ("MB are free" in text and "make room" in text) == (number in FULL)
+    assert f"--ckpt_path_to_resume_from={run.folder}" in text
+    assert run.checkpoint_path("last").read_bytes() == before
+    assert sorted(path.name for path in run.folder.iterdir()) == ["best.ckpt", "curves.png", "last.ckpt", "metrics.csv"]
+
+
+def test_size_of_files_is_limited(tmp_path: Path) -> None:
+    """Catches torch's own error, "unexpected pos", for a file that the system does not let grow."""
+    big = {"epoch": 4, "state_dict": {"w": torch.zeros(500_000)}}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"epoch 5 cannot be written \(File too large.*needs about 2.0 MB"):
+            AtomicCheckpointIO().save_checkpoint(big, tmp_path / "last.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_that_cannot_be_written_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a training that ends for the sake of a table or a picture, and a line for every epoch."""
+
+    def fail(rows: object, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(callbacks, "write_rows", fail)
+    monkeypatch.setattr(callbacks, "draw_curves", lambda *_: 1 / 0)
+    with pytest.warns(DataWarning) as told:
+        fit(make_run(tmp_path), [0.1, 0.2, 0.3], max_epochs=3)
+    assert [("metrics" in line, "curves" in line) for line in of_data(told)] == [(1, 0), (0, 1)]
+    assert torch.load(tmp_path / "last.ckpt")["epoch"] == 2
+
+
+def test_half_a_picture_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches half a curves.png where the disk is full."""
+    (tmp_path / "curves.png").write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"):
+        draw_curves([{"epoch": "0", "train_loss": "1"}], tmp_path / "curves.png")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("curves.png", b"old")]

@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sarco.core.command import name_the_user
 from sarco.core.processes import NUMBERS
 
 LOGGER = "pytorch_lightning"
 # What a training tells the processes that it starts, and the libraries that it uses.
 VARIABLES = (
     "SARCO_RUN_ID", "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG", "WANDB_SILENT", "MASTER_ADDR",
-    *NUMBERS,
+    "LOGNAME", *NUMBERS,
 )  # fmt: skip
 
 
@@ -26,6 +27,7 @@ def left_as_found() -> Iterator[None]:
     level, before = logger.level, {name: os.environ.get(name) for name in VARIABLES}
     with warnings.catch_warnings():
         try:
+            name_the_user()
             yield
         finally:
             logger.setLevel(level)

@@ -1,6 +1,7 @@
 """Runs a script's main function: faults of the user end in one line on stderr and an exit status."""
 
 import ctypes
+import getpass
 import logging
 import os
 import platform
@@ -30,6 +31,7 @@ def run_command(main: Main, program: str, argv: Sequence[str] | None = None) -> 
     """
     argv = sys.argv[1:] if argv is None else argv
     warnings.formatwarning = _format_warning
+    name_the_user()
     try:
         main(argv, program)
     except SarcoError as error:
@@ -57,6 +59,17 @@ def _format_warning(
 def _one_line(error: SarcoError) -> str:
     text = " ".join(str(error).split("\n"))
     return f"{text} (-h lists the options)" if isinstance(error, OptionError) and "-h" not in text else text
+
+
+def name_the_user() -> None:
+    """Gives a process a user's name where it has none: libraries ask for it when they are imported, and fail.
+
+    In a container the number of a user need not stand in the list of users.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):  # the system's way to say it depends on Python's version
+        os.environ["LOGNAME"] = f"user-{os.getuid()}" if hasattr(os, "getuid") else "user"
 
 
 def is_first_process() -> bool:

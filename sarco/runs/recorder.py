@@ -50,6 +50,7 @@ class Recorder:
         command = [sys.executable, "-P", str(PROGRAM)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         environment.pop("WANDB_SERVICE", None)  # of a W&B run of whoever calls sarco
+        environment |= _places((self.folder / "wandb").resolve())
         pipe = subprocess.PIPE
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +126,20 @@ class Recorder:
         process.wait()
         with contextlib.suppress(queue.Full):  # where it is full, the thread waits for the process, not for the queue
             self._requests.put_nowait(None)
+
+
+def _places(folder: Path) -> dict[str, str]:
+    """Where W&B keeps what it needs for itself, where there is no home that can be written, as in containers."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return {"HOME": str(folder)}
+    if not home.is_dir():
+        return {"HOME": str(folder)}
+    if os.access(home, os.W_OK):
+        return {}
+    names = (name for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR") if name not in os.environ)
+    return dict.fromkeys(names, str(folder / "own"))
 
 
 def _write(process: "subprocess.Popen[bytes]", requests: "queue.Queue[bytes | None]") -> None:

@@ -118,7 +118,7 @@ class SegmentationScores(Metric):
         self.area_error += torch.stack([(relative * (truth > 0)).sum(), (truth > 0).sum()]).double()
         if self.keep_slices:
             self.slices.append(torch.cat([index[:, None], confusion.flatten(1)], dim=1))
-        bins = (probability * N_BINS).long().clamp_(max=N_BINS - 1)
+        bins = (probability * N_BINS).long().clamp_(0, N_BINS - 1)  # no number becomes the lowest there is
         for channel in range(1, k):
             place = torch.where(ignored, 2 * N_BINS, bins[:, channel] + (target == channel).long() * N_BINS)
             found = count_values(place, 2 * N_BINS + 1)[:-1]

@@ -1,5 +1,6 @@
 """How scripts end: faults of the user in one line and an exit status, bugs with their traceback."""
 
+import getpass
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sarco.core.command import Main, other_work_runs, run_command, share_the_cpu, tune_allocator
+from sarco.core.command import Main, name_the_user, other_work_runs, run_command, share_the_cpu, tune_allocator
 from sarco.core.errors import CheckpointError, DataWarning, GeometryError, InputError, OptionError, SarcoError
 
 ROOT = Path(__file__).parents[2]
@@ -215,3 +216,20 @@ def test_a_busy_neighbour_is_seen() -> None:
             assert any(other_work_runs() for _ in range(5))
         finally:
             neighbour.kill()
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 12345"), OSError("No username set")])
+def test_process_without_a_user_name_gets_one(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Catches a traceback of MONAI in a container whose user stands in no list; a name that is there stays."""
+
+    def nobody(_: int) -> None:
+        raise error
+
+    monkeypatch.setenv("LOGNAME", "somebody")
+    name_the_user()
+    assert os.environ["LOGNAME"] == "somebody"
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    name_the_user()
+    assert getpass.getuser() == f"user-{os.getuid()}"

@@ -141,3 +141,18 @@ def test_interpreter_that_cannot_start(
     """Catches a traceback inside of programs that bring no Python of their own."""
     monkeypatch.setattr("sys.executable", str(tmp_path / "gone") if wanted == "no Python" else "")
     assert Recorder(tmp_path / "run", lines.append).start({}) != ""
+
+
+def test_places_of_a_process_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches W&B lost for want of a home, as in containers: none, one that is not there, one that is read only."""
+    own = tmp_path / "wandb"
+    for home, wanted in ((tmp_path, {}), (tmp_path / "gone", {"HOME": str(own)})):
+        monkeypatch.setenv("HOME", str(home))
+        assert recorder._places(own) == wanted
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert recorder._places(own) == {"HOME": str(own)}
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("WANDB_CACHE_DIR", "/mine")
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+    assert recorder._places(own) == {"WANDB_DATA_DIR": str(own / "own")}

@@ -292,3 +292,11 @@ def test_slice_that_nobody_looked_at_is_not_kept() -> None:
     truth = torch.tensor([[[0, 1, 1, 2]], [[-1, -1, -1, -1]]])
     scores.update(certain(truth.clamp(min=0), 3), truth, torch.tensor([7, 7]))
     assert {index: int(matrix.sum()) for index, matrix in scores.per_slice().items()} == {7: 4}
+
+
+def test_what_is_no_number_is_counted_nowhere_it_could_break() -> None:
+    """Catches an index of -9223372036854775808, before anybody could say that the loss is no number."""
+    scores = SegmentationScores(2)
+    probability = torch.full((1, 2, 4, 4), torch.nan)
+    scores.update(probability, torch.ones(1, 4, 4, dtype=torch.long), torch.tensor([0]))
+    assert float(scores.compute()["dice"]) == 0

@@ -9,13 +9,14 @@ from typing import Any
 from sarco.api.caller import left_as_found
 from sarco.api.options import options_of
 from sarco.core.command import is_first_process, quieten_libraries, shared_run_id, tune_allocator
-from sarco.core.errors import InputError
+from sarco.core.errors import InputError, OptionError
 from sarco.core.files import write_json
 from sarco.core.messages import OnEpoch
 from sarco.core.parser import build
 from sarco.core.processes import check_processes, forget_strange_processes
 from sarco.core.resources import within_memory, writing
 from sarco.core.training_options import (
+    CROP_MULTIPLE,
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -189,10 +190,18 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     model = SarcoModel(description)
     model.load_first_weights(listener.tell)
     run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
-    if is_first_process():
-        with writing("the split", run.split_path, "or choose another --dirpath"):
-            write_json(run.split_path, datamodule.describe_split(in_full=True))
-    return _fit(model, datamodule, run, None, listener)
+    with _at_work(run):
+        if is_first_process():
+            with writing("the split", run.split_path, "or choose another --dirpath"):
+                write_json(run.split_path, datamodule.describe_split(in_full=True))
+        return _fit(model, datamodule, run, None, listener)
+
+
+def _at_work(run: Any) -> contextlib.AbstractContextManager[None]:
+    """Keeps other trainings out of the run's folder; the first of several processes does."""
+    from sarco.runs.store import held
+
+    return held(run) if is_first_process() else contextlib.nullcontext()
 
 
 def _go_on(resume: ResumeOptions, typed: Mapping[str, Any], listener: Listener) -> Trained:
@@ -217,7 +226,8 @@ def _go_on(resume: ResumeOptions, typed: Mapping[str, Any], listener: Listener) 
             f"{stored.data.data_dir}: labels or patients are not those that run {stored.run.run_id} began with; "
             "give the same data as --data_dir, or start a new run"
         )
-    return _fit(SarcoModel(stored), datamodule, resumed.run, resumed.checkpoint, listener)
+    with _at_work(resumed.run):
+        return _fit(SarcoModel(stored), datamodule, resumed.run, resumed.checkpoint, listener)
 
 
 def _read_data(
@@ -230,9 +240,26 @@ def _read_data(
     kind = SarcoDataModule_3D if data.channel_3d else SarcoDataModule
     datamodule = kind(data, options.cache_root, augment, predicted, listener.bar)
     datamodule.setup()
+    _check_smallest_batch(datamodule, options.devices * options.num_nodes)
     for line in datamodule.describe():
         listener.tell(line)
     return datamodule
+
+
+def _check_smallest_batch(datamodule: Any, processes: int) -> None:
+    """Whether batch normalisation has something to average: one slice is one pixel where the image is smallest.
+
+    Raises:
+        OptionError: a process has one slice and its image ends up as one pixel.
+    """
+    slices = len(datamodule.train_dataloader().sampler)
+    side = datamodule.options.image_size
+    if side == CROP_MULTIPLE and slices <= processes:
+        of_each = f" for {processes} processes" if processes > 1 else ""
+        raise OptionError(
+            f"--image_size={side}: needs more than {slices} training slice(s){of_each}, because a slice is one pixel "
+            f"in the depth of the network; give --image_size={2 * side} or more"
+        )
 
 
 def _fit(model: Any, datamodule: Any, run: Any, checkpoint: Any, listener: Listener) -> Trained:

@@ -47,7 +47,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     _remove_leftovers(path.parent)
     try:
         partial.touch(exist_ok=False)
-        with _locked(partial):
+        with locked(partial):
             with open(partial, "wb") as file:
                 yield file
                 file.flush()
@@ -77,7 +77,7 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
     building = _beside(path, _PARTIAL)
     building.mkdir()
     try:
-        with _locked(building):
+        with locked(building):
             yield building
             if replace and path.is_dir():
                 _exchange(building, path)
@@ -164,14 +164,14 @@ def _is_dead(path: Path, host: str) -> bool:
     idle_s = time.time() - _last_change(path)
     if idle_s < _SOONEST_S:
         return False
-    with _locked(path) as got:
+    with locked(path) as got:
         if got is False:
             return False
         return idle_s >= _DEAD_AFTER_S or (got is True and host == _HOST)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[bool | None]:
+def locked(path: Path) -> Iterator[bool | None]:
     """Locks a file or folder until the block or this process ends, to show that its writer lives.
 
     Yields:

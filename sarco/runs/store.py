@@ -5,15 +5,16 @@ import hashlib
 import pickle
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sarco
 from sarco.core.errors import CheckpointError, InputError, OptionError, SarcoError
-from sarco.core.files import hash_file, read_json, write_json
+from sarco.core.files import hash_file, locked, read_json, write_json
 from sarco.core.parser import build, to_builtins
+from sarco.core.resources import writing
 from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
@@ -144,7 +145,7 @@ class RunStore:
         self.dirpath = dirpath
 
     def create(self, run_id: str, wandb_project: str, channel_3d: bool, shared: bool = False) -> Run:
-        """Makes the folder of a new run.
+        """Makes the folder of a new run, or takes over that of a run which ended before its first epoch did.
 
         Args:
             run_id: the run's name.
@@ -163,16 +164,25 @@ class RunStore:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            raise OptionError(f"--run_id={run_id}: {folder} exists already; choose another id") from None
+            there = read_run(folder) if folder.is_dir() else None
+            if there is None or not _is_abandoned(there):
+                raise OptionError(f"--run_id={run_id}: {folder} exists already; choose another id") from None
         except OSError as error:
             raise OptionError(f"--dirpath: {folder} cannot be made ({error.strerror}); choose another folder") from None
         record = {"run_id": run_id, "wandb_project": wandb_project, "channel_3d": channel_3d}
-        write_json(folder / _RECORD, record)
+        with writing("the record of the run", folder / _RECORD, "or choose another --dirpath"):
+            try:
+                write_json(folder / _RECORD, record)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # where it is new; without its record nobody would know it again
+                raise
         return run
 
     def check_free(self, run_id: str) -> None:
         """Raises an `OptionError` where a run has this id already."""
-        taken = next((run.folder for run in self.runs() if run.run_id == run_id), None)
+        runs = (run for run in self.runs() if run.run_id == run_id)
+        taken = next((run.folder for run in runs if not _is_abandoned(run)), None)
         if taken:
             raise OptionError(f"--run_id={run_id}: exists already ({taken}); choose another id or leave it out")
 
@@ -195,6 +205,7 @@ class RunStore:
         """
         runs = self.runs()
         matching = [run for run in runs if _matches(run, run_id, wandb_project)]
+        matching = [run for run in matching if _has_checkpoint(run.folder)] or matching
         if len(matching) == 1:
             return matching[0]
         if matching:
@@ -227,10 +238,38 @@ def read_run(folder: Path) -> Run | None:
             run_id, project, channel_3d = (record.get(key) for key in ("run_id", "wandb_project", "channel_3d"))
             if isinstance(run_id, str) and isinstance(project, str) and isinstance(channel_3d, bool):
                 return Run(folder, run_id, project, channel_3d)
-    if not any((folder / f"{choice}.ckpt").is_file() for choice in CHOICES):
+    if not _has_checkpoint(folder):
         return None
     run_id, _, project = folder.name.partition("_")  # a folder that was copied without its record
     return Run(folder, run_id, project.removesuffix("_3d"), project.endswith("_3d"), recorded=False)
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / f"{choice}.ckpt").is_file() for choice in CHOICES)
+
+
+def _is_abandoned(run: Run) -> bool:
+    """Whether a run ended before its first epoch did; one whose process cannot be asked for may live still."""
+    if not run.recorded or _has_checkpoint(run.folder):
+        return False
+    try:
+        with locked(run.folder) as got:
+            return got is True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def held(run: Run) -> Iterator[None]:
+    """Shows other processes that a run is at work until the block ends.
+
+    Raises:
+        OptionError: another process is at work on it.
+    """
+    with locked(run.folder) as got:
+        if got is False:
+            raise OptionError(f"--run_id={run.run_id}: another process is training it ({run.folder}); wait for its end")
+        yield
 
 
 def _matches(run: Run, run_id: str, wandb_project: str | None) -> bool:

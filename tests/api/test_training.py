@@ -15,7 +15,9 @@ import pytest
 import torch
 
 import sarco
-from sarco.core.errors import InputError, OptionError
+from model import SarcoModel
+from sarco.core.errors import InputError, OptionError, SarcoError
+from sarco.phantom.patient import PhantomOptions, write_dataset
 
 
 def test_the_run_is_where_it_says(tiny_run: Any) -> None:
@@ -129,3 +131,62 @@ def test_what_cannot_be_used_is_one_line(
         sarco.train(**{"data_dir": tiny_run.data, "dirpath": tiny_run.dirpath, **tiny_run.TRAINING, **options})
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert sorted(tiny_run.dirpath.iterdir()) == before
+
+
+def test_run_that_failed_in_its_first_epoch_may_be_tried_again(tiny_run: Any, tmp_path: Path) -> None:
+    """Catches a typing mistake in the learning rate that costs the run its name, and a traceback for it."""
+    options = {**tiny_run.TRAINING, "dirpath": tmp_path, "run_id": "again", "max_epochs": 1}
+    with pytest.raises(SarcoError, match=r"epoch 1 of 1.*: the loss .*no epoch was finished"):
+        sarco.train(tiny_run.data, **{**options, "learning_rate": 1e30})
+    assert sarco.train(tiny_run.data, **options).best.is_file()
+    with pytest.raises(OptionError, match="--run_id=again"):
+        sarco.train(tiny_run.data, **options)
+
+
+def test_no_memory_says_which_step_and_what_to_lower(
+    tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a foreign traceback where a batch does not fit."""
+    steps: list[int] = []
+
+    def step(self: SarcoModel, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        steps.append(batch_idx)
+        if batch_idx == 1:
+            torch.zeros(10**15)
+        return self(batch["image"]).mean()
+
+    monkeypatch.setattr(SarcoModel, "training_step", step)
+    monkeypatch.setattr(SarcoModel, "on_train_epoch_end", lambda self: None)
+    with pytest.raises(SarcoError) as caught:
+        sarco.train(tiny_run.data, dirpath=tmp_path, max_epochs=2, **tiny_run.TRAINING)
+    text = str(caught.value)
+    assert steps == [0, 1] and text.startswith("training, epoch 1 of 2, step 2: out of memory (")
+    assert "--batch_size (4)" in text and "--image_size (64)" in text and "\n" not in text
+
+
+@pytest.mark.parametrize(("side", "model_choice"), [(32, "unet"), (32, "segresnet"), (64, "unet"), (64, "segresnet")])
+@pytest.mark.parametrize("more", [{}, {"mixup": "manifold", "accumulate_grad_batches": 2}], ids=["plain", "mixed"])
+def test_one_training_slice(tmp_path: Path, side: int, model_choice: str, more: dict[str, object]) -> None:
+    """Catches a crash in batch normalisation where a slice ends up as one pixel: refused there, trained above."""
+    write_dataset(tmp_path / "data", 2, 1, PhantomOptions(n_slices=1, rows=64, columns=72))
+    options = {
+        "dirpath": tmp_path / "ckpt", "max_epochs": 1, "pretrained": "no", "gpu": -1, "batch_size": 2,
+        "image_size": side, "model_choice": model_choice,
+    }  # fmt: skip
+    if side == 32:
+        with pytest.raises(OptionError, match=r"--image_size=32: needs more than 1 training slice.*--image_size=64"):
+            sarco.train(tmp_path / "data", **options, **more)
+        assert not list((tmp_path / "ckpt").glob("*_Trains")), "nothing is begun"
+    else:
+        assert sarco.train(tmp_path / "data", **options, **more).best.is_file()
+
+
+@pytest.mark.parametrize("n_slices", [2, 3, 5])
+def test_smallest_images_train_on_a_few_slices(tmp_path: Path, n_slices: int) -> None:
+    """Catches a last batch of one slice, also where the network is calibrated, and too much that is refused."""
+    write_dataset(tmp_path / "data", 2, 1, PhantomOptions(n_slices=n_slices, rows=64, columns=72))
+    trained = sarco.train(
+        tmp_path / "data", dirpath=tmp_path / "ckpt", max_epochs=1, pretrained="no", gpu=-1, batch_size=4,
+        image_size=32, channel_3d=n_slices == 3,
+    )  # fmt: skip
+    assert trained.best.is_file()

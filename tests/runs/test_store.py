@@ -1,10 +1,14 @@
 """Runs on disk: their names, finding them again, and checkpoints that are damaged, foreign or hostile."""
 
+import errno
 import io
 import json
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 import torch
 
 import sarco
-from sarco.core.errors import CheckpointError, OptionError
+from sarco.core.errors import CheckpointError, InputError, OptionError
 from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
@@ -24,7 +28,8 @@ from sarco.core.training_options import (
     PredictedOptions,
     RunOptions,
 )
-from sarco.runs.store import Run, RunDescription, RunStore, load_checkpoint, new_run_id, read_run
+from sarco.runs import store as store_module
+from sarco.runs.store import Run, RunDescription, RunStore, held, load_checkpoint, new_run_id, read_run
 from sarco.scan.labels import LabelTable
 
 
@@ -134,6 +139,55 @@ def test_folder_in_the_way_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match="--dirpath"):
         RunStore(tmp_path / "file").create("aa", "Trains", False)
+
+
+def test_run_that_ended_before_its_first_epoch_gives_its_id_back(tmp_path: Path) -> None:
+    """Catches an id that is lost to a run of which nothing is left, and the folder of a run that is at work."""
+    store = RunStore(tmp_path)
+    first = store.create("aa", "Trains", False)
+    (first.folder / "wandb").mkdir()
+    with held(first):
+        for refused in (lambda: store.check_free("aa"), lambda: store.create("aa", "Trains", False)):
+            with pytest.raises(OptionError, match="--run_id=aa"):
+                refused()
+        with pytest.raises(OptionError, match="another process"), held(first):
+            pass
+    store.check_free("aa")
+    assert store.create("aa", "Trains", False) == first and (first.folder / "wandb").is_dir()
+    other = make_run(tmp_path, "aa", "Other")
+    assert store.find("aa").folder == other.folder, "of two, the one with a checkpoint"
+    with pytest.raises(OptionError, match="--run_id=aa"):
+        store.create("aa", "Trains", False)
+
+
+def test_run_at_work_is_known_from_another_process(tmp_path: Path) -> None:
+    """Catches two trainings in one folder; and an id that stays taken where the first was killed."""
+    run = RunStore(tmp_path).create("aa", "Trains", False)
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom sarco.runs.store import held, read_run\n"
+        "with held(read_run(Path(sys.argv[1]))):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(sarco.__file__).parents[1])}
+    command = [sys.executable, "-c", code, str(run.folder)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with pytest.raises(OptionError, match="exists already"):
+            RunStore(tmp_path).create("aa", "Trains", False)
+        process.kill()
+    RunStore(tmp_path).create("aa", "Trains", False)
+
+
+def test_record_that_cannot_be_written_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a full disk that ends in a traceback, and in a folder that blocks its id and is known to nobody."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "write_json", fail)
+        with pytest.raises(InputError, match=r"run.json: the record of the run cannot be written .*MB are free"):
+            RunStore(tmp_path).create("aa", "Trains", False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_id_of_several_runs_asks_for_the_project(tmp_path: Path) -> None:

@@ -205,6 +205,31 @@ def test_ctrl_c_says_how_to_go_on(home: Path) -> None:
     assert done >= 1 and len(rows_of(run)) in (done, done + 1)
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("victim", ["W&B's own process", "the process that speaks with it"])
+def test_out_of_memory_killer_takes_wandb_alone(home: Path, victim: str) -> None:
+    """Catches a training that dies, or hangs, with W&B: it goes on to its end, with one line."""
+    run = home / "wandb" / f"{len(victim)}_Trains"
+    words = ["--dirpath=wandb", f"--run_id={len(victim)}", "--max_epochs=6", "--early_stopping=no"]
+    command = [sys.executable, str(ROOT / "training.py"), "--data_dir=data", *QUICK[:-1], "--wandb=offline", *words]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=home, env=environment(home), stdout=pipe, stderr=pipe, text=True)
+    wait_for(lambda: len(rows_of(run)) >= 1, process)
+    (speaker,) = children(process.pid)
+    (core,) = children(speaker)
+    os.kill(core if victim == "W&B's own process" else speaker, signal.SIGKILL)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0 and "Traceback" not in err
+    assert [line.startswith("W&B: lost (") for line in out.splitlines() if "W&B" in line] == [True]
+    assert load(run / "last.ckpt")["epoch"] == 5
+
+
 VALIDATE = """
 import json, sys
 from dataclasses import replace

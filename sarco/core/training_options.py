@@ -54,7 +54,8 @@ class DataOptions:
             f"has to be a multiple of 32, for example {rounded}",
         )
         for name in ("hu_min", "hu_max"):
-            require(math.isfinite(getattr(self, name)), name, getattr(self, name), "has to be a finite number")
+            hu = getattr(self, name)
+            require(-32768 <= hu <= 32767, name, hu, "has to lie between -32768 and 32767, as HU do")
         require(self.hu_min < self.hu_max, "hu_min", self.hu_min, f"has to be below --hu_max ({self.hu_max})")
         require(self.num_workers >= 0, "num_workers", self.num_workers, "has to be 0 or more")
 

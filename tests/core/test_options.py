@@ -304,6 +304,8 @@ def test_yes_and_no_words_in_any_case(change: Any) -> None:
         "--hu_min=300",
         "--hu_min=-inf",
         "--hu_max=nan",
+        "--hu_max=3e38",
+        "--hu_min=-40000",
         "--max_epochs=0",
         "--max_epochs=-2",
         "--val_fraction=1",

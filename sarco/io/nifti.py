@@ -19,7 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import ArrayLike, NDArray
 
-from sarco.core.errors import GeometryError, InputError
+from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.core.files import atomic_file
 from sarco.core.messages import reason_of
 from sarco.scan.geometry import (
@@ -36,7 +36,9 @@ SUFFIXES = (".nii.gz", ".nii")
 _MOST_VOXELS = 2**31  # 4 GB of 16 bits: what a damaged header claims is refused before memory is taken
 _BEST_PACKING = 1100  # deflate makes at most 1032 bytes of one
 _HEADER_BYTES, _SECOND_VERSION = 348, 540  # sizeof_hdr, which tells NIfTI-2 from NIfTI-1
+_GZIP_MARK = b"\x1f\x8b"  # RFC 1952
 _FORM_CODES = range(6)  # nifti1.h and nifti2.h: NIFTI_XFORM_*
+_LABEL_TOLERANCE = 1e-3  # of a whole number: scl_slope and float32 round
 _SMALLEST_STEP_MM, _LARGEST_LENGTH_MM = 1e-4, 1e5  # beyond lies damage, not patients
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 # What nibabel raises on damaged files.
@@ -70,15 +72,30 @@ def read_label_map(path: Path) -> LabelMap:
     Raises:
         InputError: the file cannot be read, is no label map (fractions, negative or too large ids) or has more than
             three dimensions.
+        GeometryError: its sform and its qform contradict each other.
     """
     image, values = _load(path, "label map")
+    affine = _usable_affine_lps(path, image)
+    ids = np.ascontiguousarray(_ids_of(path, image, values).transpose(1, 0, 2))
+    return LabelMap(ids, affine, path)
+
+
+def _ids_of(path: Path, image: nib.Nifti1Image, values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values as label ids; what scaling in the file rounded is a whole number again."""
     if values.dtype.kind not in "buif":
         raise InputError(f"{path}: holds colours or complex numbers, not label ids; is it an image?")
+    whole = np.rint(values) if values.dtype.kind == "f" else values
     with np.errstate(invalid="ignore"):  # NaN
-        ids = values.astype(np.uint8)
-    if not np.array_equal(ids, values):
-        raise InputError(f"{path}: holds values that are no label ids (whole numbers 0..255); is it an image?")
-    return LabelMap(np.ascontiguousarray(ids.transpose(1, 0, 2)), _usable_affine_lps(path, image), path)
+        ids: NDArray[np.uint8] = whole.astype(np.uint8)
+        fits = np.abs(values - ids) <= _LABEL_TOLERANCE if values.dtype.kind == "f" else ids == values
+    if not fits.all():
+        odd = values[np.unravel_index(int(fits.argmin()), fits.shape)]
+        slope, intercept = image.dataobj.slope, image.dataobj.inter
+        scaling = f" (by scl_slope {slope:g} and scl_inter {intercept:g})" if (slope, intercept) != (1, 0) else ""
+        raise InputError(
+            f"{path}: holds {odd:.9g}{scaling}, which is no label id (whole number 0..255); is it an image?"
+        )
+    return ids
 
 
 def _load(path: Path, what: str) -> tuple[nib.Nifti1Image, NDArray[Any]]:
@@ -104,11 +121,13 @@ def _load(path: Path, what: str) -> tuple[nib.Nifti1Image, NDArray[Any]]:
 def _read_whole(path: Path) -> tuple[nib.Nifti1Image, NDArray[Any]]:
     """The file to its last byte, where the checksum of a packed one stands; nothing is mapped.
 
-    A mapped file that somebody cuts short ends the process without a word.
+    A mapped file that somebody cuts short ends the process without a word. Whether it is packed its first bytes tell:
+    programs and people give the wrong suffix.
     """
-    packed = path.name.lower().endswith(".gz")
+    with open(path, "rb") as file:
+        packed = file.read(2) == _GZIP_MARK
     with gzip.open(path, "rb") if packed else open(path, "rb") as file:
-        head = file.read(_HEADER_BYTES)
+        head = file.read(_SECOND_VERSION)  # long enough for either header
         file.seek(0)
         second = int.from_bytes(head[:4], "little") == _SECOND_VERSION or int.from_bytes(head[:4]) == _SECOND_VERSION
         image = (nib.Nifti2Image if second else nib.Nifti1Image).from_stream(file)
@@ -180,7 +199,6 @@ def read_volume(path: Path) -> ImageVolume:
             f"{path}: does not say how it lies in the patient (sform_code and qform_code are 0, or the affine is "
             "empty); convert the scan again with a tool that writes the affine, or give the DICOM series"
         )
-    _check_forms_agree(path, image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         values = np.where(np.isfinite(values), values, np.asarray(AIR_HU, values.dtype))
     lowest, highest = float(values.min()), float(values.max())
@@ -196,6 +214,9 @@ def read_volume(path: Path) -> ImageVolume:
         raise InputError(
             f"{path}: no patient has voxels of {steps_mm.tolist()} mm or lies so far away; export it again"
         )
+    if len(image.shape) == 2:
+        told = f"{path}: has two dimensions, so it may not know how thick its slice is; {steps_mm[2]:g} mm count"
+        warnings.warn(told, DataWarning, 2)
     directions = np.abs(file_axes_affine[:3, :3]) / steps_mm
     plane = int(directions[2].argmax())
     column, row = (axis for axis in range(3) if axis != plane)
@@ -220,18 +241,33 @@ def _check_forms_agree(path: Path, image: nib.Nifti1Image) -> None:
     header = image.header
     if header["sform_code"] == 0 or header["qform_code"] == 0:
         return
+    extents = np.array([*image.shape[:3], 0][:3])  # a file of two dimensions says nothing sure of a third
     try:
         with _quiet_nibabel():
-            difference = np.linalg.inv(image.get_sform()) @ image.get_qform() - np.eye(4)
+            sform, qform = image.get_sform(), image.get_qform()
+            difference = np.linalg.inv(sform) @ qform - np.eye(4)
     except (np.linalg.LinAlgError, HeaderDataError, ValueError):
-        raise InputError(f"{path}: its qform is damaged; convert the scan again") from None
-    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*image.shape[:3], 1)
-    off = float(np.abs(difference @ corners.T).max())
+        raise InputError(f"{path}: its sform or qform is damaged; export it again") from None
+    steps = [np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
+    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*extents, 1)
+    drift = np.abs(difference[:3, :3] @ corners[:, :3].T).max()
+    rounding = _rounding_of_qform(header) * np.max(extents * steps[0]) / steps[0].min()
+    off = np.max([*np.abs(difference[:3, 3]), *(np.abs(steps[1] / steps[0] - 1) * extents), drift - rounding])
     if not off <= 2 * GRID_TOLERANCE_VOXELS:
         raise GeometryError(
-            f"{path}: sform and qform place the image {off:.3g} voxels apart, so nobody can say where it lies; "
+            f"{path}: sform and qform place its voxels {off:.3g} voxels apart, so nobody can say where it lies; "
             "set both to the same affine"
         )
+
+
+def _rounding_of_qform(header: nib.Nifti1Header) -> float:
+    """By what angle, in rad, a qform may be turned because its quaternion is three float32 numbers.
+
+    The fourth number is the root of what they leave to 1, so near half a turn, as scans in LPS have it, little is left
+    of it; nibabel takes less than 3.6e-7 below the root for 0.
+    """
+    left = 1.0 - sum(float(header[f"quatern_{name}"]) ** 2 for name in "bcd")
+    return 6e-7 / math.sqrt(max(left, 2e-7))
 
 
 def _usable_affine_lps(path: Path, image: nib.Nifti1Image) -> Affine | None:
@@ -239,18 +275,21 @@ def _usable_affine_lps(path: Path, image: nib.Nifti1Image) -> Affine | None:
 
     Raises:
         InputError: it has one, but that is damaged: nobody can say how the file lies, and a guess may mirror it.
+        GeometryError: it has two that contradict each other.
     """
     header = image.header
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         return None
     affine_ras = np.asarray(image.affine, dtype=np.float64)
-    if not affine_ras[:3, :3].any():  # zeros: declared, but never written
-        return None
+    turned = [float(header[name]) for name in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y")]
+    if not affine_ras[:3, :3].any() and not (header["qform_code"] > 0 and any(turned)):
+        return None  # zeros: declared, but never written
     steps = np.linalg.norm(affine_ras[:3, :3], axis=0)
     with np.errstate(all="ignore"):
         share = abs(np.linalg.det(affine_ras[:3, :3] / steps))  # of the volume of a voxel with right angles
     if not (np.abs(affine_ras).max() < 1e9 and steps.min() > 1e-9 and share > 1e-6):  # NaN is neither
         raise InputError(f"{path}: its affine is damaged, so nobody can say how it lies; export it again")
+    _check_forms_agree(path, image)
     return swap_rows_and_columns(ras_to_lps(affine_ras))
 
 
@@ -316,8 +355,7 @@ def read_volumes(path: Path) -> tuple[list[NDArray[np.float32]], Affine]:
         InputError: the file cannot be read.
     """
     try:
-        image = nib.load(path, mmap=False)
-        values = np.asanyarray(image.dataobj)
+        image, values = _read_whole(path)
     except _READ_ERRORS as error:
         raise InputError(f"{path}: cannot be read as NIfTI ({reason_of(error)}); write the image again") from None
     if values.dtype.kind not in "buif":

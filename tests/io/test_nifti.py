@@ -11,9 +11,9 @@ import pytest
 from dicom_parts import read_slice
 from numpy.typing import NDArray
 
-from sarco.core.errors import GeometryError, InputError, SarcoError
+from sarco.core.errors import DataWarning, GeometryError, InputError, SarcoError
 from sarco.io.dicom import find_series, read_header
-from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
+from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, read_volume, read_volumes, write_label_map
 from sarco.phantom.patient import Phantom
 from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns
 
@@ -431,3 +431,174 @@ def test_what_is_no_file_is_said_to_be_none(tmp_path: Path) -> None:
         read_label_map(tmp_path / "absent.nii.gz")
     with pytest.raises(InputError, match="is a folder; give a NIfTI file in it"):
         read_label_map(tmp_path)
+
+
+def with_forms(path: Path, sform: NDArray[np.float64], qform: NDArray[np.float64], second: bool = False) -> Path:
+    """A label map of 12 x 10 x 6 voxels that says twice how it lies."""
+    image = (nib.Nifti2Image if second else nib.Nifti1Image)(np.ones((12, 10, 6), np.uint8), sform)
+    image.set_sform(sform, code=1)
+    image.set_qform(qform, code=1)
+    nib.save(image, path)
+    return path
+
+
+GRID = np.array([[-0.7, 0, 0, 100], [0, -0.8, 0, 150], [0, 0, 3, -300], [0, 0, 0, 1.0]])
+CONTRADICTIONS = {
+    "mirrored": GRID @ [[-1, 0, 0, 11], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    "upside down": GRID @ [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 5], [0, 0, 0, 1]],
+    "shifted": GRID @ [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]],
+    "another spacing": GRID @ np.diag([1, 1, 1.2, 1]),
+    "permuted": GRID[:, [1, 0, 2, 3]],
+    "turned": GRID @ [[0.98, -0.199, 0, 0], [0.199, 0.98, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+}
+
+
+@pytest.mark.parametrize("second", [False, True], ids=["NIfTI-1", "NIfTI-2"])
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_forms_of_a_label_map_that_contradict_each_other_are_refused(what: str, second: bool, tmp_path: Path) -> None:
+    """Catches labels that lie mirrored or elsewhere for every program that believes the other of the two."""
+    path = with_forms(tmp_path / "label.nii.gz", GRID, CONTRADICTIONS[what], second)
+    with pytest.raises(GeometryError, match=r"label\.nii\.gz: sform and qform place its voxels .* voxels apart"):
+        read_label_map(path)
+
+
+@pytest.mark.parametrize("start", [76, 256], ids=["pixdim", "quatern_b"])
+def test_a_damaged_qform_beside_a_good_sform_is_refused(start: int, tmp_path: Path) -> None:
+    """Catches a guess which of the two is the damaged one: a negative spacing, a quaternion longer than 1, NaN."""
+    for numbers in ((-1.0, -2.0), (1.5, 1.5), (np.nan, np.nan)):
+        path = with_forms(tmp_path / "label.nii", GRID, GRID)
+        content = bytearray(path.read_bytes())
+        content[start : start + 8] = struct.pack("<2f", *numbers)
+        path.write_bytes(content)
+        with pytest.raises(SarcoError, match=r"sform or qform is damaged|voxels apart"):
+            read_label_map(path)
+
+
+def test_an_empty_sform_does_not_hide_a_qform(tmp_path: Path) -> None:
+    """Catches labels laid as RAS, perhaps mirrored, although their qform says how they lie."""
+    path = with_forms(tmp_path / "label.nii", GRID, GRID)
+    content = bytearray(path.read_bytes())
+    content[280:328] = bytes(48)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="affine is damaged"):
+        read_label_map(path)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 1e-4, 3e-4, 1e-3, 1e-2, 0.3])
+def test_a_quaternion_of_float32_is_no_contradiction(tilt: float, tmp_path: Path) -> None:
+    """Catches scans in LPS on a slightly turned table that are refused: their quaternion is rounded by 0.001 rad."""
+    for sign, axis in itertools.product((-1, 1), ([0, 1], [0, 2], [1, 2])):
+        turn = np.eye(4)
+        turn[np.ix_(axis, axis)] = [[np.cos(tilt), -sign * np.sin(tilt)], [sign * np.sin(tilt), np.cos(tilt)]]
+        grid = turn @ np.diag([-0.7, -0.7, 1.25, 1])
+        image = nib.Nifti1Image(np.zeros((512, 512, 1), np.uint8), grid)
+        image.set_sform(grid, code=1)
+        image.set_qform(grid, code=1)
+        nib.save(image, tmp_path / "label.nii")
+        np.testing.assert_allclose(
+            read_label_map(tmp_path / "label.nii").affine_lps,  # type: ignore[arg-type]
+            swap_rows_and_columns(lps_to_ras(grid)),  # the signs of x and y, either way
+            atol=1e-6,
+        )
+
+
+def scaled(path: Path, slope: float, intercept: float = 0.0) -> Path:
+    """Stored bytes 0, 1, .. 5 that the header scales."""
+    content = bytearray(save(path, np.arange(6, dtype=np.uint8).reshape(1, 2, 3)).read_bytes())
+    content[112:120] = struct.pack("<2f", slope, intercept)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.00000006, 0), (0.9999, 0), (2, 1), (1, 1e-4)])
+def test_scaling_that_rounds_leaves_whole_numbers(slope: float, intercept: float, tmp_path: Path) -> None:
+    """Catches labels that are refused because a program stored 1.0000001 for 1, or cut down to 0 where it is 0.9999."""
+    found = read_label_map(scaled(tmp_path / "label.nii", slope, intercept)).ids
+    expected = np.arange(6).reshape(1, 2, 3) * round(slope) + round(intercept)
+    np.testing.assert_array_equal(found, expected.transpose(1, 0, 2))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "value"), [(0.5, 0, "0.5"), (1.01, 0, "1.00999999"), (100, 0, "300"), (1, -1, "-1")]
+)
+def test_a_value_that_is_no_label_id_is_named_with_the_scaling(
+    slope: float, intercept: float, value: str, tmp_path: Path
+) -> None:
+    """Catches a message that leaves it to the user to find the one value, and why it is so."""
+    path = scaled(tmp_path / "label.nii", slope, intercept)
+    told = rf"holds {value} \(by scl_slope {slope} and scl_inter {intercept}\), which is no label id"
+    with pytest.raises(InputError, match=told):
+        read_label_map(path)
+
+
+def test_a_value_that_no_scaling_made_is_named_alone(tmp_path: Path) -> None:
+    """Catches talk of scaling where there is none."""
+    with pytest.raises(InputError, match=r"holds 1000, which is no label id \(whole number 0\.\.255\); is it"):
+        read_label_map(save(tmp_path / "label.nii", np.full((2, 3, 1), 1000, np.int16)))
+
+
+@pytest.mark.parametrize("name", ["packed.nii", "PACKED.NII", "plain.nii.gz", "plain.NII.GZ"])
+def test_whether_a_file_is_packed_its_first_bytes_tell(name: str, tmp_path: Path) -> None:
+    """Catches "data code -16476 not recognized" for a file whose suffix somebody changed, image and label map alike."""
+    for values, suffix in ((np.ones((4, 5, 2), np.uint8), ""), (np.full((4, 5, 2), -1000, np.int16), "image_")):
+        content = nib.Nifti1Image(values, np.diag([2.0, 3.0, 4.0, 1.0])).to_bytes()
+        (tmp_path / f"{suffix}{name}").write_bytes(gzip.compress(content) if "packed" in name.lower() else content)
+    assert read_label_map(tmp_path / name).ids.all()
+    assert read_volume(tmp_path / f"image_{name}").hu.shape == (5, 4, 2)
+    assert read_volumes(tmp_path / f"image_{name}")[0][0].shape == (4, 5, 2)
+
+
+@pytest.mark.parametrize("forms", ["both", "sform", "qform"])
+@pytest.mark.parametrize("axes", [2, 3, 4])
+def test_an_image_of_one_slice_is_read(axes: int, forms: str, tmp_path: Path) -> None:
+    """Catches a slice that is refused or ends in a traceback because its file has two dimensions, or four."""
+    values = np.arange(20, dtype=np.int16).reshape((4, 5, *[1] * (axes - 2))) - 1000
+    image = nib.Nifti1Image(values, GRID)
+    image.set_sform(GRID if forms != "qform" else None, code=1 if forms != "qform" else 0)
+    image.set_qform(GRID if forms != "sform" else None, code=1 if forms != "sform" else 0)
+    nib.save(image, tmp_path / "slice.nii.gz")
+    assert int(nib.load(tmp_path / "slice.nii.gz").header["dim"][0]) == axes
+    if axes == 2:
+        with pytest.warns(DataWarning, match=r"has two dimensions, so it may not know how thick its slice is; \d mm"):
+            volume = read_volume(tmp_path / "slice.nii.gz")
+    else:
+        volume = read_volume(tmp_path / "slice.nii.gz")
+    np.testing.assert_array_equal(volume.hu[:, :, 0], values.reshape(4, 5).T)
+    np.testing.assert_allclose(volume.affine_lps[:3, :2], [[0, 0.7], [0.8, 0], [0, 0]], atol=1e-6)
+    assert volume.hu.shape == (5, 4, 1)
+
+
+def test_a_slice_as_simpleitk_writes_it_is_read(tmp_path: Path) -> None:
+    """Catches the same for the program that writes two dimensions with both forms."""
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(np.full((6, 5, 4), -1000, np.int16))
+    image.SetSpacing((0.7, 0.8, 5))
+    sitk.WriteImage(image[:, :, 2], str(tmp_path / "slice.nii.gz"))
+    with pytest.warns(DataWarning, match="1 mm count"):
+        assert read_volume(tmp_path / "slice.nii.gz").hu.shape == (5, 4, 1)
+
+
+def test_a_label_map_of_two_dimensions_is_read_with_both_forms_and_without(tmp_path: Path) -> None:
+    """Catches labels of a lone slice that are refused, or laid by a third axis that their file does not have."""
+    values = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    image = nib.Nifti1Image(values, GRID)
+    image.set_sform(GRID, code=1)
+    image.set_qform(GRID @ np.diag([1, 1, 1.5, 1]), code=1)
+    nib.save(image, tmp_path / "both.nii")
+    nib.save(nib.Nifti1Image(values, None), tmp_path / "none.nii")
+    both, none = (read_label_map(tmp_path / name) for name in ("both.nii", "none.nii"))
+    np.testing.assert_array_equal(both.ids[:, :, 0], values.T)
+    assert both.affine_lps is not None
+    np.testing.assert_array_equal(none.ids, both.ids)
+
+
+@pytest.mark.parametrize("name", ["label.nii", "label.nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_nifti_2_is_read(name: str, order: str, tmp_path: Path) -> None:
+    """Catches a traceback on the longer header of the second version, whichever way its bytes run."""
+    values = np.arange(24, dtype=np.uint8).reshape(3, 4, 2)
+    header = nib.Nifti2Header(endianness=order)
+    nib.save(nib.Nifti2Image(values, GRID, header), tmp_path / name)
+    label = read_label_map(tmp_path / name)
+    np.testing.assert_array_equal(label.ids, values.transpose(1, 0, 2))
+    np.testing.assert_allclose(label.affine_lps, swap_rows_and_columns(lps_to_ras(GRID)))  # type: ignore[arg-type]

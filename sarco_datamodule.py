@@ -1,5 +1,6 @@
 """SarcoDataModule: labelled slices -> split by patient -> loaders of 2D batches."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
-from sarco.core.errors import InputError
+from sarco.core.errors import DataWarning, InputError
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
@@ -95,6 +96,7 @@ class SarcoDataModule(pl.LightningDataModule):
         self.cache = self._open_cache(slices)
         looked_at = np.asarray(self.cache.occurs[:, :IGNORE_ID].any(axis=1))
         self.labels = self._table(dataset, len(human))
+        self._warn_of_sides()
         kept = [i for i in range(len(human)) if looked_at[i]]
         if len(kept) < len(human):
             self.notes.append(f"{len(human) - len(kept)} slices are unlabelled ({IGNORE_ID} throughout) and left out")
@@ -114,6 +116,16 @@ class SarcoDataModule(pl.LightningDataModule):
                 "leave out predictions of runs with other labels"
             )
         return table
+
+    def _warn_of_sides(self) -> None:
+        lonely = self.labels.without_partner() if self.augment.do_flips else []
+        if lonely:
+            warnings.warn(
+                f"labels {', '.join(map(repr, lonely))} name a side, but no label is called the same of the other "
+                "side, so mirrored slices teach them on both; name both alike in labels.json, or set --do_flips=no",
+                DataWarning,
+                3,
+            )
 
     def _add_predicted(self, found: FoundPredictions, n_human: int, slices: Sequence[LabelledSlice]) -> None:
         """Puts predicted slices on a side of the split, and notes what became of them."""

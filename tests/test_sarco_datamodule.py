@@ -1,6 +1,7 @@
 """Batches of labelled slices: what the flags ask for, whatever the number of processes, and nothing of what nobody
 looked at."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 import sarco_datamodule
 from model import SarcoModel
+from sarco.core.errors import DataWarning
 from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
@@ -213,3 +215,17 @@ def test_unlabelled_pixels_count_in_no_score(data: Path, tmp_path: Path) -> None
         found = model.val_scores.compute()
         scores.append([float(model.loss(logits, target, weight)), *(float(found[k]) for k in ("dice", "ap", "iou"))])
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+
+
+def test_a_side_without_partner_is_told_where_slices_are_mirrored(data: Path, tmp_path: Path) -> None:
+    """Catches half of the mirrored slices that teach left as right without a word."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    names = json.loads((folder / "labels.json").read_text())
+    one = next(key for key, name in names.items() if name.endswith("_left"))
+    names[one] = f"my own {names[one]}"
+    (folder / "labels.json").write_text(json.dumps(names))
+    with pytest.warns(DataWarning, match=f"'{names[one]}', .* name a side, .* set --do_flips=no"):
+        module(folder, OFTEN)
+    module(folder, AugmentOptions(do_elastic_transforms=True))
+    module(data, OFTEN)

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
+from sarco.scan import labels
+
 # SNOMED CT. Source: PS3.16 CID 7150 (categories), 7151, 7154 and 6116 (types), 244 (sides); muscles that PS3.16 lacks:
 # https://github.com/wasserth/TotalSegmentator, resources/totalsegmentator_snomed_mapping.csv
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
 TISSUE = Code("85756007", "SCT", "Tissue")
-LEFT, RIGHT = Code("7771000", "SCT", "Left"), Code("24028007", "SCT", "Right")
+SIDES = {labels.LEFT: Code("7771000", "SCT", "Left"), labels.RIGHT: Code("24028007", "SCT", "Right")}
 SKELETAL_MUSCLE = Code("127954009", "SCT", "Skeletal muscle")
 DEEP_MUSCLE_OF_BACK = Code("244849004", "SCT", "Deep muscle of back")
 ERECTOR_SPINAE = Code("44947003", "SCT", "Erector spinae muscle")
@@ -43,7 +45,6 @@ _MUSCLES = {
     "multifidus": SKELETAL_MUSCLE,
 }
 _FAT = {"fat", "torso_fat", "subcutaneous_fat", "visceral_fat", "intermuscular_fat", "sat", "vat", "imat"}
-_SIDES = {"left": LEFT, "right": RIGHT, "l": LEFT, "r": RIGHT}
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,8 @@ def code_label(name: str) -> LabelCode:
     >>> code_label("liver").type.meaning
     'Tissue'
     """
-    words = name.lower().replace("-", " ").replace("_", " ").split()
-    side = None
-    if len(words) > 1:
-        for place in (-1, 0):
-            if words[place] in _SIDES:
-                side = _SIDES[words.pop(place)]
-                break
+    words, read = labels.read_side(name)
+    side = SIDES[read] if read else None
     is_named_muscle = bool(words) and words[-1] in ("muscle", "muscles")
     stem = "_".join(words[:-1] if is_named_muscle else words)
     if stem in _FAT:

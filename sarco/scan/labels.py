@@ -1,5 +1,7 @@
 """Label ids, names and colours: one table, read from ``labels.json`` and carried in every checkpoint."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,50 @@ COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
 )
 
 
+LEFT, RIGHT = "left", "right"
+_OTHER = {LEFT: RIGHT, RIGHT: LEFT}
+# English, German and Dutch, Latin. Words of other languages stand for muscles too: "droit" is rectus.
+_SIDE_WORDS = dict.fromkeys(("left", "links", "linke", "linker", "linkes", "sinister", "sinistra", "sinistrum"), LEFT)
+_SIDE_WORDS |= dict.fromkeys(("right", "rechts", "rechte", "rechter", "rechtes", "dexter", "dextra", "dextrum"), RIGHT)
+_SHORT_SIDES = {"l": LEFT, "lt": LEFT, "r": RIGHT, "rt": RIGHT}
+_LAST_SIDES = {"li": LEFT, "sin": LEFT, "re": RIGHT, "dex": RIGHT, "dext": RIGHT}  # elsewhere they may be anything
+_GLUED_SIDE = re.compile(r"(left|right|links|rechts)?([^\W\d_]{3,}?)(left|right|links|rechts)?")
+_NEW_WORD = re.compile(r"(?<=[a-zß-ÿ])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # psoasLeft, LPsoas
+_WORD = re.compile(r"[^\W\d_]+|\d+")
+
+
+def read_side(name: str) -> tuple[tuple[str, ...], str | None]:
+    """The words of a label's name without its side, in small letters, and the side: `LEFT`, `RIGHT` or None.
+
+    Capitals, what stands between words, and where the side stands do not matter. A name that says both sides says none,
+    and the L of a vertebra is no side.
+
+    >>> read_side("Psoas-Left"), read_side("R_psoas"), read_side("muscle L3")
+    ((('psoas',), 'left'), (('psoas',), 'right'), (('muscle', 'l', '3'), None))
+    """
+    words = _words_of(name)
+    sides = [_SIDE_WORDS.get(word) for word in words]
+    found = {side for side in sides if side}
+    for place, word in enumerate(words):
+        short = _SHORT_SIDES.get(word) or (_LAST_SIDES.get(word) if 0 < place == len(words) - 1 else None)
+        if words[place + 1 : place + 2] and words[place + 1].isdigit() and word == "l":  # a lumbar vertebra
+            short = None
+        if short and (not found or short in found):  # beside a whole word, "r" may stand for rectus
+            sides[place] = short
+    if len(found := {side for side in sides if side}) != 1:
+        return tuple(words), None
+    return tuple(word for word, side in zip(words, sides, strict=True) if not side), found.pop()
+
+
+def _words_of(name: str) -> list[str]:
+    """The words and numbers of a name; a whole word for a side is taken off the word that it is glued to."""
+    words: list[str] = []
+    for word in _WORD.findall(_NEW_WORD.sub(" ", name)):
+        glued = None if word.lower() in _SIDE_WORDS else _GLUED_SIDE.fullmatch(word.lower())
+        words += [part for part in glued.groups() if part] if glued else [word.lower()]
+    return words
+
+
 @dataclass(frozen=True)
 class LabelTable:
     """The foreground labels of a data set or a run.
@@ -55,14 +101,23 @@ class LabelTable:
         return len(self.names) + 1
 
     def mirrored_channels(self) -> list[int]:
-        """For each channel, background first, the one it becomes in a mirror: ``*_left`` and ``*_right`` swap."""
-        channel_of = {name: channel for channel, name in enumerate(self.names.values(), start=1)}
-        swapped = [0]
-        for name, channel in channel_of.items():
-            stem, side = name.rpartition("_")[::2]
-            other = {"left": "right", "right": "left"}.get(side)
-            swapped.append(channel_of.get(f"{stem}_{other}", channel) if other else channel)
-        return swapped
+        """For each channel, background first, the one it becomes in a mirror: left and right of one name swap."""
+        channel_of = {label_id: channel for channel, label_id in enumerate(self.ids, start=1)}
+        partners = self._partners()
+        return [0, *(channel_of[partners.get(label_id, label_id)] for label_id in self.ids)]
+
+    def without_partner(self) -> list[str]:
+        """Names that say a side, though no label, or more than one, has the same name with the other side."""
+        partners = self._partners()
+        return [name for label_id, name in self.names.items() if read_side(name)[1] and label_id not in partners]
+
+    def _partners(self) -> dict[int, int]:
+        """For each label that has one, the id of its mirror image."""
+        read = {label_id: read_side(name) for label_id, name in self.names.items()}
+        count = Counter(read.values())
+        id_of = {(words, side): i for i, (words, side) in read.items() if side and count[words, side] == 1}
+        others = {i: id_of.get((words, _OTHER[side])) for (words, side), i in id_of.items()}
+        return {label_id: other for label_id, other in others.items() if other is not None}
 
     def colour_rgb(self, label_id: int) -> tuple[int, int, int]:
         """The colour of a label, the same wherever it is drawn."""

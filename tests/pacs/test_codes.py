@@ -36,7 +36,15 @@ def test_categories_and_sides_are_those_of_the_standard() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Gluteus maximus muscle left", "gluteus_maximus_left", "gluteus-maximus-L", "left_gluteus_maximus"]
+    "name",
+    [
+        "Gluteus maximus muscle left",
+        "gluteus_maximus_left",
+        "gluteus-maximus-L",
+        "left_gluteus_maximus",
+        "GluteusMaximusLeft",
+        "Gluteus maximus (links)",
+    ],
 )
 def test_spelling_does_not_change_the_code(name: str) -> None:
     """Catches a side or a muscle that is lost with a capital, a blank or the order of words."""

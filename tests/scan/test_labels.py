@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sarco.core.errors import InputError
-from sarco.scan.labels import COLOURS_RGB, LabelTable, read_label_names
+from sarco.scan.labels import COLOURS_RGB, LEFT, RIGHT, LabelTable, read_label_names, read_side
 
 
 def write(folder: Path, text: str | bytes) -> Path:
@@ -96,3 +96,92 @@ def test_colours_are_stable_and_told_apart() -> None:
     assert len(set(colours[: len(COLOURS_RGB)])) == len(COLOURS_RGB)
     assert all(first != second for first, second in itertools.pairwise(colours))
     assert table.colour_rgb(1) == COLOURS_RGB[0]
+
+
+PAIRS = [
+    ("psoas_left", "psoas_right"),
+    ("Psoas_Left", "Psoas_Right"),
+    ("left_psoas", "right_psoas"),
+    ("psoas left", "psoas right"),
+    ("psoas-left", "psoas-right"),
+    ("psoas_L", "psoas_R"),
+    ("psoas_left", "Psoas_right"),
+    ("psoas.left", "psoas.right"),
+    ("PsoasLeft", "PsoasRight"),
+    ("leftPsoas", "rightPsoas"),
+    ("LPsoas", "RPsoas"),
+    ("psoasleft", "psoasright"),
+    ("PSOASLEFT", "PSOASRIGHT"),
+    ("psoas_left_major", "psoas_right_major"),
+    ("psoas l major", "psoas r major"),
+    ("Lt. psoas", "Rt. psoas"),
+    ("left psoas (L)", "right psoas (R)"),
+    ("psoas, left", "right psoas"),
+    ("psoas_left_2", "psoas_right_2"),
+    ("Psoas links", "Psoas rechts"),
+    ("linker Psoas", "rechter Psoas"),
+    ("Psoas li.", "Psoas re."),
+    ("musculus psoas sinister", "musculus psoas dexter"),
+    ("Rückenmuskel_links", "Rückenmuskel_rechts"),
+    ("left", "right"),
+    ("L", "R"),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), PAIRS)
+def test_sides_swap_in_a_mirror_however_they_are_written(left: str, right: str) -> None:
+    """Catches mirrored slices that teach left as right because a name does not end in _left or _right."""
+    assert (read_side(left)[1], read_side(right)[1]) == (LEFT, RIGHT)
+    table = LabelTable({1: "spleen", 2: right, 5: "liver", 9: left})
+    assert table.mirrored_channels() == [0, 1, 4, 3, 2]
+    assert table.without_partner() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "muscle L3",
+        "muscle_L_3",
+        "L3",
+        "IMAT",
+        "upright",
+        "cleft",
+        "bright_fat",
+        "re-drawn psoas",
+        "sin muscle",
+        "left_and_right",
+        "links_rechts",
+        "rectus",
+        "label_1",
+        "lateral wall",
+        "grand droit",
+    ],
+)
+def test_what_names_no_side_or_both_has_none(name: str) -> None:
+    """Catches a vertebra, a prefix or a muscle's other name that is coded as a side."""
+    assert read_side(name)[1] is None
+    assert LabelTable({1: name}).without_partner() == []
+
+
+@pytest.mark.parametrize(
+    ("names", "alone"),
+    [
+        (("psoas_left", "iliacus_right"), ["psoas_left", "iliacus_right"]),
+        (("psoas_left", "psoas"), ["psoas_left"]),
+        (("left psoas", "right psoas muscle"), ["left psoas", "right psoas muscle"]),
+        (("psoas_left", "Psoas left", "psoas_right"), ["psoas_left", "Psoas left", "psoas_right"]),
+        (("r rectus left", "r rectus right"), ["r rectus left", "r rectus right"]),
+    ],
+)
+def test_sides_without_one_partner_stay_and_are_named(names: tuple[str, ...], alone: list[str]) -> None:
+    """Catches a swap that is a guess, and a side that stays on its channel without a word."""
+    table = LabelTable(dict(enumerate(names, start=1)))
+    assert table.mirrored_channels() == [*range(len(names) + 1)]
+    assert table.without_partner() == alone
+
+
+def test_other_pairs_swap_beside_one_without_partner() -> None:
+    """Catches all swaps that are lost because of one name."""
+    table = LabelTable({1: "psoas_left", 2: "psoas_right", 3: "iliacus_left"})
+    assert table.mirrored_channels() == [0, 2, 1, 3]
+    assert table.without_partner() == ["iliacus_left"]

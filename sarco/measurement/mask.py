@@ -15,7 +15,7 @@ from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import is_nifti, read_label_map
 from sarco.measurement.series import Evidence, Plans, check_options
 from sarco.measurement.slices import SliceMeasurement
-from sarco.scan.label_map import LabelMap, lay_over
+from sarco.scan.label_map import LabelMap, compare_steps, lay_over
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series
 
@@ -135,8 +135,8 @@ def pair(image: Path, label_map: LabelMap, tell: Callable[[str], object] | None 
     series, planes, outside = fitting[0]
     if outside:
         raise GeometryError(
-            f"{label_map.path}: {outside} labelled voxels lie on no slice of {image}, so they have no HU; give the "
-            "whole series"
+            f"{label_map.path}: {outside} labelled voxels lie on no slice of {image}, so they have no HU"
+            f"{compare_steps(label_map, series)}; give the whole series, and the label map on its grid"
         )
     return series, planes
 

@@ -327,20 +327,26 @@ def find_plane(
     Raises:
         GeometryError: the grids differ in spacing, direction, size or place; says in which.
     """
-    to_volume = np.linalg.inv(np.asarray(volume_affine_lps, dtype=np.float64)) @ np.asarray(slice_affine, np.float64)
+    volume_affine_lps, slice_affine = (np.asarray(one, dtype=np.float64) for one in (volume_affine_lps, slice_affine))
+    to_volume = np.linalg.inv(volume_affine_lps) @ slice_affine
     nearest = np.rint(to_volume[:3, :2])
     rows, columns = slice_shape
     # A deviation of the direction counts by what it amounts to at the far end of the slice.
     drift = np.abs(to_volume[:3, :2] - nearest).max(axis=0) * (max(rows - 1, 1), max(columns - 1, 1))
     unit = np.abs(nearest).sum(axis=0)
     if (unit != 1).any() or (nearest[:, 0] @ nearest[:, 1]) != 0 or drift.max() > GRID_TOLERANCE_VOXELS:
-        raise GeometryError("the two grids differ in pixel spacing or direction")
+        raise GeometryError(_difference_in_plane(volume_affine_lps, slice_affine))
     axes = np.abs(nearest).argmax(axis=0)
     normal_axis = 3 - int(axes.sum())
     start = to_volume[:3, 3]
     index = int(np.rint(start[normal_axis]))
     if abs(start[normal_axis] - index) > GRID_TOLERANCE_VOXELS or not 0 <= index < volume_shape[normal_axis]:
-        raise GeometryError("the slice lies on no plane of the label map")
+        away = abs(start[normal_axis] - np.clip(index, 0, volume_shape[normal_axis] - 1))
+        step_mm = spacing_mm(volume_affine_lps)[normal_axis]
+        raise GeometryError(
+            f"the slice lies {away * step_mm:.4g} mm from the nearest plane of the label map, which has "
+            f"{volume_shape[normal_axis]}, {step_mm:.4g} mm apart"
+        )
     signs = []
     for image_axis, size in enumerate(slice_shape):
         axis = int(axes[image_axis])
@@ -354,6 +360,18 @@ def find_plane(
             raise GeometryError(f"the two grids are shifted by {abs(start[axis] - expected):.3g} pixels")
         signs.append(sign * (axis + 1))
     return normal_axis, index, tuple(signs)
+
+
+def _difference_in_plane(volume_affine_lps: Affine, slice_affine: Affine) -> str:
+    """In what two grids differ within the slice: in pixel spacing, with numbers, or in direction."""
+    volume_mm, slice_mm = np.array(spacing_mm(volume_affine_lps)), np.array(spacing_mm(slice_affine))
+    cosines = np.abs((volume_affine_lps[:3, :3] / volume_mm).T @ (slice_affine[:3, :2] / slice_mm[:2]))
+    axes = cosines.argmax(axis=0)
+    turned_deg = float(np.degrees(np.arccos(min(1.0, cosines.max(axis=0).min()))))
+    if turned_deg > 0.05:
+        return f"the two grids are turned against each other by {turned_deg:.3g} degrees"
+    image, label = (" x ".join(f"{one:.5g}" for one in mm) for mm in (slice_mm[:2], volume_mm[axes]))
+    return f"the two grids differ in pixel spacing ({image} mm in the image, {label} mm in the label map)"
 
 
 def take_plane(volume: NDArray[np.uint8], plane: tuple[int, int, tuple[int, ...]]) -> NDArray[np.uint8]:

@@ -7,11 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.errors import GeometryError
-from sarco.scan.geometry import (
-    Affine,
-    find_plane,
-    take_plane,
-)
+from sarco.scan.geometry import GRID_TOLERANCE_VOXELS, Affine, find_plane, spacing_mm, take_plane
 from sarco.scan.series import Series
 
 
@@ -86,6 +82,19 @@ def _affine_of_ras_array(grid_affine: ArrayLike, grid_shape: tuple[int, int, int
     return affine
 
 
+def compare_steps(label_map: LabelMap, series: Series) -> str:
+    """The end of a message: by how much the distances of planes differ; empty where they do not."""
+    if label_map.affine_lps is None or series.n_planes == 1:
+        return ""
+    axes = label_map.affine_lps[:3, :3] / np.array(spacing_mm(label_map.affine_lps))
+    axis = int(np.abs(axes.T @ series.affine_lps[:3, 2]).argmax())
+    label_mm, scan_mm = spacing_mm(label_map.affine_lps)[axis], spacing_mm(series.affine_lps)[2]
+    off = abs(label_mm - scan_mm) * (series.n_planes - 1)
+    if label_map.ids.shape[axis] == 1 or off <= GRID_TOLERANCE_VOXELS * scan_mm:
+        return ""
+    return f" (planes of the label map are {label_mm:.4g} mm apart, slices of the scan {scan_mm:.4g} mm)"
+
+
 def lay_over(label_map: LabelMap, series: Series) -> tuple[dict[int, NDArray[np.uint8]], int]:
     """The label map on the slices of a series, found by their place in the patient; it may cover only some.
 
@@ -105,6 +114,6 @@ def lay_over(label_map: LabelMap, series: Series) -> tuple[dict[int, NDArray[np.
         except GeometryError as error:
             faults.append(error)
     if not planes:
-        raise faults[0]
+        raise GeometryError(f"{faults[0]}{compare_steps(label_map, series)}")
     on_slices = sum(int(np.count_nonzero(ids)) for ids in planes.values())
     return planes, int(np.count_nonzero(label_map.ids)) - on_slices

@@ -566,3 +566,26 @@ def test_measuring_prints_and_writes_nothing(
         assert row.n_pixels == np.count_nonzero(found.planes[row.slice_index] == row.label_id)
     assert found.summary["smi"]["value"] > 0
     assert measure_mask(folder, mask).summary["labels"] == found.summary["labels"]
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("step_mm", [3.0, 7.5, 12.0])
+def test_a_mask_with_another_step_is_refused_with_both_steps(
+    phantoms: dict[str, Phantom],
+    on_disk: Callable[[Phantom], tuple[Path, Path]],
+    tmp_path: Path,
+    step_mm: float,
+    axes: tuple[int, int, int],
+    measure: Run,
+) -> None:
+    """Catches "lies on no slice" where the user has to find out that the mask's step is not the scan's 6 mm."""
+    folder, _ = on_disk(phantoms["anisotropic"])
+    affine = phantoms["anisotropic"].affine_lps @ np.diag([1, 1, step_mm / 6, 1])
+    write_label_map(tmp_path / "mask.nii.gz", phantoms["anisotropic"].label_map, affine, axes)
+    told = rf"planes of the label map are {step_mm:g} mm apart, slices of the scan 6 mm"
+    with pytest.raises(GeometryError, match=told):
+        measure(folder, tmp_path / "mask.nii.gz")
+    affine[:3, 3] += affine[:3, 2] * 0.4  # no plane coincides
+    write_label_map(tmp_path / "mask.nii.gz", phantoms["anisotropic"].label_map, affine, axes)
+    with pytest.raises(GeometryError, match=told):
+        measure(folder, tmp_path / "mask.nii.gz")

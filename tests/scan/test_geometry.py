@@ -311,18 +311,28 @@ def test_a_sheared_grid_gives_back_the_same_voxels() -> None:
         np.testing.assert_array_equal(take_plane(volume, found), volume[:, :, plane])
 
 
+ROW_MM, COLUMN_MM, STEP_MM = np.linalg.norm(OBLIQUE[:3, :3], axis=0)
+HALF_A_STEP, ONE_STEP, FOUR_STEPS = (
+    f"lies {steps * STEP_MM:.4g} mm from the nearest plane of the label map, which has 6, {STEP_MM:.4g} mm apart"
+    for steps in (0.5, 1, 4)
+)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda a: a @ np.array([[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "shifted by 0.5 pixels"),
         (lambda a: a @ np.array([[1, 0, 0, 0], [0, 1, 0, 3], [0, 0, 1, 0], [0, 0, 0, 1]]), "shifted by 3 pixels"),
-        (lambda a: a @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0.5], [0, 0, 0, 1]]), "no plane"),
-        (lambda a: a @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 9], [0, 0, 0, 1]]), "no plane"),
-        (lambda a: a @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -1], [0, 0, 0, 1]]), "no plane"),
-        (lambda a: a @ np.diag([1.2, 1, 1, 1]), "spacing or direction"),
-        (lambda a: a @ np.diag([2.0, 1, 1, 1]), "spacing or direction"),
-        (lambda a: np.block([[rotation(0.2, 0, 0) @ a[:3, :3], a[:3, 3:]], [0, 0, 0, 1]]), "spacing or direction"),
-        (lambda a: np.full((4, 4), np.nan), "spacing or direction"),
+        (lambda a: a @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0.5], [0, 0, 0, 1]]), HALF_A_STEP),
+        (lambda a: a @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 9], [0, 0, 0, 1]]), FOUR_STEPS),
+        (lambda a: a @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -1], [0, 0, 0, 1]]), ONE_STEP),
+        (lambda a: a @ np.diag([1.2, 1, 1, 1]), f"spacing .{1.2 * ROW_MM:.5g} x {COLUMN_MM:.5g} mm in the image, "),
+        (lambda a: a @ np.diag([1, 2.0, 1, 1]), f" in the image, {ROW_MM:.5g} x {COLUMN_MM:.5g} mm in the label map"),
+        (
+            lambda a: np.block([[rotation(0.2, 0, 0) @ a[:3, :3], a[:3, 3:]], [0, 0, 0, 1]]),
+            r"turned against each other",
+        ),
+        (lambda a: np.full((4, 4), np.nan), "differ in pixel spacing"),
     ],
 )
 def test_another_grid_is_refused_with_the_reason(change: object, says: str) -> None:

@@ -1,6 +1,5 @@
 """SarcoDataModule: labelled slices -> split by patient -> loaders of 2D batches."""
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
-from sarco.core.errors import DataWarning, InputError
+from sarco.core.errors import InputError
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
@@ -22,10 +21,12 @@ from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
 from sarco.training.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
 from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
-from sarco.training.cases import Case, LabelledSlice, Split, find_cases, make_label_table, pseudonym, split_by_patient
+from sarco.training.cases import Case, LabelledSlice, find_cases, make_label_table
 from sarco.training.cases import Dataset as FoundCases
 from sarco.training.distillation import FoundPredictions, assign_sides, find_predictions
+from sarco.training.doubts import describe_sides, refuse_masks_of_255, warn_of_sides, warn_of_values
 from sarco.training.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
+from sarco.training.split import Split, find_copies, name_people, pseudonym, split_by_patient
 from transforms import as_meta_tensor, make_crop, scale_window
 
 VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
@@ -94,15 +95,26 @@ class SarcoDataModule(pl.LightningDataModule):
             found = find_predictions(self.predicted, self.options.data_dir, human)
         slices = (*human, *found.slices)
         self.cache = self._open_cache(slices)
-        looked_at = np.asarray(self.cache.occurs[:, :IGNORE_ID].any(axis=1))
+        occurs: NDArray[np.bool_] = self.cache.occurs
+        looked_at = np.asarray(occurs[:, :IGNORE_ID].any(axis=1))
         self.labels = self._table(dataset, len(human))
-        self._warn_of_sides()
+        warn_of_values(human, occurs[: len(human)], dataset.label_names)
+        if self.augment.do_flips:
+            warn_of_sides(self.labels)
         kept = [i for i in range(len(human)) if looked_at[i]]
         if len(kept) < len(human):
             self.notes.append(f"{len(human) - len(kept)} slices are unlabelled ({IGNORE_ID} throughout) and left out")
-        split = split_by_patient([human[i] for i in kept], self.options.val_fraction, self.options.seed)
+        slices = name_people(slices, find_copies(slices, self.cache.images))
+        split = split_by_patient(
+            [slices[i] for i in kept],
+            self.options.val_fraction,
+            self.options.seed,
+            occurs[np.ix_(kept, self.labels.ids)],
+        )
         self.split = Split(tuple(kept[i] for i in split.train), tuple(kept[i] for i in split.val), split.by_patient)
-        self._add_predicted(found, len(human), slices)
+        self._add_predicted(slices[len(human) :], found, slices)
+        train, val = (np.asarray(occurs[list(side)].any(axis=0)) for side in (self.split.train, self.split.val))
+        self.notes += describe_sides(self.labels, train, val)
         self.slices = slices
 
     def _table(self, dataset: FoundCases, n_human: int) -> LabelTable:
@@ -117,23 +129,16 @@ class SarcoDataModule(pl.LightningDataModule):
             )
         return table
 
-    def _warn_of_sides(self) -> None:
-        lonely = self.labels.without_partner() if self.augment.do_flips else []
-        if lonely:
-            warnings.warn(
-                f"labels {', '.join(map(repr, lonely))} name a side, but no label is called the same of the other "
-                "side, so mirrored slices teach them on both; name both alike in labels.json, or set --do_flips=no",
-                DataWarning,
-                3,
-            )
-
-    def _add_predicted(self, found: FoundPredictions, n_human: int, slices: Sequence[LabelledSlice]) -> None:
+    def _add_predicted(
+        self, predicted: Sequence[LabelledSlice], found: FoundPredictions, slices: Sequence[LabelledSlice]
+    ) -> None:
         """Puts predicted slices on a side of the split, and notes what became of them."""
         if not self.predicted.add_predicted_data:
             return
-        human_sides = {slices[i].header.patient_id: "train" for i in self.split.train}
-        human_sides |= {slices[i].header.patient_id: "val" for i in self.split.val}
-        sides, barred = assign_sides(found.slices, human_sides, self.predicted.predicted_data_to)
+        n_human = len(slices) - len(predicted)
+        human_sides = {slices[i].patient: "train" for i in self.split.train}
+        human_sides |= {slices[i].patient: "val" for i in self.split.val}
+        sides, barred = assign_sides(predicted, human_sides, self.predicted.predicted_data_to)
         added = {name: tuple(n_human + i for i, side in enumerate(sides) if side == name) for name in ("train", "val")}
         self.split = Split(self.split.train + added["train"], self.split.val + added["val"], self.split.by_patient)
         self.notes.append(
@@ -198,7 +203,7 @@ class SarcoDataModule(pl.LightningDataModule):
         """
         sides = {}
         for name, indices in (("train", self.split.train), ("val", self.split.val)):
-            counts = Counter(self.slices[i].header.patient_id for i in indices)
+            counts = Counter(self.slices[i].patient for i in indices)
             side: dict[str, Any] = {"slices": len(indices)}
             side["predicted"] = sum(self.slices[i].case.predicted for i in indices)
             if in_full:
@@ -225,7 +230,7 @@ class SarcoDataModule(pl.LightningDataModule):
         """
         if not self.split.by_patient:
             return {}
-        return {i: self.slices[i].header.patient_id for i in self.split.val if not self.slices[i].case.predicted}
+        return {i: self.slices[i].patient for i in self.split.val if not self.slices[i].case.predicted}
 
     def _rank(self) -> tuple[int, int]:
         trainer = self.trainer
@@ -270,6 +275,7 @@ class SarcoDataModule(pl.LightningDataModule):
 
     def _prepare(self, slices: Sequence[LabelledSlice]) -> Iterator[CachedSlice]:
         """Decodes and crops slices; neighbours and volume label maps are read once, not once a slice."""
+        refuse_masks_of_255(item.case for item in slices if not item.case.predicted)
         crop = make_crop(self.options, keys=("image", "label"))
         read = lru_cache(maxsize=4)(read_hu)
         read_labels = lru_cache(maxsize=1)(Case.read_label_maps)

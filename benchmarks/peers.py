@@ -36,7 +36,8 @@ from sarco.core.training_options import DataOptions
 from sarco.io.images import read_hu
 from sarco.io.nifti import write_label_map, write_volume
 from sarco.scan.series import make_series
-from sarco.training.cases import Case, find_cases, split_by_patient
+from sarco.training.cases import Case, find_cases
+from sarco.training.split import split_by_patient
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time
 TARGET_DICE = 0.90

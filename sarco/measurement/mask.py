@@ -15,7 +15,7 @@ from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import is_nifti, read_label_map
 from sarco.measurement.series import Evidence, Plans, check_options
 from sarco.measurement.slices import SliceMeasurement
-from sarco.scan.label_map import LabelMap, compare_steps, lay_over
+from sarco.scan.label_map import MASK_OF_255, LabelMap, compare_steps, lay_over
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series
 
@@ -154,8 +154,8 @@ def name_labels(label_map: LabelMap, names_path: Path | None) -> dict[int, str]:
     if IGNORE_ID not in names:
         if found == {IGNORE_ID}:
             raise InputError(
-                f'{label_map.path}: holds 255 alone, which means "nobody looked"; if it is your mask, name it with '
-                '--labels FILE: {"255": "skeletal_muscle"}'
+                f"{label_map.path}: holds no label but 255. {MASK_OF_255} If so, name it with --labels FILE: "
+                '{"255": "skeletal_muscle"}'
             )
         found -= {IGNORE_ID}
     if not found and not names:

@@ -8,7 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.errors import GeometryError
 from sarco.scan.geometry import GRID_TOLERANCE_VOXELS, Affine, find_plane, spacing_mm, take_plane
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID
 from sarco.scan.series import Series
+
+MASK_OF_255 = '255 means "nobody looked"; is this a mask of 0/255?'
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,18 @@ class LabelMap:
     ids: NDArray[np.uint8]
     affine_lps: Affine | None
     path: Path
+
+    @property
+    def is_mask_of_255(self) -> bool:
+        """Whether it holds 0 and 255 alone, mixed within planes: another program's mask, not "nobody looked".
+
+        Sparse labels are 255 on whole planes, and may be empty on all others.
+        """
+        held = np.flatnonzero(np.bincount(self.ids.ravel(), minlength=256))
+        if held.tolist() != [BACKGROUND_ID, IGNORE_ID]:
+            return False
+        others = ((1, 2), (0, 2), (0, 1))
+        return all((self.ids.min(axis=axes) < self.ids.max(axis=axes)).any() for axes in others)
 
     def on_slice(self, slice_affine: ArrayLike, shape: tuple[int, int], image: Path) -> NDArray[np.uint8]:
         """The label map on the grid of one image slice.

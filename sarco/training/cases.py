@@ -1,7 +1,6 @@
-"""Pairs images with label maps and splits them by patient."""
+"""Pairs images with label maps, and slices with their neighbours."""
 
 import contextlib
-import hashlib
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from sarco.core.files import files_below
 from sarco.io.dicom import find_series, read_header
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
-from sarco.scan.series import Series, SliceHeader, check_axial, find_neighbours, make_series
+from sarco.scan.series import Series, SliceHeader, check_axial, find_doubles, find_neighbours, make_series
 
 _NAMES_SHOWN = 20
 
@@ -56,19 +55,26 @@ class LabelledSlice:
     Attributes:
         case: where its label map is.
         place: its index in ``case.slices``.
-        slice_index: its place among the slices of its series that are at hand.
+        slice_index: its place among the slices of its series that lie in the same place.
         neighbours: headers of the slices below and above; the slice itself where there is none.
+        person: whose it is, where `sarco.training.split.name_people` found out; else empty.
     """
 
     case: Case
     place: int
     slice_index: int
     neighbours: tuple[SliceHeader, SliceHeader]
+    person: str = ""
 
     @property
     def header(self) -> SliceHeader:
         """The slice's own header."""
         return self.case.slices[self.place]
+
+    @property
+    def patient(self) -> str:
+        """Whom a split keeps on one side."""
+        return self.person or self.header.patient_id
 
 
 @dataclass(frozen=True)
@@ -79,19 +85,6 @@ class Dataset:
     label_names: dict[int, str]
 
 
-@dataclass(frozen=True)
-class Split:
-    """Which slices train and which validate, as indices into ``Dataset.slices``.
-
-    Attributes:
-        by_patient: False where a single patient had to serve both sides.
-    """
-
-    train: tuple[int, ...]
-    val: tuple[int, ...]
-    by_patient: bool
-
-
 def find_cases(data_dir: Path) -> Dataset:
     """Finds every image with a label map in a folder tree.
 
@@ -99,44 +92,74 @@ def find_cases(data_dir: Path) -> Dataset:
     ``CASE/`` with one DICOM series beside ``CASE.nii.gz``. Files without a partner are told in one `DataWarning`.
 
     Raises:
-        InputError: no such folder, nothing in it is paired, or a slice cannot be read.
+        InputError: no such folder, nothing in it is paired, two files claim the same place, or a slice cannot be read.
         GeometryError: the slices of a case form no series, or are not axial.
     """
     if not data_dir.is_dir():
         raise InputError(f"{data_dir}: there is no such folder; give the folder with the labelled slices as --data_dir")
     files = files_below(data_dir)
-    images = {file.with_suffix(""): file for file in files if file.suffix.lower() == ".dcm"}
-    cases: list[Case] = []
-    paired: set[Path] = set()
-    case_folders: list[Path] = []
-    lonely: list[str] = []
-    for label in (file for file in files if is_nifti(file)):
-        stem = label.with_name(nifti_stem(label))
-        if stem in images and stem not in paired:
-            cases.append(Case(label, (read_header(images[stem]),)))
-            paired.add(stem)
-        elif stem.is_dir() and stem not in case_folders:
-            cases.append(Case(label, _only_series(stem, label).slices))
-            case_folders.append(stem)
+    images = _by_stem(file for file in files if file.suffix.lower() == ".dcm")
+    labels = _by_stem(file for file in files if is_nifti(file))
+    singles: list[Case] = []
+    series: list[Case] = []
+    lonely: list[Path] = []
+    for stem, of_stem in labels.items():
+        if stem in images:
+            singles.append(Case(_only_one(of_stem), (read_header(_only_one(images[stem])),)))
+        elif stem.is_dir():
+            series.append(Case(_only_one(of_stem), _only_series(stem, of_stem[0]).slices))
         else:
-            lonely.append(str(label.relative_to(data_dir)))
-    loose = [image for stem, image in images.items() if stem not in paired]
-    loose = [image for image in loose if not any(folder in image.parents for folder in case_folders)]
-    lonely += [str(image.relative_to(data_dir)) for image in loose]
-    if not cases:
+            lonely += of_stem
+    if not singles and not series:
         raise InputError(
             f"{data_dir}: no image with a label map; put NAME.nii.gz beside NAME.dcm, or CASE.nii.gz beside the "
             f"folder CASE/ with its series ({len(files)} files seen)"
         )
-    for case in cases:
-        check_axial(case.slices[0])
+    inside = {case.label_path.with_name(nifti_stem(case.label_path)) for case in series}
+    loose = [image for stem, of_stem in images.items() if stem not in labels for image in of_stem]
+    loose = [image for image in loose if inside.isdisjoint(image.parents)]
+    lonely += loose
     if lonely:
-        more = len(lonely) - _NAMES_SHOWN
-        shown = ", ".join(lonely[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        warnings.warn(f"{len(lonely)} files have no partner and are not used for training: {shown}", DataWarning, 2)
-    headers = [header for case in cases for header in case.slices]
-    headers += _readable_headers(loose)  # they can still be neighbours
-    return Dataset(with_neighbours(cases, headers), read_label_names(data_dir / "labels.json"))
+        warnings.warn(f"{len(lonely)} files have no partner and are not used for training: "
+                      f"{_shown(lonely, data_dir)}", DataWarning, 2)  # fmt: skip
+    for case in (*singles, *series):
+        check_axial(case.slices[0])
+    slices = _place_neighbours(_each_once(series, data_dir), _each_once(singles, data_dir), loose)
+    return Dataset(tuple(slices), read_label_names(data_dir / "labels.json"))
+
+
+def _by_stem(files: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Files by their path without suffix."""
+    found: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        found[file.with_name(nifti_stem(file)) if is_nifti(file) else file.with_suffix("")].append(file)
+    return found
+
+
+def _only_one(files: Sequence[Path]) -> Path:
+    if len(files) > 1:
+        raise InputError(f"{files[0]} and {files[1]} share a name, so nobody can say which counts; move one away")
+    return files[0]
+
+
+def _shown(files: Sequence[Path], data_dir: Path) -> str:
+    more = len(files) - _NAMES_SHOWN
+    names = ", ".join(str(file.relative_to(data_dir)) for file in files[:_NAMES_SHOWN])
+    return names + (f" and {more} more" if more > 0 else "")
+
+
+def _each_once(cases: Sequence[Case], data_dir: Path) -> list[Case]:
+    """The cases without those whose image and label map, behind links, are an earlier one's."""
+    known: dict[tuple[Path, ...], Case] = {}
+    twice = []
+    for case in cases:
+        real = tuple(path.resolve() for path in (case.label_path, *(header.path for header in case.slices)))
+        if known.setdefault(real, case) is not case:
+            twice.append(case.label_path)
+    if twice:
+        told = f"{len(twice)} cases are links to others and count once: {_shown(twice, data_dir)}"
+        warnings.warn(told, DataWarning, 3)
+    return list(known.values())
 
 
 def _readable_headers(images: Iterable[Path]) -> list[SliceHeader]:
@@ -158,86 +181,58 @@ def _only_series(folder: Path, label: Path) -> Series:
     return found.series[0]
 
 
+def _place_neighbours(series: Sequence[Case], singles: Sequence[Case], loose: Iterable[Path]) -> list[LabelledSlice]:
+    """Every slice of the cases, with neighbours of its own series in its own place.
+
+    Neighbours of a case in a folder are its own slices. A lone slice's lie in the same folder, labelled or not. UIDs
+    alone do not tell: copies of a series, and what careless tools anonymise, share them.
+
+    Args:
+        series: images that have a folder of their own.
+        singles: images of one slice.
+        loose: other images, which can be neighbours of lone slices.
+    """
+    found = [item for case in series for item in with_neighbours([case], case.slices)]
+    places: dict[tuple[str, ...], tuple[list[Case], list[SliceHeader]]] = defaultdict(lambda: ([], []))
+    for case in singles:
+        of_place, headers = places[_place_of(case.slices[0])]
+        of_place.append(case)
+        headers.append(case.slices[0])
+    for header in _readable_headers(loose):
+        places[_place_of(header)][1].append(header)
+    for of_place, headers in places.values():
+        found += with_neighbours(of_place, headers)
+    return sorted(found, key=lambda item: (item.case.label_path, item.place))
+
+
+def _place_of(header: SliceHeader) -> tuple[str, ...]:
+    """What slices share whose neighbours they can be."""
+    return str(header.path.parent), header.series_uid, header.patient_id, header.study_uid, header.frame_of_reference
+
+
 def with_neighbours(cases: Sequence[Case], headers: Sequence[SliceHeader]) -> tuple[LabelledSlice, ...]:
     """Every slice of the cases, with its neighbours.
 
     Args:
         cases: images with label maps.
-        headers: all slices at hand, those of the cases among them; any of them can be a neighbour.
+        headers: all slices of one series in one place, those of the cases among them; any of them can be a neighbour,
+            but of copies at one position one alone.
     """
-    by_series: dict[str, list[SliceHeader]] = defaultdict(list)
-    for header in headers:
-        by_series[header.series_uid].append(header)
+    if not cases:
+        return ()
+    headers = list({(header.path, header.frame): header for header in headers}.values())
+    twins = find_doubles(headers)
+    copies = {id(copy) for _, copy in twins}
     place_of: dict[tuple[Path, int], tuple[int, tuple[SliceHeader, SliceHeader]]] = {}
-    for slices in by_series.values():
-        for index, (header, pair) in enumerate(find_neighbours(slices)):
-            place_of[header.path, header.frame] = index, pair
+    for index, (header, pair) in enumerate(find_neighbours([one for one in headers if id(one) not in copies])):
+        place_of[header.path, header.frame] = index, pair
+    for first, copy in twins:
+        index, (below, above) = place_of[first.path, first.frame]
+        place_of[copy.path, copy.frame] = index, (copy if below is first else below, copy if above is first else above)
     return tuple(
         LabelledSlice(case, place, *place_of[header.path, header.frame])
         for case in cases
         for place, header in enumerate(case.slices)
-    )
-
-
-def split_by_patient(slices: Sequence[LabelledSlice], val_fraction: float, seed: int) -> Split:
-    """Splits slices into training and validation, whole patients on one side each.
-
-    Validation's share of the slices comes as close to ``val_fraction`` as whole patients allow. Which of several
-    equally good choices is taken depends on the seed. A single patient has to serve both sides: a block of
-    neighbouring slices validates, with a `DataWarning` that this is no independent test.
-
-    Raises:
-        InputError: there are fewer than two slices.
-    """
-    if len(slices) < 2:
-        raise InputError("only one labelled slice was found, but training needs another for validation; add slices")
-    patients: dict[str, list[int]] = defaultdict(list)
-    for index, item in enumerate(slices):
-        patients[item.header.patient_id].append(index)
-    rng = np.random.default_rng(seed)
-    if len(patients) == 1:
-        return _split_one_patient(slices, val_fraction, rng)
-    names = sorted(patients)
-    names = [names[i] for i in rng.permutation(len(names))]
-    chosen = _closest_subset([len(patients[name]) for name in names], val_fraction * len(slices))
-    val_names = {names[i] for i in chosen}
-    return Split(
-        train=tuple(i for i, s in enumerate(slices) if s.header.patient_id not in val_names),
-        val=tuple(i for i, s in enumerate(slices) if s.header.patient_id in val_names),
-        by_patient=True,
-    )
-
-
-def _closest_subset(counts: Sequence[int], target: float) -> list[int]:
-    """Indices of a non-empty, incomplete subset whose sum comes closest to the target."""
-    total = sum(counts)
-    last_added: dict[int, tuple[int, int]] = {0: (-1, 0)}  # reachable sum -> (index added last, sum before)
-    for index, count in enumerate(counts):
-        for reached in sorted(last_added, reverse=True):
-            last_added.setdefault(reached + count, (index, reached))
-    best = min((s for s in last_added if 0 < s < total), key=lambda s: (abs(s - target), s))
-    chosen = []
-    while best:
-        index, best = last_added[best]
-        chosen.append(index)
-    return chosen
-
-
-def _split_one_patient(slices: Sequence[LabelledSlice], val_fraction: float, rng: np.random.Generator) -> Split:
-    warnings.warn(
-        "all slices are of one patient, so a block of neighbouring slices validates; "
-        "this is no independent test: expect worse results on other patients",
-        DataWarning,
-        3,
-    )
-    order = sorted(range(len(slices)), key=lambda i: (slices[i].header.series_uid, slices[i].slice_index))
-    size = min(max(round(val_fraction * len(slices)), 1), len(slices) - 1)
-    start = int(rng.integers(0, len(slices) - size + 1))
-    block = set(order[start : start + size])
-    return Split(
-        train=tuple(i for i in range(len(slices)) if i not in block),
-        val=tuple(sorted(block)),
-        by_patient=False,
     )
 
 
@@ -250,11 +245,7 @@ def make_label_table(ids: Sequence[int], names: dict[int, str], data_dir: Path) 
     ids = [label_id for label_id in ids if label_id not in (BACKGROUND_ID, IGNORE_ID)]
     if not ids:
         raise InputError(
-            f"{data_dir}: every label map is empty (all 0), so there is nothing to learn; check the labels"
+            f"{data_dir}: no label map holds a label (all is 0, or 255 for nobody looked), so there is nothing to "
+            "learn; check the labels"
         )
     return LabelTable.from_ids(ids, names)
-
-
-def pseudonym(patient_id: str) -> str:
-    """What stands for a patient where the PatientID must not go: in checkpoints, logs and W&B."""
-    return hashlib.blake2b(patient_id.encode(), digest_size=6).hexdigest()

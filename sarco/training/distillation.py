@@ -39,14 +39,15 @@ def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[
     """
     known = {mark for item in human for mark in _marks(item.header)}
     search = SourceSearch(data_dir.resolve().parent, "put it back or leave this prediction out")
-    cases: list[Case] = []
+    found: list[LabelledSlice] = []
     headers: dict[tuple[Path, int], SliceHeader] = {}  # each slice once, however many predictions there are of it
     unsure = labelled = 0
     for folder in _result_folders(options.path_to_prediction):
-        chosen = []
+        chosen, series = [], []
         for entry in _read_slices(folder):
             header = search.find(entry, folder)
             header = headers.setdefault((header.path, header.frame), header)
+            series.append(header)
             if known & _marks(header):
                 labelled += 1
             elif entry.confidence is None or entry.confidence < options.min_confidence:
@@ -54,8 +55,8 @@ def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[
             else:
                 chosen.append(header)
         if chosen:
-            cases.append(Case(folder / LABEL_MAP, tuple(chosen), predicted=True))
-    return FoundPredictions(with_neighbours(cases, list(headers.values())), unsure, labelled)
+            found += with_neighbours([Case(folder / LABEL_MAP, tuple(chosen), predicted=True)], series)
+    return FoundPredictions(tuple(found), unsure, labelled)
 
 
 def _marks(header: SliceHeader) -> set[Any]:
@@ -83,7 +84,7 @@ def assign_sides(
     """
     sides: list[str | None] = []
     for item in predicted:
-        side = human_sides.get(item.header.patient_id, "train" if to == "both" else to)
+        side = human_sides.get(item.patient, "train" if to == "both" else to)
         sides.append(side if to in (side, "both") else None)
     return sides, sides.count(None)
 

@@ -10,8 +10,8 @@ import torch
 
 from sarco.runs.tracking import WandbLogger, overlay_image
 from sarco.scan.labels import IGNORE_ID, LabelTable
-from sarco.training.cases import pseudonym
 from sarco.training.scores import dice_of_confusion
+from sarco.training.split import pseudonym
 
 OVERLAYS_SHOWN = 4
 
@@ -63,7 +63,7 @@ def _patients(trainer: pl.Trainer, confusions: Mapping[int, torch.Tensor]) -> li
     slices = trainer.datamodule.slices  # type: ignore[attr-defined]
     by_patient: dict[str, list[torch.Tensor]] = defaultdict(list)
     for index, confusion in confusions.items():
-        by_patient[pseudonym(slices[index].header.patient_id)].append(confusion)
+        by_patient[pseudonym(slices[index].patient)].append(confusion)
     return [
         (who, len(found), dice_of_confusion(torch.stack(found).sum(0))) for who, found in sorted(by_patient.items())
     ]

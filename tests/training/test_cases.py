@@ -1,6 +1,5 @@
 """Pairs of image and label map, who trains and who validates, and which slices lie beside each other."""
 
-import itertools
 import shutil
 import warnings
 from collections.abc import Callable
@@ -10,14 +9,12 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.io.nifti import write_label_map
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
-from sarco.training.cases import Dataset, LabelledSlice, find_cases, make_label_table, split_by_patient
+from sarco.training.cases import Dataset, LabelledSlice, find_cases, make_label_table
 
 GRID = PhantomOptions(n_slices=4, rows=40, columns=48, spacing_mm=(9.0, 8.0, 5.0), labels="groups")
 Places = dict[tuple[str, int], LabelledSlice]
@@ -151,17 +148,51 @@ def test_files_without_partner_are_told_in_one_warning(tmp_path: Path, pair: tup
     assert {item.header.path for item in dataset.slices} == {images[0], images[2], images[3]}
 
 
-def test_both_suffixes_of_one_label_make_one_case(tmp_path: Path, pair: tuple[Phantom, Phantom]) -> None:
-    """Catches a slice that is learned twice because its label map lies there packed and unpacked."""
+@pytest.mark.parametrize(
+    ("there", "too"),
+    [
+        ("A_0.nii.gz", "A_0.nii"),
+        ("A_0.nii.gz", "A_0.NII.GZ"),
+        ("B/B.nii.gz", "B/B.nii"),
+        ("B/B.nii.gz", "B/B.Nii.gz"),
+        ("A_0.dcm", "A_0.DCM"),
+    ],
+)
+def test_two_files_of_one_name_are_refused(tmp_path: Path, pair: tuple[Phantom, Phantom], there: str, too: str) -> None:
+    """Catches an old label map that silently beats a newer one, packed or not, and one of two images."""
     write_slices(pair[0], tmp_path, "A")
     (tmp_path / "B").mkdir()
     write_case(pair[1], tmp_path / "B", "B", patient_id="P2", seed=2)
-    for name in ("A_0", "B/B"):
-        nib.save(nib.load(tmp_path / f"{name}.nii.gz"), tmp_path / f"{name}.nii")
-    with pytest.warns(DataWarning, match="2 files"):
+    shutil.copy(tmp_path / there, tmp_path / too)
+    with pytest.raises(InputError, match="share a name, so nobody can say which counts") as caught:
+        find_cases(tmp_path)
+    assert str(tmp_path / there) in str(caught.value) and str(tmp_path / too) in str(caught.value)
+
+
+def test_a_case_behind_links_counts_once(tmp_path: Path, pair: tuple[Phantom, Phantom]) -> None:
+    """Catches a slice that is learned twice; another label map of the same image is another case."""
+    write_slices(pair[0], tmp_path, "A")
+    write_case(pair[1], tmp_path, "B", patient_id="P2", seed=2)
+    for name in ("A_0", "A_1"):
+        (tmp_path / f"L{name}.dcm").symlink_to(f"{name}.dcm")
+    (tmp_path / "LA_0.nii.gz").symlink_to("A_0.nii.gz")
+    shutil.copy(tmp_path / "A_1.nii.gz", tmp_path / "LA_1.nii.gz")
+    (tmp_path / "LB").symlink_to("B")
+    (tmp_path / "LB.nii.gz").symlink_to("B.nii.gz")
+    (tmp_path / "loop").symlink_to(".")
+    with pytest.warns(DataWarning) as caught:
         dataset = find_cases(tmp_path)
-    paths = [item.header.path for item in dataset.slices]
-    assert len(paths) == len(set(paths)) == 8
+    assert sorted(str(one.message).split(": ")[1] for one in caught) == ["LA_0.nii.gz", "LB.nii.gz"]
+    assert len(dataset.slices) == 9
+
+
+def test_an_image_behind_a_dead_link_is_named(tmp_path: Path, pair: tuple[Phantom, Phantom]) -> None:
+    """Catches a labelled slice that vanishes because its disk is not there."""
+    image = write_slices(pair[0], tmp_path, "A")[0]
+    image.unlink()
+    image.symlink_to("/nowhere/A_0.dcm")
+    with pytest.raises(InputError, match=r"A_0\.dcm: "):
+        find_cases(tmp_path)
 
 
 def test_unlabelled_file_that_is_no_ct_does_not_stop_training(tmp_path: Path, pair: tuple[Phantom, Phantom]) -> None:
@@ -228,94 +259,6 @@ def test_label_of_another_place_names_both_files(tmp_path: Path, pair: tuple[Pha
     assert str(images[0]) in str(caught.value) and str(tmp_path / "A_0.nii.gz") in str(caught.value)
 
 
-@pytest.fixture(scope="session")
-def patients(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelledSlice, ...]:
-    """Seven patients with 1 to 7 slices each."""
-    root = tmp_path_factory.mktemp("patients")
-    for count in range(1, 8):
-        options = PhantomOptions(n_slices=count, rows=24, columns=24)
-        write_case(make_phantom(count, options), root, f"P{count}", patient_id=f"P{count}", seed=count)
-    return find_cases(root).slices
-
-
-def choose(slices: tuple[LabelledSlice, ...], names: set[str]) -> tuple[LabelledSlice, ...]:
-    """The slices of some patients."""
-    return tuple(item for item in slices if item.header.patient_id in names)
-
-
-@given(counts=st.sets(st.integers(1, 7), min_size=2), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 2**32 - 1))
-@example(counts={6, 7}, fraction=0.01, seed=0)
-@example(counts={1, 7}, fraction=0.99, seed=0)
-def test_split_keeps_patients_whole_and_comes_closest(
-    patients: tuple[LabelledSlice, ...], counts: set[int], fraction: float, seed: int
-) -> None:
-    """Catches a patient on both sides, an empty side, and a share that another choice would meet better."""
-    slices = choose(patients, {f"P{count}" for count in counts})
-    split = split_by_patient(slices, fraction, seed)
-    assert split.by_patient
-    assert sorted(split.train + split.val) == list(range(len(slices)))
-    sides = [{slices[i].header.patient_id for i in side} for side in (split.train, split.val)]
-    assert sides[0] and sides[1] and not sides[0] & sides[1]
-    target = fraction * len(slices)
-    sums = [sum(chosen) for n in range(1, len(counts)) for chosen in itertools.combinations(counts, n)]
-    assert abs(len(split.val) - target) == pytest.approx(min(abs(total - target) for total in sums))
-
-
-def test_seed_decides_who_validates(tmp_path: Path, pair: tuple[Phantom, Phantom]) -> None:
-    """Catches a split that never varies, and one that varies under the same seed."""
-    for number in range(5):
-        write_case(pair[0], tmp_path, f"P{number}", patient_id=f"P{number}", seed=number)
-    slices = find_cases(tmp_path).slices
-    splits = [split_by_patient(slices, 0.2, seed) for seed in range(20)]
-    assert splits == [split_by_patient(slices, 0.2, seed) for seed in range(20)]
-    assert {slices[split.val[0]].header.patient_id for split in splits} == {f"P{number}" for number in range(5)}
-    assert all(len(split.val) == 4 for split in splits)
-
-
-def test_one_patient_gives_a_block_of_neighbours_and_a_warning(tmp_path: Path) -> None:
-    """Catches validation on slices between training slices, which looks far too good."""
-    write_case(make_phantom(1, PhantomOptions(n_slices=10, rows=24, columns=24)), tmp_path, "A")
-    slices = find_cases(tmp_path).slices
-    starts = set()
-    for seed in range(8):
-        with pytest.warns(DataWarning, match="no independent test"):
-            split = split_by_patient(slices, 0.3, seed)
-        assert not split.by_patient
-        assert len(split.val) == 3
-        assert sorted(split.train + split.val) == list(range(10))
-        planes = sorted(slices[i].slice_index for i in split.val)
-        assert planes == list(range(planes[0], planes[0] + 3))
-        starts.add(planes[0])
-    assert len(starts) > 1
-
-
-@pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
-def test_two_slices_of_one_patient_serve_both_sides(tmp_path: Path, fraction: float) -> None:
-    """Catches an empty side where rounding takes everything or nothing."""
-    write_case(make_phantom(1, PhantomOptions(n_slices=2, rows=24, columns=24)), tmp_path, "A")
-    with pytest.warns(DataWarning, match="no independent test"):
-        split = split_by_patient(find_cases(tmp_path).slices, fraction, 0)
-    assert len(split.train) == len(split.val) == 1
-
-
-def test_one_slice_cannot_be_split(tmp_path: Path) -> None:
-    """Catches a training that validates on nothing."""
-    write_case(make_phantom(1, PhantomOptions(n_slices=1, rows=24, columns=24)), tmp_path, "A")
-    with pytest.raises(InputError):
-        split_by_patient(find_cases(tmp_path).slices, 0.2, 0)
-
-
-def test_without_patient_id_the_study_counts(tmp_path: Path, pair: tuple[Phantom, Phantom]) -> None:
-    """Catches anonymised scans all becoming one patient, or slices of one scan becoming many."""
-    for number, seed in (("1", 1), ("2", 2)):
-        paths = write_case(pair[0], tmp_path, f"S{number}", seed=seed)
-        edit(paths, lambda ds, _: setattr(ds, "PatientID", ""))
-    slices = find_cases(tmp_path).slices
-    assert len({item.header.patient_id for item in slices}) == 2
-    split = split_by_patient(slices, 0.5, 0)
-    assert split.by_patient and len(split.train) == len(split.val) == 4
-
-
 def neighbours(dataset: Dataset) -> dict[str, tuple[str, str]]:
     """File names of the slices below and above, by file name."""
     return {
@@ -368,10 +311,67 @@ def test_other_series_are_no_neighbours(tmp_path: Path, pair: tuple[Phantom, Pha
     assert all(name[0] == other[0] for name, pair_of in found.items() for other in pair_of)
 
 
+def positions(item: LabelledSlice) -> list[float]:
+    """Heights of the slices below, the slice, and above."""
+    return [header.position[2] for header in (item.neighbours[0], item.header, item.neighbours[1])]
+
+
+@pytest.mark.parametrize("layout", ["series", "slices"])
+def test_neighbours_of_copies_come_from_their_own_folder(
+    tmp_path: Path, pair: tuple[Phantom, Phantom], layout: str
+) -> None:
+    """Catches three-slice images that repeat one slice because a second reader has the same series in his folder."""
+    for reader in ("one", "two"):
+        (tmp_path / reader).mkdir()
+        (write_case if layout == "series" else write_slices)(pair[0], tmp_path / reader, "A", seed=1)
+    slices = find_cases(tmp_path).slices
+    assert len(slices) == 8
+    for item in slices:
+        assert all(item.header.path.parent == header.path.parent for header in item.neighbours)
+        expected = [item.header.position[2] + step * 5 * (0 <= item.slice_index + step < 4) for step in (-1, 0, 1)]
+        assert positions(item) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("layout", ["series", "slices"])
+@pytest.mark.parametrize("same", ["SeriesInstanceUID", "SeriesInstanceUID PatientID", "all"])
+def test_patients_who_share_uids_are_no_neighbours(
+    tmp_path: Path, pair: tuple[Phantom, Phantom], same: str, layout: str
+) -> None:
+    """Catches slices of another patient beside a slice because a careless tool gave one UID to all."""
+    values = {"SeriesInstanceUID": "1.2.3.4", "PatientID": "ANON", "StudyInstanceUID": "1.2.3", "SOPInstanceUID": "1.2"}
+    chosen = values if same == "all" else {name: values[name] for name in same.split()}
+    for number, phantom in enumerate(pair):
+        (tmp_path / f"P{number}").mkdir()
+        write = write_case if layout == "series" else write_slices
+        paths = write(phantom, tmp_path / f"P{number}", "A", f"P{number}", number)
+        edit(paths, lambda ds, _: [setattr(ds, name, value) for name, value in chosen.items()] and None)
+    slices = find_cases(tmp_path).slices
+    assert len(slices) == 8
+    for item in slices:
+        assert all(item.header.path.parts[-3:-1] == header.path.parts[-3:-1] for header in item.neighbours)
+        assert len(set(positions(item))) == 2 + (0 < item.slice_index < 3)
+
+
+def test_a_copy_of_a_slice_is_no_neighbour(tmp_path: Path, pair: tuple[Phantom, Phantom]) -> None:
+    """Catches a copy that stands beside its own original, or in the way of the slices above and below."""
+    write_slices(pair[0], tmp_path, "A")
+    shutil.copy(tmp_path / "A_2.dcm", tmp_path / "0_2.dcm")
+    for suffix in (".dcm", ".nii.gz"):
+        shutil.copy(tmp_path / f"A_1{suffix}", tmp_path / f"A_1_again{suffix}")
+    with pytest.warns(DataWarning, match=r"1 files have no partner .*0_2\.dcm"):
+        slices = find_cases(tmp_path).slices
+    assert len(slices) == 5
+    for item in slices:
+        index = int(item.header.path.stem.split("_")[1])
+        expected = [item.header.position[2] + step * 5 * (0 <= index + step < 4) for step in (-1, 0, 1)]
+        assert positions(item) == pytest.approx(expected), item.header.path.name
+
+
 def test_all_empty_label_maps_are_refused(tmp_path: Path) -> None:
     """Catches a training that has nothing to learn."""
-    with pytest.raises(InputError, match="empty"):
-        make_label_table([0], {}, tmp_path)
+    for ids in ([0], [0, 255], [255]):
+        with pytest.raises(InputError, match="no label map holds a label"):
+            make_label_table(ids, {}, tmp_path)
     assert make_label_table([0, 3], {1: "one", 3: "three"}, tmp_path).names == {3: "three"}
 
 

@@ -1,0 +1,192 @@
+"""Who trains and who validates: whole people on one side each, and no label in validation alone."""
+
+import hashlib
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.core.errors import DataWarning, InputError
+from sarco.scan.series import SliceHeader
+from sarco.training.cases import LabelledSlice
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which slices train and which validate, as indices into ``Dataset.slices``.
+
+    Attributes:
+        by_patient: False where a single patient had to serve both sides.
+    """
+
+    train: tuple[int, ...]
+    val: tuple[int, ...]
+    by_patient: bool
+
+
+def name_people(slices: Sequence[LabelledSlice], copies: Iterable[tuple[int, int]] = ()) -> tuple[LabelledSlice, ...]:
+    """The slices, with whose they are.
+
+    One PatientID is one person. Slices without one are the person's with whom they share a case or a study; else they
+    are a person of their own by what stands for the ID.
+
+    Args:
+        slices: all there are.
+        copies: pairs of slices that are one image under two PatientIDs (see `find_copies`).
+    """
+    parent: dict[Any, Any] = {}
+
+    def root(mark: Any) -> Any:
+        while (above := parent.setdefault(mark, mark)) != mark:
+            mark = above
+        return mark
+
+    unnamed = {mark for item in slices for mark in _marks_of_unnamed(item.header)}
+    for index, item in enumerate(slices):
+        header = item.header
+        uids = {("study", header.study_uid), ("frame", header.frame_of_reference)} & unnamed
+        for mark in [("patient", header.has_patient_id, header.patient_id), ("case", item.case.label_path), *uids]:
+            parent[root(mark)] = root(("slice", index))
+    for one, other in copies:
+        parent[root(("slice", one))] = root(("slice", other))
+    names: dict[Any, str] = {}
+    for index, item in enumerate(slices):
+        whose = root(("slice", index))
+        names[whose] = min(names.get(whose, item.header.patient_id), item.header.patient_id)
+    return tuple(replace(item, person=names[root(("slice", index))]) for index, item in enumerate(slices))
+
+
+def _marks_of_unnamed(header: SliceHeader) -> list[tuple[str, str]]:
+    """What tells whose a slice without PatientID is: its study, else its frame of reference."""
+    if header.has_patient_id:
+        return []
+    marks = [("study", header.study_uid), ("frame", header.frame_of_reference)]
+    return [mark for mark in marks if mark[1]][:1]
+
+
+def find_copies(slices: Sequence[LabelledSlice], images: NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Pairs of slices of different patients that show the very same pixels at the same place; told in a `DataWarning`.
+
+    Args:
+        slices: as they are.
+        images: (N, C, S, S) of each slice.
+    """
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for index, item in enumerate(slices):
+        header = item.header
+        alike[header.shape, header.spacing_mm, header.position, header.orientation].append(index)
+    pairs = []
+    for indices in alike.values():
+        if len({slices[index].patient for index in indices}) < 2:
+            continue
+        first: dict[bytes, int] = {}
+        for index in indices:
+            image = images[index][len(images[index]) // 2]  # of three slices the middle one
+            other = first.setdefault(hashlib.blake2b(image.tobytes()).digest(), index)
+            if slices[other].patient != slices[index].patient and image.min() < image.max():
+                pairs.append((other, index))
+    if pairs:
+        one, other_path = (slices[index].header.path for index in pairs[0])
+        warnings.warn(
+            f"{len(pairs)} slices are copies of others under another PatientID and count as the same person's, the "
+            f"first: {other_path}, as {one}",
+            DataWarning,
+            3,
+        )
+    return pairs
+
+
+def split_by_patient(
+    slices: Sequence[LabelledSlice], val_fraction: float, seed: int, occurs: NDArray[np.bool_] | None = None
+) -> Split:
+    """Splits slices into training and validation, whole patients on one side each.
+
+    Validation's share of the slices comes as close to ``val_fraction`` as whole patients allow. Which of several
+    equally good choices is taken depends on the seed. Where a label would be in validation alone, a patient who holds
+    it trains, if anybody is left to validate. A single patient has to serve both sides: a block of neighbouring slices
+    validates, with a `DataWarning` that this is no independent test.
+
+    Args:
+        slices: what there is to learn from.
+        val_fraction: the share of them that should validate.
+        seed: of the choice.
+        occurs: (N, K) which labels each slice holds; labels do not matter where none is given.
+
+    Raises:
+        InputError: there are fewer than two slices.
+    """
+    if len(slices) < 2:
+        raise InputError("only one labelled slice was found, but training needs another for validation; add slices")
+    occurs = np.zeros((len(slices), 0), bool) if occurs is None else occurs
+    patients: dict[str, list[int]] = defaultdict(list)
+    for index, item in enumerate(slices):
+        patients[item.patient].append(index)
+    rng = np.random.default_rng(seed)
+    if len(patients) == 1:
+        return _split_one_patient(slices, val_fraction, rng, occurs)
+    names = sorted(patients)
+    names = [names[i] for i in rng.permutation(len(names))]
+    val: list[int] = []
+    while not val or (len(names) > 1 and _only_in(val, occurs).size):
+        if val:  # the patient with the fewest slices who holds the first such label has to train
+            label = _only_in(val, occurs)[0]
+            names.remove(min((n for n in names if occurs[patients[n], label].any()), key=lambda n: len(patients[n])))
+        chosen = _closest_subset(
+            [len(patients[name]) for name in names], val_fraction * len(slices), len(names) < len(patients)
+        )
+        val = sorted(index for i in chosen for index in patients[names[i]])
+    held = set(val)
+    return Split(tuple(i for i in range(len(slices)) if i not in held), tuple(val), by_patient=True)
+
+
+def _only_in(val: Sequence[int], occurs: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Labels that no other slices than these hold."""
+    inside = np.zeros(len(occurs), bool)
+    inside[list(val)] = True
+    return np.flatnonzero(occurs[inside].any(axis=0) & ~occurs[~inside].any(axis=0))
+
+
+def _closest_subset(counts: Sequence[int], target: float, all_allowed: bool) -> list[int]:
+    """Indices of a non-empty subset whose sum comes closest to the target."""
+    total = sum(counts) + all_allowed
+    last_added: dict[int, tuple[int, int]] = {0: (-1, 0)}  # reachable sum -> (index added last, sum before)
+    for index, count in enumerate(counts):
+        for reached in sorted(last_added, reverse=True):
+            last_added.setdefault(reached + count, (index, reached))
+    best = min((s for s in last_added if 0 < s < total), key=lambda s: (abs(s - target), s))
+    chosen = []
+    while best:
+        index, best = last_added[best]
+        chosen.append(index)
+    return chosen
+
+
+def _split_one_patient(
+    slices: Sequence[LabelledSlice], val_fraction: float, rng: np.random.Generator, occurs: NDArray[np.bool_]
+) -> Split:
+    warnings.warn(
+        "all slices are of one patient, so a block of neighbouring slices validates; "
+        "this is no independent test: expect worse results on other patients",
+        DataWarning,
+        3,
+    )
+    order = sorted(range(len(slices)), key=lambda i: (slices[i].header.series_uid, slices[i].slice_index))
+    size = min(max(round(val_fraction * len(slices)), 1), len(slices) - 1)
+    start = int(rng.integers(0, len(slices) - size + 1))
+    near = sorted(range(len(slices) - size + 1), key=lambda place: abs(place - start))
+    start = next((place for place in near if not _only_in(order[place : place + size], occurs).size), start)
+    block = set(order[start : start + size])
+    return Split(
+        train=tuple(i for i in range(len(slices)) if i not in block),
+        val=tuple(sorted(block)),
+        by_patient=False,
+    )
+
+
+def pseudonym(patient_id: str) -> str:
+    """What stands for a patient where the PatientID must not go: in checkpoints, logs and W&B."""
+    return hashlib.blake2b(patient_id.encode(), digest_size=6).hexdigest()

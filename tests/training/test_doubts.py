@@ -1,0 +1,153 @@
+"""What a person should know about labels: masks of 0/255, values that mean something else, labels of one side alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sarco.core.errors import DataWarning, InputError
+from sarco.core.training_options import DataOptions
+from sarco.phantom.patient import PhantomOptions, write_dataset
+from sarco.scan.label_map import LabelMap
+from sarco.scan.labels import LabelTable
+from sarco.training.doubts import describe_sides
+from sarco_datamodule import SarcoDataModule
+
+Change = Callable[[NDArray[np.uint8]], NDArray[Any]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three patients of three slices, with label maps of 0 and 1."""
+    write_dataset(tmp_path / "data", 3, 1, PhantomOptions(n_slices=3, rows=64, columns=72))
+    return tmp_path / "data"
+
+
+def change_labels(data: Path, names: str, change: Change) -> None:
+    """Writes the label maps of some cases again."""
+    for name in names.split():
+        image = nib.load(data / f"{name}.nii.gz")
+        values = change(np.asarray(image.dataobj))
+        nib.save(nib.Nifti1Image(values, image.affine), data / f"{name}.nii.gz")
+
+
+def module(data: Path, **more: Any) -> SarcoDataModule:
+    """The data module, set up."""
+    datamodule = SarcoDataModule(DataOptions(**{"data_dir": data, "image_size": 64, "batch_size": 4, **more}), None)
+    datamodule.setup()
+    return datamodule
+
+
+@pytest.mark.parametrize("names", ["P001", "P001 P002", "P001 P002 P003"])
+def test_masks_of_0_and_255_are_refused_by_name(data: Path, names: str) -> None:
+    """Catches cases that teach background alone because another program writes 255 for what it marks."""
+    change_labels(data, names, lambda ids: ids * np.uint8(255))
+    with pytest.raises(InputError, match=r"is this a mask of 0/255\? If so, save it with 1 instead of 255") as caught:
+        module(data)
+    assert all((f"{name}.nii.gz" in str(caught.value)) == (name in names) for name in ("P001", "P002", "P003"))
+
+
+def sparse(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Nobody looked at slices but the first, which is empty."""
+    found = np.full_like(ids, 255)
+    found[:, :, 0] = 0
+    return found
+
+
+def test_sparse_labels_whose_slices_are_empty_are_lawful(data: Path) -> None:
+    """Catches a case that is refused because a person looked at one slice and found nothing."""
+    change_labels(data, "P001", sparse)
+    datamodule = module(data)
+    assert len(datamodule.split.train) + len(datamodule.split.val) == 7
+
+
+def mask_of(*shape: int) -> NDArray[np.uint8]:
+    """A box of 255."""
+    ids = np.zeros(shape, np.uint8)
+    ids[1:-1, 1:-2, 1 if shape[2] > 1 else 0 :] = 255
+    return ids
+
+
+LOOKED_AT_ONE = np.full((6, 7, 5), 255, np.uint8)
+LOOKED_AT_ONE[:, :, 2] = 0
+WITH_A_LABEL = mask_of(6, 7, 5)
+WITH_A_LABEL[2, 2, 2] = 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (mask_of(6, 7, 5), True),
+        (mask_of(6, 7, 1), True),
+        (mask_of(6, 7, 5).transpose(2, 0, 1), True),
+        (LOOKED_AT_ONE, False),
+        (LOOKED_AT_ONE.transpose(2, 0, 1), False),  # planes along another axis of the file
+        (LOOKED_AT_ONE.transpose(0, 2, 1), False),
+        (np.full((6, 7, 5), 255, np.uint8), False),
+        (np.zeros((6, 7, 5), np.uint8), False),
+        (mask_of(6, 7, 5) // 2, False),  # 0 and 127
+        (mask_of(6, 7, 5) - mask_of(6, 7, 5) // 255, False),  # 0 and 254
+        (WITH_A_LABEL, False),
+    ],
+)
+def test_a_mask_of_255_is_told_from_what_nobody_looked_at(ids: NDArray[np.uint8], expected: bool) -> None:
+    """Catches sparse labels taken for a mask, a mask taken for sparse labels, and one value taken for another."""
+    assert LabelMap(np.ascontiguousarray(ids), None, Path("label.nii")).is_mask_of_255 is expected
+
+
+@pytest.mark.parametrize("value", [2, 128, 254])
+def test_one_structure_under_two_numbers_is_told(data: Path, value: int) -> None:
+    """Catches two channels for one structure because some cases come from another program."""
+    (data / "labels.json").unlink(missing_ok=True)
+    change_labels(data, "P002", lambda ids: ids * np.uint8(value))
+    with pytest.warns(DataWarning, match=rf"labels 1 \(as in .*\), {value} \(as in .*P002.*never in one label map"):
+        module(data)
+    (data / "labels.json").write_text(f'{{"1": "muscle", "{value}": "fat"}}')
+    module(data)
+
+
+def test_all_cases_under_another_number_are_no_doubt(data: Path) -> None:
+    """Catches a warning about data that agree."""
+    (data / "labels.json").unlink(missing_ok=True)
+    change_labels(data, "P001 P002 P003", lambda ids: ids * np.uint8(128))
+    assert module(data).labels.ids == (128,)
+
+
+def test_a_label_map_without_background_is_told(data: Path) -> None:
+    """Catches 1 for background and 2 for muscle: everything else would be learnt as a structure."""
+    change_labels(data, "P001 P002 P003", lambda ids: ids + np.uint8(1))
+    with pytest.warns(DataWarning, match=r"9 slices have no background \(0\).*P001\.nii\.gz, .*P003"):
+        module(data)
+
+
+def test_a_value_that_is_no_label_id_names_the_file(data: Path) -> None:
+    """Catches 0/1000 cut down to a byte: 232."""
+    change_labels(data, "P002", lambda ids: ids.astype(np.int16) * np.int16(1000))
+    with pytest.raises(InputError, match=r"P002\.nii\.gz: holds 1000, which is no label id"):
+        module(data)
+
+
+def test_a_label_of_one_patient_trains_and_is_said_to_be_untested(data: Path) -> None:
+    """Catches a channel that was never trained, whoever the seed lets validate."""
+
+    def add_another(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return np.where((ids == 1) & (np.arange(ids.shape[0])[:, None, None] < 36), 2, ids).astype(np.uint8)
+
+    change_labels(data, "P003", add_another)
+    for seed in range(4):
+        datamodule = module(data, seed=seed)
+        trains = {datamodule.slices[i].header.path.parent.name for i in datamodule.split.train}
+        assert "P003" in trains
+        assert any("no validation slice has label_2" in note for note in datamodule.notes)
+
+
+def test_a_label_that_cannot_train_is_told() -> None:
+    """Catches the same where each patient has a label of his own."""
+    train, val = np.zeros(256, bool), np.zeros(256, bool)
+    train[1], val[[1, 3]] = True, True
+    with pytest.warns(DataWarning, match=r"no training slice has label 3 \(psoas\), so it is never learnt"):
+        assert describe_sides(LabelTable({1: "muscle", 3: "psoas"}), train, val) == []

@@ -15,7 +15,8 @@ class Comparison:
     """How label maps agree.
 
     Attributes:
-        rows: a label of a patient each; a label that only others hold counts as absent in both.
+        rows: a label of a patient each; a label that only others hold counts as absent in both. Where all label maps
+            are empty, a row of label 0 each.
         names: of the labels, where a ``labels.json`` beside the truth gives them.
         n_pairs: how many pairs there are.
         alone: files without a partner of the same name.
@@ -52,14 +53,16 @@ def compare(truth: str | Path, prediction: str | Path) -> Comparison:
     truth, prediction = Path(truth), Path(prediction)
     found = find_pairs(truth, prediction)
     rows: list[LabelComparison] = []
+    patients: list[str] = []
     failed: list[SarcoError] = []
     for name, one, other in found.pairs:
         try:
             rows += compare_label_maps(one, other, name)
+            patients.append(name)
         except SarcoError as error:
             if len(found.pairs) == 1:
                 raise
             failed.append(error)
     folder = truth if truth.is_dir() else truth.parent
     names = read_label_names(folder / "labels.json")
-    return Comparison(with_absent(rows), names, len(found.pairs), tuple(found.alone), tuple(failed))
+    return Comparison(with_absent(rows, patients), names, len(found.pairs), tuple(found.alone), tuple(failed))

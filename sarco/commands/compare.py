@@ -25,9 +25,11 @@ def main(argv: Sequence[str], program: str = "sarco compare") -> None:
     """Prints each label of each patient, then what holds over patients."""
     options = build(CompareOptions, COMMANDS[0].parse(argv, program))
     from sarco.api.comparing import compare
-    from sarco.comparison.agreement import describe_agreement, write_tables
+    from sarco.comparison.agreement import check_out, describe_agreement, write_tables
     from sarco.comparison.maps import describe_row
 
+    if options.out:
+        check_out(options.out)
     found = compare(options.truth, options.prediction)
     for path in found.alone:
         print(f"left out: {path} has no partner of the same name", file=sys.stderr)

@@ -1,6 +1,7 @@
 """What comparisons say over patients: means with bootstrap intervals, limits of agreement, tables and the plot."""
 
 import csv
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.comparison.maps import LabelComparison
+from sarco.comparison.maps import NO_LABEL, LabelComparison
 from sarco.core.errors import InputError
+from sarco.scan.labels import BACKGROUND_ID
 
 BOOTSTRAP_COVERAGE = 0.95
 RESAMPLES = 2000
@@ -161,19 +163,37 @@ def draw_bland_altman(rows: Sequence[LabelComparison], names: Mapping[int, str],
     figure.savefig(path, dpi=110)
 
 
-def write_tables(rows: Sequence[LabelComparison], names: Mapping[int, str], folder: Path) -> None:
-    """Writes `FILES` into a folder.
+def check_out(folder: Path) -> None:
+    """Makes the folder for `FILES`, before hours of work are done for it.
 
     Raises:
-        InputError: the folder cannot be made, or holds one of the files already.
+        InputError: the folder cannot be made or written, or holds one of the files already.
     """
     taken = next((folder / name for name in FILES if (folder / name).exists()), None)
     if taken:
         raise InputError(f"{taken}: is there already and nothing is overwritten; choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from None
+        raise InputError(f"{folder}: cannot be made or written ({error.strerror}); choose another --out") from None
+
+
+def write_tables(rows: Sequence[LabelComparison], names: Mapping[int, str], folder: Path) -> None:
+    """Writes `FILES` into a folder.
+
+    Raises:
+        InputError: the folder cannot be made or written, or holds one of the files already.
+    """
+    check_out(folder)
+    try:
+        _write_files(rows, names, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+
+
+def _write_files(rows: Sequence[LabelComparison], names: Mapping[int, str], folder: Path) -> None:
     figures = [{**_named(row, names), "volume_error": row.volume_error} for row in rows]
     _write_csv(folder / FILES[0], [*(item.name for item in fields(LabelComparison)), "volume_error"], figures)
     _write_csv(
@@ -185,7 +205,8 @@ def write_tables(rows: Sequence[LabelComparison], names: Mapping[int, str], fold
 
 
 def _named(row: Any, names: Mapping[int, str]) -> dict[str, Any]:
-    return {**asdict(row), "label": names.get(row.label_id, f"label_{row.label_id}")}
+    name = names.get(row.label_id, f"label_{row.label_id}")
+    return {**asdict(row), "label": NO_LABEL if row.label_id == BACKGROUND_ID else name}
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -223,4 +244,4 @@ def describe_agreement(
 
 
 def _label(label_id: int, names: Mapping[int, str]) -> str:
-    return names.get(label_id, f"label {label_id}")
+    return names.get(label_id, f"label {label_id}") if label_id != BACKGROUND_ID else NO_LABEL

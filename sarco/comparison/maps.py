@@ -1,6 +1,7 @@
 """Label maps in files, compared label by label: overlap, surface distances, volume and area. Pairs files by name."""
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.comparison.surface import SurfaceDistances, compare_surfaces
-from sarco.core.errors import GeometryError, InputError
+from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.core.files import files_below
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
-from sarco.io.results import LABEL_MAP
+from sarco.io.results import LABEL_MAP, PREDICTED, PREDICTION
 from sarco.scan.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
-from sarco.scan.label_map import LabelMap
+from sarco.scan.label_map import MASK_OF_255, LabelMap
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID
 
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes of a grid; distances along the axes take right angles
+NO_LABEL = "no label"  # what rows are of where every label map is empty
 _RESULTS_NAME = re.compile(r"preds_from_.+?_of_")
 
 
@@ -27,7 +29,7 @@ class LabelComparison:
     """One label of one patient. NaN means that a figure is not defined, and `state` says why.
 
     Attributes:
-        patient, label_id: what was compared.
+        patient, label_id: what was compared; label 0 where no label map at all holds a label.
         state: ``both``; or ``truth only``, ``prediction only``, ``neither``, which hold the label.
         dice, iou: NaN where neither holds the label, 0 where one does.
         hd95_mm, asd_mm: see `sarco.comparison.surface`; NaN unless both hold it, and on sheared grids (gantry tilt).
@@ -77,14 +79,16 @@ class Pairs:
 def find_pairs(truth: Path, prediction: Path) -> Pairs:
     """Pairs label maps: two files as they are, folders by name.
 
-    A file's name is that without ``.nii.gz``; a ``label_map.nii.gz`` of inference.py is named after its folder,
-    without ``preds_from_<run id>_of_``.
+    A file's name is that without ``.nii.gz``. A results folder is its ``label_map.nii.gz``, whatever else lies in it,
+    and is named after the folder, without ``preds_from_<run id>_of_``.
 
     Raises:
         InputError: a path is missing, two files of one side share a name, or nothing pairs up.
     """
     if truth.is_file() and (prediction / LABEL_MAP).is_file():
         prediction /= LABEL_MAP
+    elif prediction.is_file() and (truth / LABEL_MAP).is_file():
+        truth /= LABEL_MAP
     if not truth.is_dir() and not prediction.is_dir():
         return Pairs(((_name_of(truth), truth, prediction),), ())
     sides = [_named_files(path) for path in (truth, prediction)]
@@ -103,7 +107,12 @@ def _named_files(path: Path) -> dict[str, Path]:
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder; check the path")
     named: dict[str, Path] = {}
-    for file in filter(is_nifti, files_below(path)):  # what is still being written is hidden
+    files = files_below(path)  # what is still being written is hidden
+    results = {file.parent for file in files if file.name == PREDICTION and (file.parent / LABEL_MAP).is_file()}
+    kept = nifti_stem(Path(LABEL_MAP)) + PREDICTED
+    for file in filter(is_nifti, files):
+        if (file.parent in results and file.name != LABEL_MAP) or nifti_stem(file) == kept:
+            continue
         name = _name_of(file)
         if name in named:
             raise InputError(f"{named[name]} and {file} share the name {name}; give a folder where names are unique")
@@ -120,20 +129,32 @@ def _name_of(file: Path) -> str:
 def compare_label_maps(truth_path: Path, prediction_path: Path, patient: str = "") -> tuple[LabelComparison, ...]:
     """Compares each label that either of two label maps holds, in the world, not by index.
 
-    Voxels that are 255 (nobody looked) in the truth count nowhere.
+    Voxels that are 255 (nobody looked) in the truth count nowhere; a `DataWarning` tells of those in the prediction.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, is a mask of 0 and 255, or nobody looked at any of the truth.
         GeometryError: the grids do not coincide; names both files.
     """
-    truth = read_label_map(truth_path)
+    truth, prediction = read_label_map(truth_path), read_label_map(prediction_path)
+    for one in (truth, prediction):
+        if one.is_mask_of_255:
+            raise InputError(f"{one.path}: holds no label but 255. {MASK_OF_255} If so, save it with 1 instead of 255")
+        if (one.ids == IGNORE_ID).all():
+            raise InputError(f'{one.path}: is 255 ("nobody looked") throughout, so there is nothing to compare')
     if truth.affine_lps is None:
         raise GeometryError(f"{truth_path}: has no usable affine, so nothing can be laid over it; export it again")
-    moved = _move_onto(read_label_map(prediction_path), truth, truth.affine_lps)
+    moved = _move_onto(prediction, truth, truth.affine_lps)
     ignored = truth.ids == IGNORE_ID
+    _tell_of_unseen(prediction_path, int(np.count_nonzero((moved == IGNORE_ID) & ~ignored)))
     maps = [np.where(ignored, BACKGROUND_ID, ids) for ids in (truth.ids, moved)]
     ids = sorted({int(i) for one in maps for i in np.unique(one)} - {BACKGROUND_ID, IGNORE_ID})
     return tuple(compare_masks(maps[0] == i, maps[1] == i, truth.affine_lps, patient, i) for i in ids)
+
+
+def _tell_of_unseen(path: Path, count: int) -> None:
+    if count:
+        told = f'{path}: {count} voxels are 255 ("nobody looked") where the truth was looked at; they count as no label'
+        warnings.warn(told, DataWarning, 3)
 
 
 def _move_onto(prediction: LabelMap, truth: LabelMap, affine_lps: Affine) -> NDArray[np.uint8]:
@@ -196,10 +217,14 @@ def _is_sheared(affine_lps: Affine) -> bool:
     return bool(np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR_TOLERANCE)
 
 
-def with_absent(rows: Sequence[LabelComparison]) -> tuple[LabelComparison, ...]:
-    """The rows, and one for each label that other patients hold but this one does not: nobody drops out unseen."""
-    patients = list(dict.fromkeys(row.patient for row in rows))
-    ids = sorted({row.label_id for row in rows})
+def with_absent(rows: Sequence[LabelComparison], patients: Sequence[str]) -> tuple[LabelComparison, ...]:
+    """The rows, and one for each label that other patients hold but this one does not: nobody drops out unseen.
+
+    Args:
+        rows: what was compared.
+        patients: all whose label maps were compared, those whose maps are empty among them.
+    """
+    ids = sorted({row.label_id for row in rows}) or [BACKGROUND_ID]
     known = {(row.patient, row.label_id): row for row in rows}
     return tuple(known.get((patient, i), absent(patient, i)) for patient in patients for i in ids)
 
@@ -207,6 +232,8 @@ def with_absent(rows: Sequence[LabelComparison]) -> tuple[LabelComparison, ...]:
 def describe_row(row: LabelComparison, names: Mapping[int, str]) -> str:
     """One line for people."""
     label = f"label {row.label_id}" + (f" ({names[row.label_id]})" if row.label_id in names else "")
+    if row.label_id == BACKGROUND_ID:
+        label = NO_LABEL
     figures = [
         ("Dice", row.dice, ".4f", ""),
         ("IoU", row.iou, ".4f", ""),

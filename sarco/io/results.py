@@ -17,6 +17,7 @@ from sarco.core.messages import shown
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 
 LABEL_MAP, OVERLAY = "label_map.nii.gz", "overlay.png"
+PREDICTED = "_predicted"  # ends the name of what still holds the network's own label map after a correction
 PREDICTION, SUMMARY, MEASUREMENTS = "prediction.json", "summary.json", "measurements.csv"
 
 _DEEPEST = 32  # layers of objects and lists; sarco writes five

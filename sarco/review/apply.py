@@ -19,7 +19,7 @@ from sarco.core.errors import InputError
 from sarco.core.files import write_json
 from sarco.io.images import read_hu
 from sarco.io.nifti import nifti_stem, read_label_map, write_label_map
-from sarco.io.results import LABEL_MAP, OVERLAY, PREDICTION, StoredPrediction, all_at_once, read_prediction
+from sarco.io.results import LABEL_MAP, OVERLAY, PREDICTED, PREDICTION, StoredPrediction, all_at_once, read_prediction
 from sarco.io.sources import find_source
 from sarco.measurement.first_report import measure_again
 from sarco.measurement.report import write_measurements
@@ -30,8 +30,6 @@ from sarco.review.page import REVIEW, ReviewWriter, provenance_of
 from sarco.review.sheet import ContactSheet, encode_png
 from sarco.scan.geometry import voxel_volume_mm3
 from sarco.scan.series import Series
-
-PREDICTED = "_predicted"  # appended to what still holds the network's own label map
 
 
 @dataclass(frozen=True)

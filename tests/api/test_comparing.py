@@ -67,3 +67,27 @@ def test_the_only_pair_that_cannot_be_compared_is_an_error(tiny_run: Any, tmp_pa
         sarco.compare(f"{tiny_run.unseen}.nii.gz", tmp_path / "broken.nii.gz")
     with pytest.raises(SarcoError, match="absent"):
         sarco.compare("absent.nii.gz", "absent.nii.gz")
+
+
+def test_every_patient_is_counted(tiny_run: Any, tmp_path: Path) -> None:
+    """Catches means over those patients alone whose label maps hold something, and an exit that says all is well."""
+    truth, other = tmp_path / "truth", tmp_path / "other"
+    for folder in (truth, other):
+        folder.mkdir()
+        for name in ("P001", "P002", "P003"):
+            image = nib.load(tiny_run.data / f"{name}.nii.gz")
+            factor = {"P002": 0, "P003": 255 if folder == truth else 1}.get(name, 1)
+            values = np.asarray(image.dataobj) * np.uint8(factor)
+            nib.save(nib.Nifti1Image(values, image.affine), folder / f"{name}.nii.gz")
+    found = sarco.compare(truth, other)
+    assert [(row.patient, row.state) for row in found.rows] == [("P001", "both"), ("P002", "neither")]
+    (dice,) = [one for one in found.summary if one.measure == "dice"]
+    assert (dice.n, dice.undefined, found.n_pairs) == (1, 1, 3)
+    (failed,) = found.failed
+    assert "P003.nii.gz" in str(failed) and "mask of 0/255" in str(failed)
+    (row,) = sarco.compare(truth / "P002.nii.gz", other / "P002.nii.gz").rows
+    assert (row.state, row.label_id) == ("neither", 0)
+    for folder in (truth, other):
+        for name in ("P001", "P003"):
+            (folder / f"{name}.nii.gz").unlink()
+    assert [row.patient for row in sarco.compare(truth, other).rows] == ["P002"]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sarco.commands.compare import main as compare
 from sarco.comparison.agreement import (
     FEWEST_FOR_BOOTSTRAP,
     FILES,
@@ -111,3 +112,35 @@ def test_plot_has_a_panel_a_label(tmp_path: Path) -> None:
     sizes = cv2.connectedComponentsWithStats(blue)[2][1:, cv2.CC_STAT_AREA]
     assert (sizes > 10).sum() == len(DIFFERENCES), "a dot a patient"
     assert not (np.abs(none.astype(int) - (178, 114, 0)) < 12).all(axis=2).any()
+
+
+def test_rows_without_any_label_make_tables(tmp_path: Path) -> None:
+    """Catches an error where every label map is empty, and a row that is called background."""
+    write_tables([absent("P1", 0), absent("P2", 0)], {0: "background"}, tmp_path / "out")
+    with open(tmp_path / "out" / "comparison.csv", newline="", encoding="utf-8") as file:
+        assert [(one["patient"], one["label"], one["state"]) for one in csv.DictReader(file)] == [
+            ("P1", "no label", "neither"),
+            ("P2", "no label", "neither"),
+        ]
+
+
+def test_where_tables_go_is_looked_at_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a long comparison whose figures have nowhere to go in the end."""
+    monkeypatch.setattr("sarco.api.comparing.compare", lambda *_: pytest.fail("compared first"))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / FILES[1]).touch()
+    (tmp_path / "file").touch()
+    for out, told in ((tmp_path / "taken", "nothing is overwritten"), (tmp_path / "file" / "out", "choose another")):
+        with pytest.raises(InputError, match=told):
+            compare(["one", "two", f"--out={out}"])
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a traceback after the comparison."""
+
+    def fill_up(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sarco.comparison.agreement._write_csv", fill_up)
+    with pytest.raises(InputError, match=r"out: cannot be written .No space left on device.; choose another --out"):
+        write_tables(ROWS, {}, tmp_path / "out")

@@ -9,7 +9,7 @@ import SimpleITK
 from numpy.typing import NDArray
 
 from sarco.comparison.maps import compare_label_maps, compare_masks, describe_row, find_pairs, with_absent
-from sarco.core.errors import GeometryError, InputError
+from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.io.nifti import write_label_map
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 
@@ -96,8 +96,51 @@ def test_empty_labels_are_told_apart() -> None:
 def test_label_that_a_patient_lacks_is_counted() -> None:
     """Catches a mean over those patients only in whom all went well."""
     rows = [compare_masks(mask((0, 0, 0)), mask((0, 0, 0)), AFFINE, who, label) for who, label in (("A", 1), ("B", 2))]
-    found = {(row.patient, row.label_id): row.state for row in with_absent(rows)}
-    assert found == {("A", 1): "both", ("A", 2): "neither", ("B", 1): "neither", ("B", 2): "both"}
+    found = {(row.patient, row.label_id): row.state for row in with_absent(rows, ["A", "B", "C"])}
+    assert found == {("A", 1): "both", ("B", 2): "both"} | dict.fromkeys(
+        (("A", 2), ("B", 1), ("C", 1), ("C", 2)), "neither"
+    )
+
+
+def test_patients_without_any_label_are_rows() -> None:
+    """Catches a comparison that prints nothing because every label map is empty."""
+    rows = with_absent([], ["A", "B"])
+    assert [(row.patient, row.label_id, row.state) for row in rows] == [("A", 0, "neither"), ("B", 0, "neither")]
+    assert describe_row(rows[0], {0: "background"}).startswith("no label: Dice undefined")
+    assert "volume 0.0 of 0.0 ml" in describe_row(rows[0], {}) and "[held by neither]" in describe_row(rows[0], {})
+
+
+@pytest.mark.parametrize("which", ["truth", "prediction"])
+def test_a_mask_of_0_and_255_is_refused_with_the_reason(phantom: Phantom, which: str, tmp_path: Path) -> None:
+    """Catches a patient who drops out because another program writes 255 for what it marks."""
+    paths = write_pair(phantom, tmp_path)
+    muscle = (phantom.label_map > 0).astype(np.uint8)
+    write_label_map(tmp_path / f"{which}.nii.gz", muscle * np.uint8(255), phantom.affine_lps)
+    with pytest.raises(InputError, match=rf"{which}\.nii\.gz: .*is this a mask of 0/255\? If so, save it with 1"):
+        compare_label_maps(*paths)
+    write_label_map(tmp_path / f"{which}.nii.gz", np.full_like(muscle, 255), phantom.affine_lps)
+    with pytest.raises(InputError, match=rf"{which}\.nii\.gz: is 255 .*throughout"):
+        compare_label_maps(*paths)
+
+
+def test_an_empty_truth_of_few_slices_is_no_mask(phantom: Phantom, tmp_path: Path) -> None:
+    """Catches sparse labels that are taken for a mask of 0/255: one slice was looked at and holds nothing."""
+    truth = np.full_like(phantom.label_map, 255)
+    truth[:, :, 1] = 0
+    write_label_map(tmp_path / "truth.nii.gz", truth, phantom.affine_lps)
+    write_label_map(tmp_path / "prediction.nii.gz", phantom.label_map, phantom.affine_lps)
+    rows = compare_label_maps(tmp_path / "truth.nii.gz", tmp_path / "prediction.nii.gz")
+    assert {row.state for row in rows} == {"prediction only"}
+
+
+def test_what_the_prediction_leaves_open_is_told(phantom: Phantom, tmp_path: Path) -> None:
+    """Catches a second reader who looked at some slices and is marked down for the others without a word."""
+    truth, prediction = write_pair(phantom, tmp_path)
+    drawn = phantom.label_map.copy()
+    drawn[:, :, 3] = 255
+    write_label_map(prediction, drawn, phantom.affine_lps)
+    with pytest.warns(DataWarning, match=rf"prediction\.nii\.gz: {drawn[:, :, 3].size} voxels are 255"):
+        compare_label_maps(truth, prediction)
 
 
 def test_tilted_gantry_has_no_distance() -> None:
@@ -175,6 +218,35 @@ def test_folders_pair_by_name(tmp_path: Path) -> None:
     assert set(pairs.alone) == {truth / "P3.nii.gz", found / "other.nii.gz"}
     one = find_pairs(truth / "P3.nii.gz", found / "P2")
     assert one.pairs == (("P3", truth / "P3.nii.gz", found / "P2" / "label_map.nii.gz"),)
+
+
+def test_results_folders_are_their_label_map_alone(tmp_path: Path) -> None:
+    """Catches a comparison that fails after a review, for whatever else lies in results, and for files of macOS."""
+    truth, found = tmp_path / "truth", tmp_path / "found"
+    touch(truth / "P1.nii.gz", truth / "P2.nii.gz", truth / "._P1.nii.gz", truth / ".Trash" / "P2.nii.gz")
+    for patient in ("P1", "P2"):
+        results = found / f"preds_from_demo_of_{patient}"
+        touch(results / "label_map.nii.gz", results / "label_map_predicted.nii.gz", results / "prediction.json")
+        touch(results / "._label_map.nii.gz", results / "mine.nii.gz")
+    touch(found / "label_map_predicted.nii.gz")
+    pairs = find_pairs(truth, found)
+    assert [(name, two.parent.name, two.name) for name, _, two in pairs.pairs] == [
+        (patient, f"preds_from_demo_of_{patient}", "label_map.nii.gz") for patient in ("P1", "P2")
+    ]
+    assert pairs.alone == ()
+    one = find_pairs(found / "preds_from_demo_of_P1", truth / "P1.nii.gz")
+    assert one.pairs == (("P1", found / "preds_from_demo_of_P1" / "label_map.nii.gz", truth / "P1.nii.gz"),)
+    assert [name for name, _, _ in find_pairs(found, found).pairs] == ["P1", "P2"]
+
+
+def test_a_label_map_behind_a_dead_link_is_a_pair_that_fails(tmp_path: Path, phantom: Phantom) -> None:
+    """Catches a patient who drops out because a disk is not there."""
+    truth, _ = write_pair(phantom, tmp_path)
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "truth.nii.gz").symlink_to("/nowhere/truth.nii.gz")
+    ((_, one, other),) = find_pairs(truth, tmp_path / "found").pairs
+    with pytest.raises(InputError, match=r"found/truth\.nii\.gz: there is no such file"):
+        compare_label_maps(one, other)
 
 
 def test_names_that_do_not_tell_apart(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def read_volume(path: Path) -> ImageVolume:
 
     Raises:
         InputError: the file cannot be read, holds no CT in HU, or does not say how it lies in the patient.
-        GeometryError: its sform and its qform contradict each other.
+        GeometryError: its sform and its qform contradict each other, or it is one slice that is coronal or sagittal.
     """
     image, values = _load(path, "image")
     if values.dtype.kind not in "iuf":
@@ -219,6 +219,8 @@ def read_volume(path: Path) -> ImageVolume:
         warnings.warn(told, DataWarning, 2)
     directions = np.abs(file_axes_affine[:3, :3]) / steps_mm
     plane = int(directions[2].argmax())
+    if 1 in values.shape and values.shape[plane] > 1:
+        raise GeometryError(f"{path}: is one slice along the body, not across it; give axial slices")
     column, row = (axis for axis in range(3) if axis != plane)
     order = (row, column, plane)
     file_axes = tuple(order.index(axis) for axis in range(3))

@@ -568,6 +568,19 @@ def test_an_image_of_one_slice_is_read(axes: int, forms: str, tmp_path: Path) ->
     assert volume.hu.shape == (5, 4, 1)
 
 
+@pytest.mark.filterwarnings("ignore:.*two dimensions")
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("across", [0, 1], ids=["sagittal", "coronal"])
+def test_a_lone_slice_along_the_body_is_refused(across: int, axes: int, tmp_path: Path) -> None:
+    """Catches a coronal slice that is predicted as a hundred axial slices of one row."""
+    in_plane = [1 - across, 2]
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([3.0, 3.0, 3.0])[:, [*in_plane, across]]
+    path = save(tmp_path / "slice.nii.gz", np.full((8, 9, 1)[:axes], -1000, np.int16), affine)
+    with pytest.raises(GeometryError, match="is one slice along the body, not across it; give axial slices"):
+        read_volume(path)
+
+
 def test_a_slice_as_simpleitk_writes_it_is_read(tmp_path: Path) -> None:
     """Catches the same for the program that writes two dimensions with both forms."""
     sitk = pytest.importorskip("SimpleITK")

@@ -229,3 +229,18 @@ def test_a_side_without_partner_is_told_where_slices_are_mirrored(data: Path, tm
         module(folder, OFTEN)
     module(folder, AugmentOptions(do_elastic_transforms=True))
     module(data, OFTEN)
+
+
+def test_slices_without_neighbours_are_noted(data: Path, tmp_path: Path) -> None:
+    """Catches three-slice images that repeat one slice, because each lies in a folder of its own, without a word."""
+    folder = tmp_path / "data"
+    for image in sorted(data.rglob("*.dcm")):
+        place = folder / image.parent.name / image.stem
+        place.mkdir(parents=True)
+        shutil.copy(image, place / "slice.dcm")
+        shutil.copy(data / f"{image.parent.name}.nii.gz", place / "slice.nii.gz")
+    found = module(folder, channel_3d=True)
+    assert any(f"{3 * SLICES} of {3 * SLICES} slices have no neighbour" in note for note in found.notes)
+    found.setup()
+    assert len(found.notes) == len(set(found.notes))
+    assert not any("no neighbour" in note for note in module(data, channel_3d=True).notes)

@@ -14,6 +14,7 @@ from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.core.files import files_below
 from sarco.io.dicom import find_series, read_header
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
+from sarco.scan.label_map import compare_steps
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series, SliceHeader, check_axial, find_doubles, find_neighbours, make_series
 
@@ -45,7 +46,10 @@ class Case:
         if label_map.affine_lps is None:
             series = make_series(self.slices)
             label_map = label_map.assume_ras(series.affine_lps, series.shape)
-        return [label_map.on_slice(s.affine_lps, s.shape, s.path) for s in self.slices]
+        try:
+            return [label_map.on_slice(s.affine_lps, s.shape, s.path) for s in self.slices]
+        except GeometryError as error:
+            raise GeometryError(f"{error}{compare_steps(label_map, make_series(self.slices))}") from None
 
 
 @dataclass(frozen=True)

@@ -259,6 +259,18 @@ def test_label_of_another_place_names_both_files(tmp_path: Path, pair: tuple[Pha
     assert str(images[0]) in str(caught.value) and str(tmp_path / "A_0.nii.gz") in str(caught.value)
 
 
+@pytest.mark.parametrize("step_mm", [3.0, 7.0])
+def test_a_label_map_with_another_step_is_refused_with_both_steps(
+    tmp_path: Path, pair: tuple[Phantom, Phantom], step_mm: float
+) -> None:
+    """Catches a message from which nobody learns that the step is wrong."""
+    write_case(pair[0], tmp_path, "A")
+    affine = pair[0].affine_lps @ np.diag([1, 1, step_mm / 5, 1])
+    write_label_map(tmp_path / "A.nii.gz", pair[0].label_map, affine)
+    with pytest.raises(GeometryError, match=rf"planes of the label map are {step_mm:g} mm apart, .* the scan 5 mm"):
+        label_maps(find_cases(tmp_path))
+
+
 def neighbours(dataset: Dataset) -> dict[str, tuple[str, str]]:
     """File names of the slices below and above, by file name."""
     return {

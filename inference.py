@@ -2,17 +2,21 @@
 
 import shutil
 import sys
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sarco.core.command import run_command, share_the_cpu
+from sarco.core.messages import counted
 from sarco.core.options import InferenceOptions, MeasurementOptions
 from sarco.core.parser import Command, build
 
 if TYPE_CHECKING:  # imported only once the options are known to be right
     from sarco.api.predicting import PredictedSeries, Predictor
+    from sarco.core.attempts import Failure
+    from sarco.core.errors import SarcoError
     from sarco.scan.series import Series
 
 PROGRAM = "inference.py"
@@ -38,7 +42,8 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> None:
     share_the_cpu()
     from sarco.api.predicting import Predictor
 
-    predict_all(Predictor(options, measuring, partial(tell, "debug" in typed)))
+    debug = "debug" in typed
+    predict_all(Predictor(options, measuring, partial(tell, debug)), debug)
 
 
 def tell(debug: bool, line: str, reason: str) -> None:
@@ -46,63 +51,166 @@ def tell(debug: bool, line: str, reason: str) -> None:
     print(f"{line}, {reason}" if debug and reason else line, flush=True)
 
 
-def predict_all(predictor: "Predictor") -> None:
+def predict_all(predictor: "Predictor", debug: bool = False) -> None:
     """Predicts every series and writes the results, which appear all at once.
 
     Raises:
-        SarcoError: a series could not be predicted; the results of the others are written all the same.
+        SarcoError: nothing could be predicted.
+        PartlyDoneError: a series or a part of its results is missing, or another process took the place; what could be
+            written is written all the same.
+        KeyboardInterrupt: the user has had enough; series that were finished by then are kept where they replace none.
     """
-    from sarco.core.errors import GeometryError, SarcoError
+    from sarco.core.errors import PartlyDoneError
     from sarco.io.results import all_at_once
-    from sarco.results.folder import name_series
 
     for error in predictor.left_out:
         print(f"left out: {error}", file=sys.stderr)
-    failed: list[SarcoError] = [error for error in predictor.left_out if isinstance(error, GeometryError)]
-    results = predictor.results
-    alone = len(predictor.series) == 1 and not failed
-    names = name_series(predictor.series, predictor.options.infer_path)
-    with all_at_once(results) as folder:
-        for number, (series, name) in enumerate(zip(predictor.series, names, strict=True), start=1):
-            print(f"series {number} of {len(names)} ({name}): {describe_series(series)}", flush=True)
-            target = folder if alone else folder / name
-            target.mkdir(exist_ok=True)
-            try:
-                predicted = predict_one(predictor, series, target)
-            except SarcoError as error:
-                if alone:
-                    raise
-                shutil.rmtree(target)
-                print(f"left out: {error}", file=sys.stderr)
-                failed.append(error)
-            else:
-                predictor.log(predicted, results.name if alone else f"{results.name}/{name}")
-        predictor.finish()
+    work = SeriesBySeries(predictor, debug)
+    places = [predictor.results]
+    with all_at_once(places[0], replace=predictor.options.overwrite, beside=places.append) as folder:
+        work.predict(folder)
         if not any(folder.iterdir()):
-            raise failed[0]
-    print(f"results: {results}")
-    if failed:
-        raise SarcoError(f"{len(failed)} series could not be predicted, the reasons stand above; the others are done")
+            raise work.failed[0]
+    print(f"results: {places[-1]}", flush=True)
+    predictor.finish()
+    if work.interrupted:
+        raise KeyboardInterrupt
+    faults = work.faults
+    if len(places) > 1:
+        faults.insert(0, f"{places[0]} holds results of another process by now, so these are in {places[1]}")
+    if faults:
+        raise PartlyDoneError("; ".join(faults))
 
 
-def predict_one(predictor: "Predictor", series: "Series", folder: Path) -> "PredictedSeries":
-    """Predicts one series with a bar, and prints what was found."""
-    from sarco.commands.progress import slices_bar
-    from sarco.measurement.report import describe_summary
+class SeriesBySeries:
+    """The series of a folder at work, one after the other; one that fails costs no other.
 
-    with slices_bar(len(series.slices)) as progress:
-        predicted = predictor.predict(series, folder, progress)
-    for line in describe_summary(predicted.summary):
-        print(f"  {line}")
-    return predicted
+    Attributes:
+        failed: why series could not be predicted.
+        interrupted: whether the user ended it before the last one.
+    """
+
+    def __init__(self, predictor: "Predictor", debug: bool) -> None:
+        """Nothing is predicted yet.
+
+        Args:
+            predictor: has the series, and knows where their results go.
+            debug: whether tracebacks are printed, too.
+        """
+        from sarco.core.attempts import Attempts
+        from sarco.core.errors import GeometryError
+        from sarco.results.folder import name_series
+
+        self.predictor = predictor
+        self.debug = debug
+        self.failed: list[SarcoError] = [one for one in predictor.left_out if isinstance(one, GeometryError)]
+        self.interrupted = False
+        self._names = name_series(predictor.series, predictor.options.infer_path)
+        self._alone = len(predictor.series) == 1 and not self.failed
+        self._lacking: list[str] = []  # names of series of which a part could not be written
+        self._attempts = Attempts()
+
+    @property
+    def faults(self) -> list[str]:
+        """What is missing in the end, in words."""
+        found = []
+        if self.failed:
+            found.append(
+                f"{len(self.failed)} series could not be predicted, the reasons stand above; the others are done"
+            )
+        if self._lacking:
+            found.append(f"a part of the results of {', '.join(self._lacking)} is missing, the reasons stand above")
+        return found
+
+    def predict(self, folder: Path) -> None:
+        """Predicts each into a subfolder, or the only one into the folder itself."""
+        count = len(self._names)
+        for number, (series, name) in enumerate(zip(self.predictor.series, self._names, strict=True), start=1):
+            print(f"series {number} of {count} ({name}): {describe_series(series)}", flush=True)
+            target = folder if self._alone else folder / name
+            try:
+                target.mkdir(exist_ok=True)
+                self._predict_one(series, name, target)
+            except Exception as error:
+                remove_content(target)
+                self._note_failed(series, name, error)
+            except KeyboardInterrupt:
+                remove_content(target)
+                if not any(folder.iterdir()) or self.predictor.options.overwrite:
+                    raise
+                self.interrupted = True
+                print(f"interrupted: {number - 1} of {count} series are done, their results are kept", file=sys.stderr)
+                return
+            if not self._alone and not any(target.iterdir()):
+                target.rmdir()
+
+    def _predict_one(self, series: "Series", name: str, target: Path) -> None:
+        """Predicts one series with a bar, and prints what was found and what could not be written."""
+        from sarco.commands.progress import slices_bar
+
+        with slices_bar(len(series.slices)) as progress:
+            predicted = self.predictor.predict(series, target, progress)
+        self._attempts.run(f"{name}: its lines", self._print_summary, predicted)
+        results = self.predictor.results.name
+        self.predictor.log(predicted, results if self._alone else f"{results}/{name}")
+        failures = [*predicted.failures, *self._attempts.failures]
+        if not failures:
+            return
+        self._lacking.append(name)
+        for one in failures:
+            print(f"{name}: {one.part} could not be written: {self._explain(one, name)}", file=sys.stderr)
+        self._attempts.failures.clear()
+
+    def _print_summary(self, predicted: "PredictedSeries") -> None:
+        from sarco.measurement.report import describe_summary
+
+        for line in describe_summary(predicted.summary) if predicted.summary else ():
+            print(f"  {line}")
+
+    def _note_failed(self, series: "Series", name: str, error: Exception) -> None:
+        from sarco.core.attempts import Failure
+        from sarco.core.errors import SarcoError
+
+        if not isinstance(error, SarcoError):
+            line = f"{series.slices[0].path.parent}: {self._explain(Failure('prediction', error), name)}"
+            told = SarcoError(line)
+            told.__cause__ = error
+            error = told
+        self.failed.append(error)
+        if not self._alone:
+            print(f"left out: {error}", file=sys.stderr)
+
+    def _explain(self, failure: "Failure", name: str) -> str:
+        """The reason; where it is a bug, with the file that keeps its traceback."""
+        from sarco.core.attempts import Failure, write_tracebacks
+        from sarco.core.files import short_name
+
+        if self.debug:
+            traceback.print_exception(failure.error)
+        if failure.is_foreseen:
+            return failure.reason
+        results = self.predictor.results
+        path = results.with_name(short_name(f"{results.name}.errors.txt"))
+        kept = write_tracebacks(path, [Failure(f"{name}: {failure.part}", failure.error)])
+        return f"{failure.reason}; {f'report it with {path}' if kept else '--debug shows where'}"
+
+
+def remove_content(folder: Path) -> None:
+    """Empties a folder, where it is there."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def describe_series(series: "Series") -> str:
     """How large it is, and what it lacks."""
     rows, columns, planes = series.shape
     missing = planes - len(series.slices)
-    lacks = f", {missing} are missing in between, where the label map is background" if missing else ""
-    return f"{len(series.slices)} slices of {rows} x {columns}{lacks}"
+    verb = "is" if missing == 1 else "are"
+    lacks = f", {missing} {verb} missing in between, where the label map is background" if missing else ""
+    return f"{counted(len(series.slices), 'slice')} of {rows} x {columns}{lacks}"
 
 
 if __name__ == "__main__":

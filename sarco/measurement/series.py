@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sarco.core.options import MeasurementOptions
 from sarco.crop.body import Body
 from sarco.measurement.cutoffs import read_cutoffs
-from sarco.measurement.facts import check_level_options, find_level, find_patient, read_facts
+from sarco.measurement.facts import SeriesFacts, check_level_options, find_level, find_patient, read_facts
 from sarco.measurement.level import Level
 from sarco.measurement.patients import Patient, read_patients
 from sarco.measurement.report import LevelFigures, choose_muscle, figures_at_level, summarise_series
@@ -104,22 +104,35 @@ class Plans:
         self.evidence = evidence
         check_options(options, evidence.labels)
         table = read_patients(options.patients) if options.patients else None
-        facts = [read_facts(one) for one in series]
+        facts: dict[tuple[str, int], SeriesFacts] = {}
+        self._faults: dict[tuple[str, int], Exception] = {}
+        for one in series:
+            try:
+                facts[one.uid, one.part] = read_facts(one)
+            except Exception as error:  # costs this series alone, when its turn comes
+                self._faults[one.uid, one.part] = error
         if table:
-            table.check(one.identity for one in facts)
+            table.check(one.identity for one in facts.values())
         self._plans = {
             (one.uid, one.part): Plan(
                 find_level(one, options.l3, options.vertebrae, options.l3_label, len(series)),
-                find_patient(known, table),
-                known.acquisition,
+                find_patient(facts[one.uid, one.part], table),
+                facts[one.uid, one.part].acquisition,
                 options.muscle_labels,
                 HuRanges.parse(options.hu_ranges),
             )
-            for one, known in zip(series, facts, strict=True)
+            for one in series
+            if (one.uid, one.part) in facts
         }
 
     def measurer(self, series: Series) -> "SeriesMeasurer":
-        """What measures one of the series, still empty."""
+        """What measures one of the series, still empty.
+
+        Raises:
+            Exception: its tags could not be read; the one that they raised.
+        """
+        if fault := self._faults.get((series.uid, series.part)):
+            raise fault
         return SeriesMeasurer(series, self._plans[series.uid, series.part], self.evidence)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.core.errors import GeometryError, InputError
+from sarco.core.files import whole_or_gone
 from sarco.pacs.codes import code_label
 from sarco.pacs.source import (
     MAKER,
@@ -79,10 +80,11 @@ def write_segmentation(
         numbers[label_id] = segment_number(labels, label_id)
     planes = list(source.series.plane_index)
     frames = np.ascontiguousarray(np.moveaxis(numbers[label_map[:, :, planes]], 2, 0))  # (plane, row, column)
-    with quiet():
-        dataset = _build(source, frames, labels, origin, fingerprint(label_map))
-        dataset.save_as(path, enforce_file_format=True)
-    return check_segmentation(path, source, label_map, labels)
+    with whole_or_gone(path):
+        with quiet():
+            dataset = _build(source, frames, labels, origin, fingerprint(label_map))
+            dataset.save_as(path, enforce_file_format=True)
+        return check_segmentation(path, source, label_map, labels)
 
 
 def _check_label_map(source: Source, label_map: NDArray[np.uint8], labels: LabelTable) -> None:

@@ -150,6 +150,7 @@ TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
     "infer_path": ("a scan/with space", Path("a scan/with space")),
     "run_id": ("abcd1234", "abcd1234"),
     "dirpath": ("some/where", Path("some/where")),
+    "csv": ("excel", "excel"),
     "ckpt_choice": ("last", "last"),
     "ckpt_wandb_project": ("Trains", "Trains"),
     "wandb_project": ("Other", "Other"),

@@ -71,7 +71,7 @@ def test_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
 def test_results_appear_at_once(tmp_path: Path) -> None:
     """Catches a folder that can be read while it is half full."""
     path = tmp_path / "new" / "results"
-    with all_at_once(path) as folder:
+    with all_at_once(path, replace=True) as folder:
         (folder / "a").write_text("1")
         assert not path.exists()
     assert names_in(path) == ["a"] and names_in(path.parent) == ["results"]
@@ -83,7 +83,7 @@ def test_new_results_replace_old_ones_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "results"
     path.mkdir()
     (path / "old").write_text("1")
-    with all_at_once(path) as folder:
+    with all_at_once(path, replace=True) as folder:
         (folder / "new").write_text("1")
         assert names_in(path) == ["old"]
     assert names_in(path) == ["new"] and names_in(tmp_path) == ["results"]
@@ -97,7 +97,7 @@ def test_failure_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseExc
     if before:
         path.mkdir()
         (path / "old").write_text("1")
-    with pytest.raises(error), all_at_once(path) as folder:
+    with pytest.raises(error), all_at_once(path, replace=True) as folder:
         (folder / "new").write_text("1")
         raise error
     assert names_in(tmp_path) == (["results"] if before else [])
@@ -107,7 +107,7 @@ def test_failure_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseExc
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     """Catches a traceback where --dest_dir is a file."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="--dest_dir"), all_at_once(tmp_path / "file" / "results"):
+    with pytest.raises(InputError, match="--dest_dir"), all_at_once(tmp_path / "file" / "results", replace=True):
         pass
 
 

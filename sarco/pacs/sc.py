@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
 from sarco.core.files import whole_or_gone
-from sarco.pacs.source import Origin, Source, date_of_creation, fingerprint, identity, quiet
+from sarco.pacs.source import Origin, Source, date_of_creation, fingerprint, identity, name_sop_classes, quiet
 from sarco.scan.geometry import Affine
 from sarco.scan.view import View
 
@@ -84,6 +84,7 @@ def _build(source: Source, picture: NDArray[np.uint8], origin: Origin) -> Any:
         reference.PurposeOfReferenceCodeSequence = [purpose]
         references.append(reference)
     dataset.SourceImageSequence = references
+    name_sop_classes(dataset, source)
     date_of_creation(dataset, origin)
     return dataset
 

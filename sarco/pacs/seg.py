@@ -23,6 +23,7 @@ from sarco.pacs.source import (
     date_of_creation,
     fingerprint,
     identity,
+    name_sop_classes,
     quiet,
     stable_uid,
     step_mm,
@@ -126,6 +127,7 @@ def _build(source: Source, frames: NDArray[np.uint8], labels: LabelTable, origin
     dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
     for index in dataset.DimensionIndexSequence:
         index.DimensionOrganizationUID = organisation
+    name_sop_classes(dataset, source)
     date_of_creation(dataset, origin)
     return dataset
 

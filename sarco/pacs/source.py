@@ -8,7 +8,7 @@ import importlib.util
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +20,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.config import RAISE
 from pydicom.tag import Tag
-from pydicom.uid import generate_uid
+from pydicom.uid import CTImageStorage, generate_uid
 from pydicom.valuerep import DSfloat, validate_value
 
 import sarco
@@ -68,11 +68,13 @@ class Source:
     Attributes:
         series: where slices lie.
         headers: for each of its slices the whole header, without pixels; text is Unicode, and what PS3.3 wants to be
-            there at least empty is there.
+            there at least empty is there. Each says that it is a CT image, because highdicom knows no private classes.
+        sop_classes: what each really is: SOPClassUID by SOPInstanceUID.
     """
 
     series: Series
     headers: tuple[pydicom.Dataset, ...]
+    sop_classes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> pydicom.Dataset:
@@ -135,7 +137,10 @@ def read_source(series: Series) -> Source:
                 f"{slice_header.path}: has the SOPInstanceUID of {other}, so a DICOM result cannot tell them apart; "
                 "export the series again, or leave out the DICOM results"
             )
-    return Source(series, headers)
+    sop_classes = {str(header.SOPInstanceUID): str(header.SOPClassUID) for header in headers}
+    for header in headers:
+        header.SOPClassUID = CTImageStorage
+    return Source(series, headers, sop_classes)
 
 
 def step_mm(series: Series) -> float:
@@ -321,6 +326,15 @@ def identity(source: Source, origin: Origin, kind: str, place: int, content: obj
         "content_time": origin.created.time(),
         "specific_character_set": _UTF8,
     }
+
+
+def name_sop_classes(dataset: pydicom.Dataset, source: Source) -> None:
+    """Says of each slice that an object refers to what it really is."""
+    for element in dataset:
+        for item in element.value if element.VR == "SQ" else ():
+            if sop_class := source.sop_classes.get(str(item.get("ReferencedSOPInstanceUID"))):
+                item.ReferencedSOPClassUID = sop_class
+            name_sop_classes(item, source)
 
 
 def date_of_creation(dataset: pydicom.Dataset, origin: Origin) -> None:

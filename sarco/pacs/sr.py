@@ -17,7 +17,7 @@ from sarco.core.errors import InputError
 from sarco.core.files import whole_or_gone
 from sarco.pacs.codes import LabelCode, code_label
 from sarco.pacs.seg import Segmentation, segment_label, segment_number
-from sarco.pacs.source import MAKER, Origin, Source, date_of_creation, identity, quiet, stable_uid
+from sarco.pacs.source import MAKER, Origin, Source, date_of_creation, identity, name_sop_classes, quiet, stable_uid
 from sarco.scan.labels import LabelTable
 
 _KIND = "measurement report"
@@ -173,6 +173,7 @@ def _build(
         is_verified=False,
         **who,
     )
+    name_sop_classes(dataset, source)
     date_of_creation(dataset, origin)
     return dataset
 

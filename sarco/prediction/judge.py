@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sarco.core.messages import counted
 from sarco.crop.slices import Images, Logits
 from sarco.prediction.engine import Engine, run_all
 from sarco.scan.series import pick_evenly
@@ -125,7 +126,7 @@ class EngineVerdict:
 
     def __str__(self) -> str:
         """For the user."""
-        return f"{self.agreement} on {self.n_slices} slices"
+        return f"{self.agreement} on {counted(self.n_slices, 'slice')}"
 
 
 def judge_engine(exact: Sample, other: Sample) -> EngineVerdict:

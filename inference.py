@@ -98,12 +98,11 @@ class SeriesBySeries:
             debug: whether tracebacks are printed, too.
         """
         from sarco.core.attempts import Attempts
-        from sarco.core.errors import GeometryError
         from sarco.results.folder import name_series
 
         self.predictor = predictor
         self.debug = debug
-        self.failed: list[SarcoError] = [one for one in predictor.left_out if isinstance(one, GeometryError)]
+        self.failed: list[SarcoError] = list(predictor.failed)
         self.interrupted = False
         self._names = name_series(predictor.series, predictor.options.infer_path)
         self._alone = len(predictor.series) == 1 and not self.failed
@@ -132,17 +131,15 @@ class SeriesBySeries:
                 target.mkdir(exist_ok=True)
                 self._predict_one(series, name, target)
             except Exception as error:
-                remove_content(target)
+                remove_content(target, but_itself=self._alone)
                 self._note_failed(series, name, error)
             except KeyboardInterrupt:
-                remove_content(target)
+                remove_content(target, but_itself=self._alone)
                 if not any(folder.iterdir()) or self.predictor.options.overwrite:
                     raise
                 self.interrupted = True
                 print(f"interrupted: {number - 1} of {count} series are done, their results are kept", file=sys.stderr)
                 return
-            if not self._alone and not any(target.iterdir()):
-                target.rmdir()
 
     def _predict_one(self, series: "Series", name: str, target: Path) -> None:
         """Predicts one series with a bar, and prints what was found and what could not be written."""
@@ -195,13 +192,11 @@ class SeriesBySeries:
         return f"{failure.reason}; {f'report it with {path}' if kept else '--debug shows where'}"
 
 
-def remove_content(folder: Path) -> None:
-    """Empties a folder, where it is there."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def remove_content(folder: Path, but_itself: bool) -> None:
+    """Removes all that a folder holds, where it is there, and it too, unless not that."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if but_itself:
+        folder.mkdir(exist_ok=True)
 
 
 def describe_series(series: "Series") -> str:

@@ -10,7 +10,7 @@ from sarco.api.caller import left_as_found
 from sarco.api.options import options_of
 from sarco.core.attempts import Failure
 from sarco.core.command import quieten_libraries, tune_allocator
-from sarco.core.errors import InputError, PartlyDoneError, SarcoError
+from sarco.core.errors import GeometryError, InputError, PartlyDoneError, SarcoError
 from sarco.core.messages import Tell
 from sarco.core.options import InferenceOptions, MeasurementOptions
 from sarco.core.parser import build, require
@@ -181,6 +181,7 @@ class Predictor:
             raise found.refused[-1]
         self.series: tuple[Series, ...] = found.series
         self.left_out: tuple[SarcoError, ...] = found.refused
+        self.failed = tuple(error for error in found.refused if isinstance(error, GeometryError))  # not of other kinds
         if writes:
             self.results  # noqa: B018 - a folder that is taken is told before hours of work
         self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)

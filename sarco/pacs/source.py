@@ -262,7 +262,7 @@ def _mended(element: pydicom.DataElement) -> Any:
     if element.VR == "DS":
         mended: list[Any] = [as_ds(float(value)) for value in values]
     elif element.VR == "IS":
-        mended = [int(float(value)) for value in values]
+        mended = [_whole(float(value)) for value in values]
     elif element.VR == "UI" and all(re.fullmatch(r"\d+(\.\d+)*", value) and len(value) <= 64 for value in values):
         mended = values  # leading zeros, which are forbidden; but archives know the object by this very UID
     elif element.VR == "DA":
@@ -270,6 +270,12 @@ def _mended(element: pydicom.DataElement) -> Any:
     else:
         raise ValueError("cannot be mended")
     return mended if element.VM > 1 else mended[0]
+
+
+def _whole(number: float) -> int:
+    if not number.is_integer():
+        raise ValueError("not a whole number")
+    return int(number)
 
 
 @contextmanager

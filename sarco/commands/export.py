@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sarco.core.command import share_the_cpu
-from sarco.core.messages import counted
+from sarco.core.messages import count_of
 from sarco.core.options import ExportOptions
 from sarco.core.parser import Command, build
 
@@ -32,5 +32,5 @@ def main(argv: Sequence[str], program: str = "sarco export") -> None:
     print(f"{options.onnx}: {size_mb:.1f} MB, run {options.run_id} ({options.ckpt_choice} checkpoint)")
     found = f"Dice {report['dice']:.5f}, largest difference of area {100 * report['area_difference']:.2f} %"
     print(
-        f"compared with torch on {counted(len(report['slices']), 'slice')} of {report['compared_on']}: lowest {found}"
+        f"compared with torch on {count_of(len(report['slices']), 'slice')} of {report['compared_on']}: lowest {found}"
     )

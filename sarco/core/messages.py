@@ -23,10 +23,10 @@ def shown(value: object) -> str:
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
-def counted(number: int, thing: str, things: str = "") -> str:
+def count_of(number: int, thing: str, things: str = "") -> str:
     """How many of a thing.
 
-    >>> counted(1, "slice"), counted(2, "slice"), counted(0, "entry", "entries")
+    >>> count_of(1, "slice"), count_of(2, "slice"), count_of(0, "entry", "entries")
     ('1 slice', '2 slices', '0 entries')
     """
     return f"{number} {thing if number == 1 else things or f'{thing}s'}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from sarco.core.errors import OptionError
 from sarco.core.files import write_json
-from sarco.core.messages import counted
+from sarco.core.messages import count_of
 from sarco.core.tables import PLAIN, write_table
 from sarco.io.results import MEASUREMENTS, SUMMARY
 from sarco.measurement.acquisition import describe_contrast, describe_recorded_contrast
@@ -229,7 +229,7 @@ def describe_summary(summary: Mapping[str, Any]) -> Iterator[str]:
     doubt = f" [flagged: {', '.join(named)}]" if named else ""
     for label in summary["labels"]:
         density = "" if label["mean_hu_in_range"] is None else f", {label['mean_hu_in_range']:.1f} HU in range"
-        volume = f"{label['volume_ml']:.1f} ml on {counted(label['n_slices'], 'slice')}{density}"
+        volume = f"{label['volume_ml']:.1f} ml on {count_of(label['n_slices'], 'slice')}{density}"
         yield f"{label['name']}: {volume if label['n_slices'] else 'not found on any slice'}{doubt}"
     yield (
         f"acquisition: {describe_recorded_contrast(acquisition)}, {acquisition['kvp'] or 'unknown'} kV, kernel "

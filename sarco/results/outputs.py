@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sarco.core.attempts import Attempts, Failure
 from sarco.core.errors import GeometryError
 from sarco.core.files import write_whole
-from sarco.core.messages import counted
+from sarco.core.messages import count_of
 from sarco.core.tables import PLAIN
 from sarco.crop.slices import PreparedSlice, RestoredSlice
 from sarco.io.results import MEASUREMENTS, OVERLAY
@@ -108,10 +108,10 @@ class SeriesOutputs:
         """
         if missing := sorted(set(self.series.plane_index) - self._taken):
             raise GeometryError(
-                f"{counted(len(missing), 'slice')} never reached the results, the first is {missing[0]}"
+                f"{count_of(len(missing), 'slice')} never reached the results, the first is {missing[0]}"
             )
         run = self._attempts.run
-        title = f"run {self.provenance.run_id}, {counted(len(self.series.slices), 'slice')}, series {self.series.uid}"
+        title = f"run {self.provenance.run_id}, {count_of(len(self.series.slices), 'slice')}, series {self.series.uid}"
         sheet = run(OVERLAY, self._sheet.draw, title)
         with ThreadPoolExecutor(1) as beside:  # both take their time outside Python
             encoding = None if sheet is None else beside.submit(encode_png, sheet)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.errors import InputError
 from sarco.core.files import write_json, write_whole
-from sarco.core.messages import counted
+from sarco.core.messages import count_of
 from sarco.core.tables import style_of
 from sarco.io.images import read_hu
 from sarco.io.nifti import nifti_stem, read_label_map, write_label_map
@@ -141,7 +141,7 @@ def _measure_and_show(
     summary, rows = measurer.summary(), measurer.rows
     write_measurements(folder, rows, summary, style_of(folder / MEASUREMENTS))
     writer.finish(folder, summary, provenance, [asdict(row) for row in rows])
-    title = f"corrected, {counted(len(series.slices), 'slice')}, series {series.uid}"
+    title = f"corrected, {count_of(len(series.slices), 'slice')}, series {series.uid}"
     write_whole(folder / OVERLAY, encode_png(sheet.draw(title)))
 
 

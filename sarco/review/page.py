@@ -23,7 +23,7 @@ from pydicom.tag import Tag
 import sarco
 from sarco.core.errors import GeometryError
 from sarco.core.files import write_whole
-from sarco.core.messages import counted
+from sarco.core.messages import count_of
 from sarco.io.dicom_header import open_dataset, text_of
 from sarco.io.nifti import is_nifti
 from sarco.measurement.slices import pixel_area_cm2
@@ -143,7 +143,7 @@ class ReviewWriter:
         """
         if missing := sorted(set(self.series.plane_index) - self._pixels.keys()):
             raise GeometryError(
-                f"{counted(len(missing), 'slice')} never reached the review page, the first is {missing[0]}"
+                f"{count_of(len(missing), 'slice')} never reached the review page, the first is {missing[0]}"
             )
         start = self._start(summary)
         data = self._data(summary, provenance, measurements) | {"start": start}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError
-from sarco.core.messages import counted
+from sarco.core.messages import count_of
 
 
 class LabelVolume:
@@ -54,5 +54,7 @@ class LabelVolume:
             GeometryError: a slice is missing; names the first.
         """
         if self._missing:
-            raise GeometryError(f"{counted(len(self._missing), 'slice')} never came, the first is {min(self._missing)}")
+            raise GeometryError(
+                f"{count_of(len(self._missing), 'slice')} never came, the first is {min(self._missing)}"
+            )
         return self._ids

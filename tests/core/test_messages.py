@@ -2,7 +2,7 @@
 
 import pytest
 
-from sarco.core.messages import counted, printable, reason_of, shown
+from sarco.core.messages import count_of, printable, reason_of, shown
 
 
 def test_only_what_can_be_printed_stays() -> None:
@@ -44,4 +44,4 @@ def test_a_long_value_is_cut() -> None:
 )
 def test_one_of_a_thing_is_no_plural(number: int, words: tuple[str, ...], expected: str) -> None:
     """Catches "1 slices"."""
-    assert counted(number, *words) == expected
+    assert count_of(number, *words) == expected

@@ -87,7 +87,7 @@ def test_a_long_process_and_a_stray_voxel_move_the_middle_little() -> None:
 
 
 def test_a_missing_slice_inside_a_vertebra_is_no_fault_of_the_mask() -> None:
-    """Catches a gap of the series counted as a hole of the vertebra."""
+    """Catches a gap of the series count_of as a hole of the vertebra."""
     assert not find_vertebra({4: 9, 5: 9, 7: 9}, (3, 4, 5, 7, 8), "it").note
 
 

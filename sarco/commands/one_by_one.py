@@ -59,7 +59,7 @@ class SeriesBySeries:
         """Predicts each into a subfolder, or the only one into the folder itself."""
         count = len(self._names)
         for number, (series, name) in enumerate(zip(self.predictor.series, self._names, strict=True), start=1):
-            print(f"series {number} of {count} ({name}): {describe_series(series)}", flush=True)
+            print(f"series {number} of {count} ({name}): {_size_of(series)}", flush=True)
             target = folder if self._alone else folder / name
             try:
                 target.mkdir(exist_ok=True)
@@ -125,7 +125,7 @@ def remove_content(folder: Path, but_itself: bool) -> None:
         folder.mkdir(exist_ok=True)
 
 
-def describe_series(series: "Series") -> str:
+def _size_of(series: "Series") -> str:
     """How large it is, and what it lacks."""
     rows, columns, planes = series.shape
     missing = planes - len(series.slices)

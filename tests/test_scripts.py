@@ -502,7 +502,7 @@ def test_one_bad_series_of_a_tree_leaves_the_others(
     change_slices(tmp_path / "tree" / "gaps", shift_one)
     words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path}"]
     ending = run_here("inference.py", f"--infer_path={tmp_path / 'tree'}", *words)
-    assert ending.status == 1
+    assert ending.status == 3
     assert "Traceback" not in ending.err
     assert "pixel data" in ending.err and "mm apart" in ending.err and "2 series" in ending.err_lines[-1]
     results = tmp_path / "preds_from_base_of_tree"

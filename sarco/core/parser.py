@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import difflib
 import itertools
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -281,11 +282,12 @@ def path_of(text: str | Path) -> Path:
     Raises:
         OptionError: there is no such user.
     """
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        user = Path(text).parts[0]
-        raise OptionError(f"{text}: nobody's home folder is {user}; write ./{user} for a name that begins so") from None
+    typed = str(text)
+    expanded = os.path.expanduser(typed)  # noqa: PTH111 - Path would take ./~ for ~
+    user = typed.partition("/")[0]
+    if expanded == typed and typed.startswith("~"):
+        raise OptionError(f"{text}: nobody's home folder is {user}; write ./{user} for a name that begins so")
+    return Path(expanded)
 
 
 def _explain_typos(argv: Sequence[str], known: set[str], place_of_words: str) -> None:

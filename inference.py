@@ -1,10 +1,8 @@
 """Predicts CT scans with a trained run: run id -> checkpoint -> predict -> measure -> results. ``sarco predict``."""
 
-import shutil
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sarco.core.command import run_command, share_the_cpu
@@ -12,8 +10,7 @@ from sarco.core.options import InferenceOptions, MeasurementOptions
 from sarco.core.parser import Command, build
 
 if TYPE_CHECKING:  # imported only once the options are known to be right
-    from sarco.api.predicting import PredictedSeries, Predictor
-    from sarco.scan.series import Series
+    from sarco.api.predicting import Predictor
 
 PROGRAM = "inference.py"
 CONSUMERS = (InferenceOptions, MeasurementOptions)
@@ -38,7 +35,8 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> None:
     share_the_cpu()
     from sarco.api.predicting import Predictor
 
-    predict_all(Predictor(options, measuring, partial(tell, "debug" in typed)))
+    debug = "debug" in typed
+    predict_all(Predictor(options, measuring, partial(tell, debug)), debug)
 
 
 def tell(debug: bool, line: str, reason: str) -> None:
@@ -46,63 +44,36 @@ def tell(debug: bool, line: str, reason: str) -> None:
     print(f"{line}, {reason}" if debug and reason else line, flush=True)
 
 
-def predict_all(predictor: "Predictor") -> None:
+def predict_all(predictor: "Predictor", debug: bool = False) -> None:
     """Predicts every series and writes the results, which appear all at once.
 
     Raises:
-        SarcoError: a series could not be predicted; the results of the others are written all the same.
+        SarcoError: nothing could be predicted.
+        PartlyDoneError: a series or a part of its results is missing, or another process took the place; what could be
+            written is written all the same.
+        KeyboardInterrupt: the user has had enough; series that were finished by then are kept where they replace none.
     """
-    from sarco.core.errors import GeometryError, SarcoError
+    from sarco.commands.one_by_one import SeriesBySeries
+    from sarco.core.errors import PartlyDoneError
     from sarco.io.results import all_at_once
-    from sarco.results.folder import name_series
 
     for error in predictor.left_out:
         print(f"left out: {error}", file=sys.stderr)
-    failed: list[SarcoError] = [error for error in predictor.left_out if isinstance(error, GeometryError)]
-    results = predictor.results
-    alone = len(predictor.series) == 1 and not failed
-    names = name_series(predictor.series, predictor.options.infer_path)
-    with all_at_once(results) as folder:
-        for number, (series, name) in enumerate(zip(predictor.series, names, strict=True), start=1):
-            print(f"series {number} of {len(names)} ({name}): {describe_series(series)}", flush=True)
-            target = folder if alone else folder / name
-            target.mkdir(exist_ok=True)
-            try:
-                predicted = predict_one(predictor, series, target)
-            except SarcoError as error:
-                if alone:
-                    raise
-                shutil.rmtree(target)
-                print(f"left out: {error}", file=sys.stderr)
-                failed.append(error)
-            else:
-                predictor.log(predicted, results.name if alone else f"{results.name}/{name}")
-        predictor.finish()
+    work = SeriesBySeries(predictor, debug)
+    places = [predictor.results]
+    with all_at_once(places[0], replace=predictor.options.overwrite, beside=places.append) as folder:
+        work.predict(folder)
         if not any(folder.iterdir()):
-            raise failed[0]
-    print(f"results: {results}")
-    if failed:
-        raise SarcoError(f"{len(failed)} series could not be predicted, the reasons stand above; the others are done")
-
-
-def predict_one(predictor: "Predictor", series: "Series", folder: Path) -> "PredictedSeries":
-    """Predicts one series with a bar, and prints what was found."""
-    from sarco.commands.progress import slices_bar
-    from sarco.measurement.report import describe_summary
-
-    with slices_bar(len(series.slices)) as progress:
-        predicted = predictor.predict(series, folder, progress)
-    for line in describe_summary(predicted.summary):
-        print(f"  {line}")
-    return predicted
-
-
-def describe_series(series: "Series") -> str:
-    """How large it is, and what it lacks."""
-    rows, columns, planes = series.shape
-    missing = planes - len(series.slices)
-    lacks = f", {missing} are missing in between, where the label map is background" if missing else ""
-    return f"{len(series.slices)} slices of {rows} x {columns}{lacks}"
+            raise work.failed[0]
+    print(f"results: {places[-1]}", flush=True)
+    predictor.finish()
+    if work.interrupted:
+        raise KeyboardInterrupt
+    faults = work.faults
+    if len(places) > 1:
+        faults.insert(0, f"{places[0]} holds results of another process by now, so these are in {places[1]}")
+    if faults:
+        raise PartlyDoneError("; ".join(faults))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
 from sarco.core.errors import InputError
+from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
@@ -103,7 +104,8 @@ class SarcoDataModule(pl.LightningDataModule):
             warn_of_sides(self.labels)
         kept = [i for i in range(len(human)) if looked_at[i]]
         if len(kept) < len(human):
-            self.notes.append(f"{len(human) - len(kept)} slices are unlabelled ({IGNORE_ID} throughout) and left out")
+            left = count_of(len(human) - len(kept), "slice")
+            self.notes.append(f"{left} left out, unlabelled ({IGNORE_ID} throughout)")
         slices = name_people(slices, find_copies(slices, self.cache.images))
         split = split_by_patient(
             [slices[i] for i in kept],
@@ -183,10 +185,11 @@ class SarcoDataModule(pl.LightningDataModule):
         """What the data folder held, a line each."""
         split, cache, options = self.split, self.cache, self.options
         names = ", ".join(f"{label_id} {name}" for label_id, name in self.labels.names.items())
+        n_train = count_of(len(split.train), "slice")
         how = "by patient" if split.by_patient else "of one patient, no independent test"
         where = f"in {cache.folder}{' (found there)' if cache.reused else ''}" if cache.folder else "in memory"
         lines = [
-            f"data: {len(split.train)} slices train, {len(split.val)} validate ({how}); labels: {names}",
+            f"data: {n_train} for training, {len(split.val)} for validation ({how}); labels: {names}",
             f"prepared slices: {cache.size_mb:.1f} MB {where}",
             *self.notes,
         ]

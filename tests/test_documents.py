@@ -276,3 +276,14 @@ def test_every_option_says_what_it_is(command: Command) -> None:
         typed = command.parse(words[1 + len(name) :])
         for consumer in command.consumers:
             build(consumer, typed)
+
+
+def test_the_table_of_exit_codes_is_that_of_the_code() -> None:
+    """Catches an exit code that nobody can look up, and one that no command ends with any more."""
+    from sarco.core import command, errors
+
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    table = page.split("| Exit code | Meaning |")[1].split("\n\n")[0]
+    told = {int(number) for number in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.SarcoError)]
+    assert told == {0, command.INTERRUPTED, *(kind.exit_status for kind in kinds)}

@@ -45,7 +45,7 @@ def measure(scan: Path, mask: Path, *flags: str) -> dict[str, Any]:
 
 
 def true_area_cm2(patient: Phantom, plane: int) -> float:
-    """Pixels x pixel area, counted here."""
+    """Pixels x pixel area, count_of here."""
     return int((patient.label_map[:, :, plane] > 0).sum()) * PIXEL_MM**2 / 100
 
 

@@ -90,7 +90,7 @@ def test_a_perfect_network_gives_the_label_map_in_its_own_place(
 def test_slices_find_their_planes_in_any_order(
     phantoms: dict[str, Phantom], series_folder: Callable[..., Path], dice: Callable[..., float]
 ) -> None:
-    """Catches planes counted in order of arrival."""
+    """Catches planes count_of in order of arrival."""
     phantom = phantoms["oblique"]
     module = make_datamodule(loaded(series_folder(phantom)), phantom)
     loader = DataLoader(

@@ -108,7 +108,7 @@ def test_training_ends_well(trained: Trained) -> None:
     assert trained.ending.status == 0, trained.ending.err
     assert trained.ending.err_lines == []
     assert "device: CPU" in trained.ending.out
-    assert "6 slices train, 3 validate (by patient); labels: 1 skeletal_muscle" in trained.ending.out
+    assert "6 slices for training, 3 for validation (by patient); labels: 1 skeletal_muscle" in trained.ending.out
 
 
 def test_training_leaves_its_checkpoints_and_nothing_else(trained: Trained) -> None:
@@ -502,7 +502,7 @@ def test_one_bad_series_of_a_tree_leaves_the_others(
     change_slices(tmp_path / "tree" / "gaps", shift_one)
     words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path}"]
     ending = run_here("inference.py", f"--infer_path={tmp_path / 'tree'}", *words)
-    assert ending.status == 1
+    assert ending.status == 3
     assert "Traceback" not in ending.err
     assert "pixel data" in ending.err and "mm apart" in ending.err and "2 series" in ending.err_lines[-1]
     results = tmp_path / "preds_from_base_of_tree"
@@ -588,7 +588,7 @@ DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (shutil.rmtree, "no such folder"),
     "nothing paired": (lambda data: [path.unlink() for path in data.glob("*.nii.gz")], "no image with a label map"),
     "label of another shape": (spoil_label, "P002.nii.gz does not lie on"),
-    "labels all empty": (empty_labels, "empty"),
+    "labels all empty": (empty_labels, "no label map holds a label"),
     "labels.json broken": (lambda data: (data / "labels.json").write_text("{"), "labels.json"),
     "no pixels": (lambda data: change_slices(data / "P003", drop("PixelData")), "pixel data"),
     "no spacing": (lambda data: change_slices(data / "P003", drop("PixelSpacing")), "PixelSpacing"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from sarco.comparison.agreement import BlandAltman, Summary, bland_altman, summarise_patients
 from sarco.comparison.maps import LabelComparison, compare_label_maps, find_pairs, with_absent
 from sarco.core.errors import SarcoError
+from sarco.core.parser import path_of
 from sarco.scan.labels import read_label_names
 
 
@@ -50,7 +51,7 @@ def compare(truth: str | Path, prediction: str | Path) -> Comparison:
     Raises:
         SarcoError: there is nothing to compare, or the only pair cannot be compared.
     """
-    truth, prediction = Path(truth), Path(prediction)
+    truth, prediction = path_of(truth), path_of(prediction)
     found = find_pairs(truth, prediction)
     rows: list[LabelComparison] = []
     patients: list[str] = []

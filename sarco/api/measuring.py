@@ -6,7 +6,7 @@ from typing import Any
 
 from sarco.api.options import options_of
 from sarco.core.options import MeasurementOptions
-from sarco.core.parser import build
+from sarco.core.parser import build, path_of
 from sarco.measurement.mask import MeasuredMask, measure_mask
 
 __all__ = ["MeasuredMask", "measure"]
@@ -33,4 +33,5 @@ def measure(
         SarcoError: image, label map or options cannot be used, or do not fit together; see `sarco.core.errors`.
     """
     measuring = build(MeasurementOptions, options_of((MeasurementOptions,), options))
-    return measure_mask(Path(image), Path(label_map), measuring, Path(labels) if labels else None, tell)
+    names = path_of(labels) if labels else None
+    return measure_mask(path_of(image), path_of(label_map), measuring, names, tell)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sarco.api.caller import left_as_found
 from sarco.api.options import options_of
+from sarco.core.attempts import Failure
 from sarco.core.command import quieten_libraries, tune_allocator
-from sarco.core.errors import InputError, SarcoError
+from sarco.core.errors import InputError, PartlyDoneError, SarcoError
 from sarco.core.messages import Tell
 from sarco.core.options import InferenceOptions, MeasurementOptions
 from sarco.core.parser import build, require
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # tenths of a second to import; the run is opened first, and 
     from sarco.scan.view import ShownSlice
 
 Progress = Callable[[int, int], object]
-FOR_FILES = ("overwrite", "show_identity", "dicom_seg", "dicom_sr", "dicom_sc")  # what only written results have
+FOR_FILES = ("overwrite", "show_identity", "csv", "dicom_seg", "dicom_sr", "dicom_sc")  # what only written results have
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class PredictedSeries:
         engine: what computed it.
         folder: where the results lie; None where none were written.
         shown: the slices on the contact sheet, where one was written.
+        failures: parts of the results that could not be written, and why.
     """
 
     series_uid: str
@@ -53,6 +55,7 @@ class PredictedSeries:
     engine: str
     folder: Path | None = None
     shown: "Sequence[ShownSlice]" = ()
+    failures: Sequence[Failure] = ()
 
 
 def predict(
@@ -69,7 +72,8 @@ def predict(
     Args:
         scan: a folder with one DICOM series, one slice, or a NIfTI volume in HU.
         run: the id of the run whose checkpoint predicts.
-        dest_dir: results are written to ``<dest_dir>/preds_from_<run>_of_<scan name>/``; None writes nothing.
+        dest_dir: results are written to ``<dest_dir>/preds_from_<run>_of_<scan name>/``, or beside it where another
+            process was faster and ``overwrite`` is not asked for; None writes nothing.
         progress: called after each slice with how many are done, and how many there are; from another thread, one
             call at a time.
         tell: called with each line for the user (device, engine), and with the reason behind it.
@@ -82,12 +86,14 @@ def predict(
 
     Raises:
         SarcoError: the run or the scan cannot be used, or the scan holds several series; see `sarco.core.errors`.
+        PartlyDoneError: a part of the results could not be written; what could is in its folder.
     """
     consumers = (InferenceOptions, MeasurementOptions)
     own = {"infer_path": scan, "run_id": run, "dest_dir": dest_dir, "wandb": "no", "wandb_project": None}
     typed = options_of(consumers, options, **own)
     for name in FOR_FILES if dest_dir is None else ():
-        require(not typed.get(name), name, "yes", "does nothing without dest_dir; add it")
+        value = typed.get(name)
+        require(not value, name, "yes" if value is True else value, "does nothing without dest_dir; add it")
     inferring, measuring = build(InferenceOptions, typed), build(MeasurementOptions, typed)
     tell = tell or _say_nothing
     with left_as_found():
@@ -99,9 +105,20 @@ def predict(
             return predictor.predict(series, progress=progress)
         from sarco.io.results import all_at_once
 
-        with all_at_once(predictor.results) as folder:
+        places = [predictor.results]
+        with all_at_once(predictor.results, replace=inferring.overwrite, beside=places.append) as folder:
             predicted = predictor.predict(series, folder, progress)
-        return replace(predicted, folder=predictor.results)
+        if len(places) > 1:
+            tell(f"{places[0]}: holds results of another process by now; these are in {places[1]}", "")
+        if predicted.failures:
+            raise PartlyDoneError(describe_lack(predicted.failures, places[-1])) from predicted.failures[0].error
+        return replace(predicted, folder=places[-1])
+
+
+def describe_lack(failures: Sequence[Failure], place: Path) -> str:
+    """Which parts of the results of a series could not be written, and why; all else is in their place."""
+    reasons = "; ".join(f"{one.part} could not be written ({one.reason})" for one in failures)
+    return f"{reasons}; all else is in {place}"
 
 
 def _say_nothing(line: str, reason: str) -> None:
@@ -164,6 +181,7 @@ class Predictor:
             raise found.refused[-1]
         self.series: tuple[Series, ...] = found.series
         self.left_out: tuple[SarcoError, ...] = found.refused
+        self.failed: tuple[SarcoError, ...] = found.failed  # among those that were left out
         if writes:
             self.results  # noqa: B018 - a folder that is taken is told before hours of work
         self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
@@ -226,8 +244,10 @@ class Predictor:
             progress: called after each slice with how many are done, and how many there are.
 
         Raises:
-            SarcoError: a slice cannot be read or brought back, or a result cannot be written.
+            SarcoError: a slice cannot be read or brought back, or the label map does not lie on the scan.
+            OSError: the label map cannot be written.
         """
+        from sarco.core.resources import within_memory
         from sarco.prediction.pipeline import predict_series
         from sarco.results.outputs import SeriesOutputs
 
@@ -236,8 +256,9 @@ class Predictor:
         outputs = None
         if folder is not None:
             outputs = SeriesOutputs(
-                series, description.labels, measurer, self.run.provenance, self.wanted, self.options.show_identity
-            )
+                series, description.labels, measurer, self.run.provenance, self.wanted, self.options.show_identity,
+                self.options.csv,
+            )  # fmt: skip
         n_done = 0
 
         def take(prepared: "PreparedSlice", restored: "RestoredSlice") -> None:  # one at a time
@@ -250,31 +271,45 @@ class Predictor:
             if progress:
                 progress(n_done, len(series.slices))
 
-        found = predict_series(self.run.network, series, description.data, description.labels, take)
+        place = series.slices[0].path.parent
+        with within_memory(lambda: f"{place}: predicting, {n_done} slices done", "lower --batch_size"):
+            found = predict_series(self.run.network, series, description.data, description.labels, take)
         written = outputs.write(folder, found.label_map, found.confidence) if outputs and folder else None
         return PredictedSeries(
             series_uid=series.uid,
             label_map=found.label_map,
             affine_lps=series.affine_lps,
             labels=description.labels.names,
-            measurements=[asdict(row) for row in measurer.rows],
+            measurements=written.rows if written else [asdict(row) for row in measurer.rows],
             summary=written.summary if written else measurer.summary(),
             confidence=found.confidence,
             engine=found.engine,
             folder=folder,
             shown=written.shown if written else (),
+            failures=written.failures if written else (),
         )
 
     def log(self, predicted: PredictedSeries, name: str) -> None:
-        """Logs the slices of a predicted series to W&B, where that was asked for, under a name."""
-        if self.logger:
-            from sarco.runs import tracking
+        """Logs the slices of a predicted series to W&B, where that was asked for, under a name; never fails."""
+        try:
+            if self.logger:
+                from sarco.runs import tracking
 
-            tracking.log_predictions(self.logger, name, predicted.shown, self.run.description.labels)
+                tracking.log_predictions(self.logger, name, predicted.shown, self.run.description.labels)
+        except Exception as error:
+            self._without_wandb(error)
 
     def finish(self) -> None:
         """Ends the W&B run, if one was started."""
-        if self.__dict__.get("logger"):
-            from sarco.runs import tracking
+        try:
+            if self.__dict__.get("logger"):
+                from sarco.runs import tracking
 
-            tracking.finish()
+                tracking.finish()
+        except Exception as error:
+            self._without_wandb(error)
+
+    def _without_wandb(self, error: Exception) -> None:
+        """Goes on where W&B fails: it is never a reason to lose results."""
+        self.__dict__["logger"] = None
+        self.tell(f"W&B: failed ({type(error).__name__}), so nothing more is logged; the results are not concerned", "")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sarco.core.messages import count_of
 from sarco.core.options import CacheOptions
 from sarco.core.parser import Command, build
 
@@ -34,4 +35,4 @@ def _tell(title: str, entries: "Sequence[Entry]") -> None:
     for entry in entries:
         what = "" if entry.whole else ", left behind by a run that was killed"
         print(f"{title}: {entry.folder} {entry.size_mb:.1f} MB, last used {entry.unused_days:.1f} days ago{what}")
-    print(f"{title}: {len(entries)} entries, {sum(entry.size_mb for entry in entries):.1f} MB")
+    print(f"{title}: {count_of(len(entries), 'entry', 'entries')}, {sum(entry.size_mb for entry in entries):.1f} MB")

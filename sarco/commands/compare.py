@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from sarco.core.errors import SarcoError
+from sarco.core.errors import PartlyDoneError, SarcoError
 from sarco.core.options import CompareOptions
 from sarco.core.parser import Command, build
 
@@ -41,7 +41,8 @@ def main(argv: Sequence[str], program: str = "sarco compare") -> None:
     if several:
         print("\n".join(describe_agreement(found.summary, found.agreement, found.names)))
     if options.out and found.rows:
-        write_tables(found.rows, found.names, options.out)
+        write_tables(found.rows, found.names, options.out, options.csv)
         print(f"tables and plot: {options.out}")
     if found.failed:
-        raise SarcoError(f"{len(found.failed)} of {found.n_pairs} pairs could not be compared, the reasons stand above")
+        kind = PartlyDoneError if found.rows else SarcoError
+        raise kind(f"{len(found.failed)} of {found.n_pairs} pairs could not be compared, the reasons stand above")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sarco.core.messages import count_of
 from sarco.core.options import InventOptions
 from sarco.core.parser import Command, build
 
@@ -29,5 +30,4 @@ def main(argv: Sequence[str], program: str = "sarco phantom") -> None:
         labels="groups" if options.groups else "muscle",
     )
     folders = write_dataset(options.out, options.patients, options.seed, phantom)
-    patients = "1 patient" if len(folders) == 1 else f"{len(folders)} patients"
-    print(f"{patients} with {options.slices} slice{'' if options.slices == 1 else 's'} each in {options.out}")
+    print(f"{count_of(len(folders), 'patient')} with {count_of(options.slices, 'slice')} each in {options.out}")

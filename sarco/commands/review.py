@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sarco.core.errors import OptionError
+from sarco.core.messages import count_of
 from sarco.core.options import ApplyOptions, IndexOptions
 from sarco.core.parser import Command, build
 
@@ -54,7 +55,7 @@ def _index(options: IndexOptions) -> None:
     from sarco.review.index import write_index
 
     count, page = write_index(options.folder)
-    print(f"{count} result{'' if count == 1 else 's'}: {page}")
+    print(f"{count_of(count, 'result')}: {page}")
 
 
 def _apply(options: ApplyOptions) -> None:
@@ -67,6 +68,6 @@ def _apply(options: ApplyOptions) -> None:
         all_slices=options.all_slices,
         scan=options.scan,
     )
-    print(f"{len(applied.slices)} slices corrected: {applied.review}")
+    print(f"{count_of(len(applied.slices), 'slice')} corrected: {applied.review}")
     if applied.case:
         print(f"training case: {applied.case}")

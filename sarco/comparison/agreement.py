@@ -1,6 +1,5 @@
 """What comparisons say over patients: means with bootstrap intervals, limits of agreement, tables and the plot."""
 
-import csv
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from sarco.comparison.maps import NO_LABEL, LabelComparison
 from sarco.core.errors import InputError
+from sarco.core.tables import PLAIN, write_table
 from sarco.scan.labels import BACKGROUND_ID
 
 BOOTSTRAP_COVERAGE = 0.95
@@ -180,27 +180,36 @@ def check_out(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made or written ({error.strerror}); choose another --out") from None
 
 
-def write_tables(rows: Sequence[LabelComparison], names: Mapping[int, str], folder: Path) -> None:
+def write_tables(rows: Sequence[LabelComparison], names: Mapping[int, str], folder: Path, style: str = PLAIN) -> None:
     """Writes `FILES` into a folder.
+
+    Args:
+        rows: a label of a patient each.
+        names: of the labels, by id.
+        folder: where they go; made where it is not there.
+        style: of the tables, see `sarco.core.tables`.
 
     Raises:
         InputError: the folder cannot be made or written, or holds one of the files already.
     """
     check_out(folder)
     try:
-        _write_files(rows, names, folder)
+        _write_files(rows, names, folder, style)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
 
 
-def _write_files(rows: Sequence[LabelComparison], names: Mapping[int, str], folder: Path) -> None:
+def _write_files(rows: Sequence[LabelComparison], names: Mapping[int, str], folder: Path, style: str) -> None:
     figures = [{**_named(row, names), "volume_error": row.volume_error} for row in rows]
-    _write_csv(folder / FILES[0], [*(item.name for item in fields(LabelComparison)), "volume_error"], figures)
+    _write_csv(folder / FILES[0], [*(item.name for item in fields(LabelComparison)), "volume_error"], figures, style)
     _write_csv(
-        folder / FILES[1], [item.name for item in fields(Summary)], [_named(s, names) for s in summarise_patients(rows)]
+        folder / FILES[1],
+        [item.name for item in fields(Summary)],
+        [_named(s, names) for s in summarise_patients(rows)],
+        style,
     )
     limits = [_named(one, names) for one in bland_altman(rows)]
-    _write_csv(folder / FILES[2], [item.name for item in fields(BlandAltman)], limits)
+    _write_csv(folder / FILES[2], [item.name for item in fields(BlandAltman)], limits, style)
     draw_bland_altman(rows, names, folder / FILES[3])
 
 
@@ -209,20 +218,16 @@ def _named(row: Any, names: Mapping[int, str]) -> dict[str, Any]:
     return {**asdict(row), "label": NO_LABEL if row.label_id == BACKGROUND_ID else name}
 
 
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], style: str) -> None:
     """Figures with six digits; cells of figures that are not defined stay empty."""
     ordered = [name for column in columns for name in ((column, "label") if column == "label_id" else (column,))]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(ordered)
-        for row in rows:
-            writer.writerow([_cell(row[name]) for name in ordered])
+    write_table(path, ordered, ([_cell(row[name]) for name in ordered] for row in rows), style)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> Any:
     if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.6g}"
-    return str(value)
+        return None if np.isnan(value) else float(f"{value:.6g}")
+    return value
 
 
 def describe_agreement(

@@ -8,10 +8,12 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sarco.core.errors import DataWarning, OptionError, SarcoError
+from sarco.core.errors import DataWarning, OptionError, PartlyDoneError, SarcoError
 
 Main = Callable[[Sequence[str], str], None]
 LOOKS, SECONDS_BETWEEN_LOOKS = 5, 0.002
@@ -32,19 +34,86 @@ def run_command(main: Main, program: str, argv: Sequence[str] | None = None) -> 
     argv = sys.argv[1:] if argv is None else argv
     warnings.formatwarning = _format_warning
     name_the_user()
+    with lasting_output() as output:
+        try:
+            main(argv, program)
+        except SarcoError as error:
+            if "--debug" in argv:
+                raise
+            print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
+            sys.exit(error.exit_status)
+        except KeyboardInterrupt:
+            print(f"{program}: interrupted", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+        print(end="", flush=True)
+        if output.fault:
+            print(f"{program}: error: not all that was said could be printed ({output.fault})", file=sys.stderr)
+            sys.exit(PartlyDoneError.exit_status)
+
+
+@contextmanager
+def lasting_output() -> Iterator["LastingStream"]:
+    """Makes printing unable to end work: neither a letter that an encoding lacks, nor a closed pipe.
+
+    Yields:
+        What stands for stdout until the block ends.
+    """
+    before: Any = sys.stdout, sys.stderr
+    for stream in before:
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    after: Any = tuple(LastingStream(stream) for stream in before)
+    sys.stdout, sys.stderr = after
     try:
-        main(argv, program)
-    except SarcoError as error:
-        if "--debug" in argv:
-            raise
-        print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        yield after[0]
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+class LastingStream:
+    """A stream that falls silent once nobody takes what it says, instead of raising.
+
+    Attributes:
+        fault: why, where that is no closed pipe: whoever closed it has read enough.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        """Stands for a stream; None is one that says nothing."""
+        self._stream = stream
+        self.fault = ""
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the stream's own."""
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """Whether a person watches."""
+        return bool(self._stream and self._stream.isatty())
+
+    def write(self, text: str) -> int:
+        """Writes as far as possible."""
+        if self._stream:
+            try:
+                self._stream.write(text)
+            except OSError as error:
+                self._fall_silent(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what is held back, as far as possible."""
+        if self._stream:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._fall_silent(error)
+
+    def _fall_silent(self, error: OSError) -> None:
+        """Sends what is still in the buffer nowhere too, else Python would complain of it when it ends."""
+        if not isinstance(error, BrokenPipeError):
+            self.fault = error.strerror or type(error).__name__
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
 
 
 def _format_warning(

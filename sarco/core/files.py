@@ -1,7 +1,9 @@
 """Files and folders that are whole or not there, whatever happens while they are written; and JSON."""
 
 import contextlib
+import errno
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -28,19 +30,25 @@ _LEFTOVER = re.compile(
     rf"\.(?P<target>.+)\.(?P<host>[0-9a-f]{{4}})[0-9a-f]{{8}}(?:{re.escape(_PARTIAL)}|{re.escape(_REPLACED)})"
 )
 _HOST = hashlib.blake2b(platform.node().encode(), digest_size=2).hexdigest()
+_LONGEST_NAME = 255  # bytes that a name can have on the file systems in use
 _SOONEST_S = 2.0  # a writer that has only just begun may not have locked what it writes
 _DEAD_AFTER_S = 86400.0  # where nobody can ask whether a writer lives: it changed nothing for a day
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """A file to write to that takes its place only when the block ends well: a reader sees the old one or the new one.
 
     It is written beside its place under a name of its own, forced to disk, and renamed: a kill or a power cut at any
     moment leaves a whole file, and so do several writers at once: the last one's stays. What a kill leaves beside it,
     the next write into the same folder removes, a day later where another machine was killed.
 
+    Args:
+        path: the file.
+        replace: False keeps a file that is there in the end, and refuses.
+
     Raises:
+        FileExistsError: there is one in the end, and it may not be replaced.
         OSError: the file cannot be written.
     """
     partial = _beside(path, _PARTIAL)
@@ -52,13 +60,16 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
+            if replace:
+                os.replace(partial, path)
+            else:
+                _put(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool, beside: Callable[[Path], object] | None = None) -> Iterator[Path]:
     """A folder to fill that becomes ``path`` where the block ends well and vanishes where it does not.
 
     Whoever looks sees nothing or the old folder before, and the whole new one after. What a kill leaves beside it
@@ -66,8 +77,9 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
 
     Args:
         path: where the folder goes; folders above it are made.
-        replace: what to do with a folder that is there in the end: True puts the new one in its stead, False keeps it
-            and drops the new one, because another process was faster.
+        replace: what to do where something is there in the end that is no empty folder: True puts the new one in the
+            stead of a folder, False keeps it, because another process was faster.
+        beside: called where that one is kept, with the free name beside it that the new folder got; None drops it.
 
     Raises:
         OSError: the folder cannot be made or put into its place.
@@ -81,18 +93,19 @@ def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
             yield building
             if replace and path.is_dir():
                 _exchange(building, path)
-            else:
-                try:
-                    os.rename(building, path)
-                except OSError:
-                    if replace or not path.is_dir():
-                        raise
+            elif not _put_folder(building, path):
+                if replace or not (beside or path.is_dir()):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+                if beside:
+                    beside(_put_under_free_name(building, path))
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
 
 @contextmanager
-def chosen_folder(path: Path, option: str, *, replace: bool) -> Iterator[Path]:
+def chosen_folder(
+    path: Path, option: str, *, replace: bool, beside: Callable[[Path], object] | None = None
+) -> Iterator[Path]:
     """`atomic_folder`, for a place that the user chose by an option: where none can be made there, names both.
 
     Raises:
@@ -101,12 +114,62 @@ def chosen_folder(path: Path, option: str, *, replace: bool) -> Iterator[Path]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            building = stack.enter_context(atomic_folder(path, replace=replace))
+            building = stack.enter_context(atomic_folder(path, replace=replace, beside=beside))
         except OSError as error:
             raise InputError(
                 f"{path.parent}: cannot be written ({error.strerror}); choose another --{option}"
             ) from None
         yield building
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Gives a whole file its name where nothing has it, in one step."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without links, where the step becomes two
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(partial, path)
+
+
+def _put_folder(building: Path, path: Path) -> bool:
+    """Gives a whole folder its name; False where something has it that is no empty folder."""
+    try:
+        os.rename(building, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.rmdir()  # empty; some systems rename onto nothing at all
+        if os.path.lexists(path):
+            return False
+        os.rename(building, path)
+    return True
+
+
+def _put_under_free_name(building: Path, path: Path) -> Path:
+    """``NAME_2``, or the first after it that is free."""
+    for number in itertools.count(2):
+        place = path.with_name(short_name(f"{path.name}_{number}"))
+        if _put_folder(building, place):
+            return place
+    raise AssertionError("there are numbers without end")
+
+
+def short_name(name: str, longest: int = _LONGEST_NAME) -> str:
+    """The name of a file or folder, or its beginning and a hash of it all where it has too many bytes.
+
+    >>> short_name("P001", 16), short_name("preds_from_first_of_P001", 16)
+    ('P001', 'preds_f_4a66c2b8')
+    """
+    content = os.fsencode(name)
+    if len(content) <= longest:
+        return name
+    mark = f"_{hashlib.blake2b(content, digest_size=4).hexdigest()}"
+    start = content[: longest - len(mark)]
+    while name[: len(os.fsdecode(start))] != os.fsdecode(start):  # a letter of several bytes was cut
+        start = start[:-1]
+    return os.fsdecode(start) + mark
 
 
 def is_unfinished(path: Path) -> bool:
@@ -116,7 +179,8 @@ def is_unfinished(path: Path) -> bool:
 
 def _beside(path: Path, ending: str) -> Path:
     """A hidden name that no other writer of the same path uses."""
-    return path.with_name(f".{path.name}.{_HOST}{secrets.token_hex(4)}{ending}")
+    tail = f".{_HOST}{secrets.token_hex(4)}{ending}"
+    return path.with_name(f".{short_name(path.name, _LONGEST_NAME - 1 - len(tail))}{tail}")
 
 
 def _exchange(building: Path, path: Path) -> None:
@@ -200,10 +264,29 @@ def _last_change(path: Path) -> float:
     return max(one.stat().st_mtime for one in (path, *inside))
 
 
-def write_json(path: Path, content: object) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees the old one or the new one."""
     with atomic_file(path) as file:
-        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+        file.write(content)
+
+
+@contextmanager
+def whole_or_gone(path: Path) -> Iterator[None]:
+    """Removes a file that the block writes, where the block fails."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: object, *, allow_nan: bool = True) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of it.
+
+    A path whose bytes are no text is written with them escaped, and is the same path when it is read again.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=allow_nan)
+    write_whole(path, text.encode(errors="backslashreplace"))
 
 
 _LARGEST_BYTES = 2**28  # a results file of 100,000 slices has a tenth of this

@@ -21,3 +21,12 @@ def shown(value: object) -> str:
     """What a file holds, for a message: short, on one line, without control characters."""
     text = value if isinstance(value, str) and value.isprintable() else ascii(value)
     return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+def count_of(number: int, thing: str, things: str = "") -> str:
+    """How many of a thing.
+
+    >>> count_of(1, "slice"), count_of(2, "slice"), count_of(0, "entry", "entries")
+    ('1 slice', '2 slices', '0 entries')
+    """
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"

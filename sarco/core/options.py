@@ -16,6 +16,7 @@ from sarco.core.parser import (
     option,
     require,
 )
+from sarco.core.tables import CSV_STYLES, PLAIN
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]+")
 PROJECT = re.compile(r"[^/\\#?%:.\x00-\x1f][^/\\#?%:\x00-\x1f]*")  # what both W&B and file systems take
@@ -80,6 +81,23 @@ class OverwriteOptions(_Checked):
 
 
 @dataclass(frozen=True)
+class TableOptions(_Checked):
+    """How tables are written."""
+
+    csv: str = option(
+        PLAIN,
+        MEASURING,
+        "plain: commas between cells and decimal points; excel: for Excel where the decimal sign is a comma",
+        choices=CSV_STYLES,
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the word, which need not come from the command line."""
+        super().__post_init__()
+        require(self.csv in CSV_STYLES, "csv", self.csv, f"choose from {', '.join(CSV_STYLES)}")
+
+
+@dataclass(frozen=True)
 class CheckpointOptions(_Checked):
     """Which run's network."""
 
@@ -95,7 +113,7 @@ class CheckpointOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class InferenceOptions(CheckpointOptions, WandbOptions, GpuOptions, PrecisionOptions, OverwriteOptions):
+class InferenceOptions(CheckpointOptions, WandbOptions, GpuOptions, PrecisionOptions, OverwriteOptions, TableOptions):
     """What is predicted, by which run, and where the results go."""
 
     infer_path: Path = option(
@@ -189,7 +207,7 @@ class ListOptions:
 
 
 @dataclass(frozen=True)
-class MaskOptions(OverwriteOptions):
+class MaskOptions(OverwriteOptions, TableOptions):
     """Which mask is measured on which image, and where the figures go."""
 
     image: Path = option(None, COMMAND, "DICOM series (a folder or a file), or a NIfTI volume in HU; required")
@@ -206,7 +224,7 @@ class MaskOptions(OverwriteOptions):
 
 
 @dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(TableOptions):
     """Which label maps are compared."""
 
     truth: Path = option(None, COMMAND, "NIfTI label map, or a folder with several; required")
@@ -221,6 +239,7 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         """Checks that there are two."""
+        super().__post_init__()
         _need(self, "truth", "prediction")
 
 

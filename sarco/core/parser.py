@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import difflib
 import itertools
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -218,7 +219,7 @@ class _StoreSeveral(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if isinstance(values, Path) and not values.exists():
-            found = [Path(part) for part in str(values).split(",") if part]
+            found = [path_of(part) for part in str(values).split(",") if part]
         else:
             found = [values]
         setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *found))
@@ -267,12 +268,26 @@ def _reader(name: str, kind: Any, choices: Sequence[str]) -> Callable[[str], Any
         if choices:
             require(text in choices, name, text, f"choose from {', '.join(choices)}")
         try:
-            return kind(text)
+            return path_of(text) if kind is Path else kind(text)
         except ValueError:
             rule = {int: "has to be a whole number", float: "has to be a number"}.get(kind, "cannot be read")
             raise OptionError(f"--{name}={text}: {rule}") from None
 
     return read
+
+
+def path_of(text: str | Path) -> Path:
+    """The path that a word means: ``~`` and ``~user`` are home folders, also where no shell has seen to that.
+
+    Raises:
+        OptionError: there is no such user.
+    """
+    typed = str(text)
+    expanded = os.path.expanduser(typed)  # noqa: PTH111 - Path would take ./~ for ~
+    user = typed.partition("/")[0]
+    if expanded == typed and typed.startswith("~"):
+        raise OptionError(f"{text}: nobody's home folder is {user}; write ./{user} for a name that begins so")
+    return Path(expanded)
 
 
 def _explain_typos(argv: Sequence[str], known: set[str], place_of_words: str) -> None:

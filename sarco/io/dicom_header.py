@@ -208,7 +208,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
 
 def _stand_in(what: str, *marks: object) -> str:
     """What stands for an identity that was emptied: the same for all files of a folder with the same marks."""
-    text = "|".join(map(str, marks)).encode(errors="surrogateescape")
+    text = "|".join(map(str, marks)).encode(errors="backslashreplace")
     return f"no-{what}-{hashlib.blake2b(text, digest_size=8).hexdigest()}"
 
 

@@ -29,7 +29,7 @@ from sarco.scan.geometry import (
     ras_to_lps,
     swap_rows_and_columns,
 )
-from sarco.scan.hu import AIR_HU
+from sarco.scan.hu import AIR_HU, describe_no_hu
 from sarco.scan.label_map import LabelMap
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -201,12 +201,8 @@ def read_volume(path: Path) -> ImageVolume:
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         values = np.where(np.isfinite(values), values, np.asarray(AIR_HU, values.dtype))
-    lowest, highest = float(values.min()), float(values.max())
-    if lowest > -200 or lowest < -32768 or highest > 65536:
-        raise InputError(
-            f"{path}: values run from {lowest:g} to {highest:g}, which is no CT in HU (air is -1000); "
-            "convert the scan with its rescale applied"
-        )
+    if fault := describe_no_hu(values):
+        raise InputError(f"{path}: {fault}; convert the scan with its rescale applied")
     file_axes_affine = affine[:, [1, 0, 2, 3]] * _MM_PER_UNIT[_unit(image)]  # (i, j, k) of the file
     file_axes_affine[3, 3] = 1
     steps_mm = np.linalg.norm(file_axes_affine[:3, :3], axis=0)

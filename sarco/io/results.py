@@ -5,7 +5,7 @@ refused in one line.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,15 +123,20 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be used ({unfit}); predict again") from None
 
 
-def all_at_once(path: Path) -> AbstractContextManager[Path]:
+def all_at_once(
+    path: Path, *, replace: bool, beside: Callable[[Path], object] | None = None
+) -> AbstractContextManager[Path]:
     """A temporary folder that becomes ``path`` where the block ends well and vanishes where it does not.
 
-    What was in ``path`` before is replaced only then.
+    Args:
+        path: the results folder.
+        replace: whether what is in ``path`` may be replaced, which is done only then.
+        beside: called where it may not and something came there meanwhile: with the folder that the results got.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    return chosen_folder(path, "dest_dir", replace=True)
+    return chosen_folder(path, "dest_dir", replace=replace, beside=beside)
 
 
 def _checked(content: Any, with_nan: bool) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """How a slice was acquired, as far as it moves densities: contrast, tube voltage, kernel, thickness."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
-_NO_CONTRAST = {"none", "no", "without", "non-contrast", "native", "nein", "0"}
-_CONTRAST_TAGS = ("ContrastBolusAgent", "ContrastBolusRoute", "ContrastBolusVolume", "ContrastBolusStartTime")
+from sarco.measurement.contrast import contrast_of
 
 
 def acquisition_of(dataset: Dataset) -> dict[str, Any]:
@@ -20,19 +20,14 @@ def acquisition_of(dataset: Dataset) -> dict[str, Any]:
         dataset: one slice of the series; its pixels are not needed.
 
     Returns:
-        ``contrast`` (True where a contrast tag says so, False where it says none, None where nobody wrote it down:
-        absence of the tag proves nothing), ``contrast_agent``, ``contrast_route``, ``kvp``, ``kernel``,
-        ``slice_thickness_mm``, ``gantry_tilt_deg``, ``series_description`` (often the only place that names the
-        phase), ``manufacturer``, ``model``. None where the tag is absent or unusable.
+        ``contrast`` (intravenous; see `sarco.measurement.contrast.contrast_of`), ``contrast_agent``,
+        ``contrast_route``, ``kvp``, ``kernel``, ``slice_thickness_mm``, ``gantry_tilt_deg``, ``series_description``
+        (often the only place that names the phase), ``manufacturer``, ``model``. None where the tag is absent or
+        unusable.
     """
-    agent = _text(dataset, "ContrastBolusAgent")
-    traces = [_text(dataset, tag) for tag in _CONTRAST_TAGS] + [_text(dataset, "ContrastBolusAgentSequence")]
-    contrast: bool | None = True if any(traces) else None
-    if agent and agent.lower() in _NO_CONTRAST:
-        contrast = False
     return {
-        "contrast": contrast,
-        "contrast_agent": agent,
+        "contrast": contrast_of(dataset),
+        "contrast_agent": _text(dataset, "ContrastBolusAgent"),
         "contrast_route": _text(dataset, "ContrastBolusRoute"),
         "kvp": _positive(dataset, "KVP"),
         "kernel": _text(dataset, "ConvolutionKernel"),
@@ -49,6 +44,13 @@ def describe_contrast(contrast: bool | None) -> str:
     return {True: "contrast given", False: "no contrast", None: "contrast not recorded"}[contrast]
 
 
+def describe_recorded_contrast(acquisition: Mapping[str, Any]) -> str:
+    """The state of contrast in words and, where it was not given, what the tags say of it."""
+    said = [text for name in ("contrast_agent", "contrast_route") if (text := acquisition.get(name))]
+    tags = f" (tags say {', '.join(map(repr, said))})" if said and not acquisition.get("contrast") else ""
+    return describe_contrast(acquisition.get("contrast")) + tags
+
+
 def _value(dataset: Dataset, tag: str) -> Any:
     try:
         return dataset.get(tag)
@@ -59,7 +61,7 @@ def _value(dataset: Dataset, tag: str) -> Any:
 def _text(dataset: Dataset, tag: str) -> str | None:
     value = _value(dataset, tag)
     if isinstance(value, (MultiValue, list)):
-        value = " ".join(str(part) for part in value) if tag != "ContrastBolusAgentSequence" else f"{len(value)} items"
+        value = " ".join(str(part) for part in value)
     text = "".join(character for character in str(value or "") if character.isprintable()).strip()
     return text[:64] or None
 

@@ -54,7 +54,9 @@ def read_facts(series: Series) -> SeriesFacts:
     """Reads the tags of the first slice. A NIfTI image has none; its patient goes by the name of the file."""
     first = series.slices[0]
     if is_nifti(first.path):
-        return SeriesFacts(Identity(nifti_stem(first.path), ""), Patient(), acquisition_of(pydicom.Dataset()))
+        return SeriesFacts(
+            Identity(nifti_stem(first.path), "", str(first.path)), Patient(), acquisition_of(pydicom.Dataset())
+        )
     dataset = flatten_frames(first.path, open_dataset(first.path, stop_before_pixels=True))[first.frame]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom remarks on values that do no harm here
@@ -65,7 +67,7 @@ def read_facts(series: Series) -> SeriesFacts:
                 "a lone slice does not show how the table moved: areas are not corrected for its tilt of "
                 f"{tilt_deg:g} deg"
             )
-        return SeriesFacts(identity_of(dataset), patient_from_dicom(dataset), acquisition)
+        return SeriesFacts(identity_of(dataset, str(first.path.parent)), patient_from_dicom(dataset), acquisition)
 
 
 def find_patient(facts: SeriesFacts, table: PatientTable | None) -> Patient:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from sarco.core.errors import InputError, OptionError
+from sarco.core.messages import count_of
 
 NOT_GIVEN = "the L3 slice is unknown; give --l3, or --vertebrae with --l3_label"
 
@@ -151,5 +152,5 @@ def find_vertebra(voxels_by_slice: Mapping[int, int], series_slices: Sequence[in
         notes.append(f"the vertebra reaches slice {sorted(ends)[0]}, where the series ends: its middle may be another")
     inside = [index for index in series_slices if min(counts) <= index <= max(counts)]
     if len(inside) > len(counts):
-        notes.append(f"{len(inside) - len(counts)} slices between its first and its last hold none of it")
+        notes.append(f"{count_of(len(inside) - len(counts), 'slice')} between its first and its last without any of it")
     return Level(LEVEL, middle, tuple(counts), f"middle of {source}", "; ".join(notes), "")

@@ -35,16 +35,18 @@ class Identity:
     """By what a patient is found in a table; both exactly as in DICOM.
 
     Attributes:
-        patient_id: PatientID, else "".
+        patient_id: PatientID, else "". Messages never show it.
         study_uid: StudyInstanceUID, else "".
+        place: the folder of the series, for messages.
     """
 
     patient_id: str
     study_uid: str
+    place: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        """Both, as messages show them."""
-        return f"PatientID {self.patient_id or '(empty)'} of study {self.study_uid or '(empty)'}"
+        """Which series it is, as messages show it."""
+        return f"{self.place or 'a series'} (StudyInstanceUID {self.study_uid or 'empty'})"
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,15 @@ class Patient:
         return {**known, "bmi": bmi, "source": dict(self.source), "notes": list(self.notes)}
 
 
-def identity_of(dataset: Dataset) -> Identity:
-    """By what the patient of a slice is found."""
-    return Identity(*(str(dataset.get(tag) or "").strip() for tag in ("PatientID", "StudyInstanceUID")))
+def identity_of(dataset: Dataset, place: str = "") -> Identity:
+    """By what the patient of a slice is found; empty where a tag cannot be read."""
+    found = []
+    for tag in ("PatientID", "StudyInstanceUID"):
+        try:
+            found.append(str(dataset.get(tag) or "").strip())
+        except Exception:  # a damaged element makes pydicom raise nearly anything
+            found.append("")
+    return Identity(found[0], found[1], place)
 
 
 def patient_from_dicom(dataset: Dataset) -> Patient:
@@ -108,7 +116,7 @@ def patient_from_dicom(dataset: Dataset) -> Patient:
             continue
         if value is not None:
             known[name] = value
-            in_cm = name == "height_m" and not math.isclose(float(text), value)
+            in_cm = name == "height_m" and not math.isclose(_number(text, name), value)
             source[name] = f"DICOM {tag}" + (" (in cm there)" if in_cm else "")
     patient = Patient(**known, source=source, notes=tuple(notes))
     if patient.bmi is not None and not _is_plausible(patient.bmi):
@@ -152,7 +160,7 @@ class PatientTable:
             if one.study_uid in self.by_study:
                 named = self.patient_of_study.get(one.study_uid, one.patient_id)
                 if named != one.patient_id:
-                    contradicting.append(f"{one} (the row says PatientID {named})")
+                    contradicting.append(f"{one}: the row of its study names another PatientID")
             elif one.patient_id not in self.by_patient:
                 missing.append(str(one))
         if missing:
@@ -175,7 +183,7 @@ def read_patients(path: Path) -> PatientTable:
             the lines.
     """
     rows = _read_rows(path)
-    keys: list[str] = []
+    lines_of: dict[str, list[int]] = {}
     faults: list[str] = []
     by_study: dict[str, Patient] = {}
     by_patient: dict[str, Patient] = {}
@@ -190,7 +198,7 @@ def read_patients(path: Path) -> PatientTable:
         except ValueError as error:
             faults.append(f"line {line}: {error}")
             continue
-        keys.append(study_uid or patient_id)
+        lines_of.setdefault(study_uid or patient_id, []).append(line)
         if study_uid:
             by_study[study_uid] = patient
             if patient_id:
@@ -199,8 +207,8 @@ def read_patients(path: Path) -> PatientTable:
             by_patient[patient_id] = patient
     if faults:
         raise InputError(f"{path}: {_listed(faults)}; correct them or leave the cells empty")
-    if twice := [key for key, count in Counter(keys).items() if count > 1]:
-        raise InputError(f"{path}: more than one row for {_listed(twice)}; keep one, or name the StudyInstanceUID")
+    if twice := [" and ".join(map(str, lines)) for lines in lines_of.values() if len(lines) > 1]:
+        raise InputError(f"{path}: lines {_listed(twice)} are of one patient; keep one, or name the StudyInstanceUID")
     return PatientTable(path, by_study, by_patient, patient_of_study)
 
 

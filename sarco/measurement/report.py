@@ -1,15 +1,16 @@
 """What is written about a measured series: ``measurements.csv`` (a row a slice and label) and ``summary.json``."""
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sarco.core.errors import OptionError
+from sarco.core.files import write_json
+from sarco.core.messages import count_of
+from sarco.core.tables import PLAIN, write_table
 from sarco.io.results import MEASUREMENTS, SUMMARY
-from sarco.measurement.acquisition import describe_contrast
+from sarco.measurement.acquisition import describe_contrast, describe_recorded_contrast
 from sarco.measurement.cutoffs import NOT_APPLICABLE, CutoffSet, IntervalEnds, assess
 from sarco.measurement.level import Level
 from sarco.measurement.patients import Patient
@@ -237,11 +238,10 @@ def describe_summary(summary: Mapping[str, Any]) -> Iterator[str]:
     doubt = f" [flagged: {', '.join(named)}]" if named else ""
     for label in summary["labels"]:
         density = "" if label["mean_hu_in_range"] is None else f", {label['mean_hu_in_range']:.1f} HU in range"
-        count = label["n_slices"]
-        volume = f"{label['volume_ml']:.1f} ml on {count} slice{'' if count == 1 else 's'}{density}"
-        yield f"{label['name']}: {volume if count else 'not found on any slice'}{doubt}"
+        volume = f"{label['volume_ml']:.1f} ml on {count_of(label['n_slices'], 'slice')}{density}"
+        yield f"{label['name']}: {volume if label['n_slices'] else 'not found on any slice'}{doubt}"
     yield (
-        f"acquisition: {describe_contrast(acquisition['contrast'])}, {acquisition['kvp'] or 'unknown'} kV, kernel "
+        f"acquisition: {describe_recorded_contrast(acquisition)}, {acquisition['kvp'] or 'unknown'} kV, kernel "
         f"{acquisition['kernel'] or 'unknown'}, slices of {acquisition['slice_thickness_mm'] or 'unknown'} mm"
     )
     level, muscle, smi = summary["level"], summary["at_level"], summary["smi"]
@@ -261,7 +261,9 @@ def describe_summary(summary: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def write_measurements(folder: Path, rows: Sequence[SliceMeasurement], summary: Mapping[str, Any]) -> None:
+def write_measurements(
+    folder: Path, rows: Sequence[SliceMeasurement], summary: Mapping[str, Any], csv_style: str = PLAIN
+) -> None:
     """Writes ``measurements.csv`` and ``summary.json``.
 
     The table repeats on every row what moves densities, and the names of the quality flags of slice and series.
@@ -270,20 +272,21 @@ def write_measurements(folder: Path, rows: Sequence[SliceMeasurement], summary: 
         folder: exists.
         rows: the measurements, slice by slice.
         summary: of `summarise_series`.
+        csv_style: of the table; see `sarco.core.tables`.
+
+    Raises:
+        OSError: they cannot be written.
     """
     acquisition = summary["acquisition"]
     beside = {name: acquisition.get(name) for name in _BESIDE}
     beside["contrast"] = describe_contrast(acquisition.get("contrast"))
     names = [item.name for item in fields(SliceMeasurement)]
-    with open(folder / MEASUREMENTS, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*names, *beside, "flags"])
-        for row in rows:
-            flags = ";".join(_flags_of_slice(summary["flags"], row.slice_index))
-            values = [_rounded(getattr(row, name)) for name in names]
-            writer.writerow(["" if value is None else value for value in (*values, *beside.values(), flags)])
-    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / SUMMARY).write_text(text + "\n", encoding="utf-8")
+    cells = []
+    for row in rows:
+        flags = ";".join(_flags_of_slice(summary["flags"], row.slice_index))
+        cells.append([*(_rounded(getattr(row, name)) for name in names), *beside.values(), flags])
+    write_table(folder / MEASUREMENTS, [*names, *beside, "flags"], cells, csv_style)
+    write_json(folder / SUMMARY, summary, allow_nan=False)
 
 
 def _flags_of_slice(flags: Sequence[Mapping[str, Any]], slice_index: int) -> list[str]:

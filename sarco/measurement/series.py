@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sarco.core.options import MeasurementOptions
 from sarco.crop.body import Body
 from sarco.measurement.cutoffs import read_cutoffs
-from sarco.measurement.facts import check_level_options, find_level, find_patient, read_facts
+from sarco.measurement.facts import SeriesFacts, check_level_options, find_level, find_patient, read_facts
 from sarco.measurement.level import Level
 from sarco.measurement.patients import Patient, read_patients
 from sarco.measurement.report import LevelFigures, choose_muscle, figures_at_level, summarise_series
@@ -24,7 +24,7 @@ from sarco.quality.flags import SeriesQuality
 from sarco.quality.intervals import ANY_LABEL, Interval, find_interval
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.labels import IGNORE_ID
-from sarco.scan.series import Series
+from sarco.scan.series import Series, SeriesKey
 
 
 @dataclass(frozen=True)
@@ -104,22 +104,35 @@ class Plans:
         self.evidence = evidence
         check_options(options, evidence.labels)
         table = read_patients(options.patients) if options.patients else None
-        facts = [read_facts(one) for one in series]
+        facts: dict[SeriesKey, SeriesFacts] = {}
+        self._faults: dict[SeriesKey, Exception] = {}
+        for one in series:
+            try:
+                facts[one.key] = read_facts(one)
+            except Exception as error:  # costs this series alone, when its turn comes
+                self._faults[one.key] = error
         if table:
-            table.check(one.identity for one in facts)
+            table.check(one.identity for one in facts.values())
         self._plans = {
             one.key: Plan(
                 find_level(one, options.l3, options.vertebrae, options.l3_label, len(series)),
-                find_patient(known, table),
-                known.acquisition,
+                find_patient(facts[one.key], table),
+                facts[one.key].acquisition,
                 options.muscle_labels,
                 HuRanges.parse(options.hu_ranges),
             )
-            for one, known in zip(series, facts, strict=True)
+            for one in series
+            if one.key in facts
         }
 
     def measurer(self, series: Series) -> "SeriesMeasurer":
-        """What measures one of the series, still empty."""
+        """What measures one of the series, still empty.
+
+        Raises:
+            Exception: its tags could not be read; the one that they raised.
+        """
+        if fault := self._faults.get(series.key):
+            raise fault
         return SeriesMeasurer(series, self._plans[series.key], self.evidence)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.core.attempts import Attempts
+from sarco.core.errors import InputError
 from sarco.pacs.source import Origin, Source, read_source, require_highdicom
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
@@ -66,6 +68,7 @@ def write_dicom_results(
     label_map: NDArray[np.uint8],
     labels: LabelTable,
     origin: Origin,
+    attempts: Attempts,
     *,
     per_slice: Sequence["MeasuredSlice"] = (),
     whole: Sequence[Mapping[str, Any]] = (),
@@ -81,31 +84,34 @@ def write_dicom_results(
         label_map: (row, column, plane) label ids on the grid of the series.
         labels: what the ids mean.
         origin: who predicted.
+        attempts: takes those that could not be written, and why; one that fails costs only what refers to it.
         per_slice: measurements for each slice and label, for the report.
         whole: measurements for each label, for the report: dicts with ``id``, ``volume_ml`` and ``mean_hu``.
         picture: (row, column, 3) RGB contact sheet, for the secondary capture.
         report_slices: planes whose areas the report carries; None for all.
 
     Returns:
-        The files.
-
-    Raises:
-        SarcoError: as `write_segmentation`, `write_structured_report` and `write_picture`.
+        The files that were written.
     """
     from sarco.pacs.sc import write_picture
     from sarco.pacs.seg import write_segmentation
     from sarco.pacs.sr import write_structured_report
 
-    written = []
-    if wanted.seg or wanted.sr:
-        segmentation = write_segmentation(folder / SEGMENTATION, source, label_map, labels, origin)
-        written.append(folder / SEGMENTATION)
-        if wanted.sr:
-            write_structured_report(
-                folder / REPORT, source, segmentation, labels, per_slice, whole, origin, slices=report_slices
+    def write_report() -> None:
+        if segmentation is None or not whole:
+            raise InputError(
+                f"it needs {'the measurements' if segmentation else SEGMENTATION}, which could not be made"
             )
-            written.append(folder / REPORT)
+        write_structured_report(
+            folder / REPORT, source, segmentation, labels, per_slice, whole, origin, slices=report_slices
+        )
+
+    segmentation = None
+    if wanted.seg or wanted.sr:
+        path = folder / SEGMENTATION
+        segmentation = attempts.run(SEGMENTATION, write_segmentation, path, source, label_map, labels, origin)
+    if wanted.sr:
+        attempts.run(REPORT, write_report)
     if wanted.sc and picture is not None:
-        write_picture(folder / PICTURE, source, picture, origin)
-        written.append(folder / PICTURE)
-    return written
+        attempts.run(PICTURE, write_picture, folder / PICTURE, source, picture, origin)
+    return [path for name in (SEGMENTATION, REPORT, PICTURE) if (path := folder / name).exists()]

@@ -8,7 +8,8 @@ import pydicom
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
-from sarco.pacs.source import Origin, Source, date_of_creation, fingerprint, identity, quiet
+from sarco.core.files import whole_or_gone
+from sarco.pacs.source import Origin, Source, date_of_creation, fingerprint, identity, name_sop_classes, quiet
 from sarco.scan.geometry import Affine
 from sarco.scan.view import View
 
@@ -31,14 +32,15 @@ def write_picture(path: Path, source: Source, picture: NDArray[np.uint8], origin
     Raises:
         InputError: the file does not hold the picture.
     """
-    with quiet():
-        dataset = _build(source, picture, origin)
-        dataset.save_as(path, enforce_file_format=True)
-        stored = pydicom.dcmread(path)
-    values = np.frombuffer(stored.PixelData, dtype=np.uint8)[: picture.size]
-    if not np.array_equal(values.reshape(stored.Rows, stored.Columns, 3), picture):
-        raise InputError(f"{path}: does not hold the picture that was drawn; please report it")
-    return stored
+    with whole_or_gone(path):
+        with quiet():
+            dataset = _build(source, picture, origin)
+            dataset.save_as(path, enforce_file_format=True)
+            stored = pydicom.dcmread(path)
+        values = np.frombuffer(stored.PixelData, dtype=np.uint8)[: picture.size]
+        if not np.array_equal(values.reshape(stored.Rows, stored.Columns, 3), picture):
+            raise InputError(f"{path}: does not hold the picture that was drawn; please report it")
+        return stored
 
 
 def _build(source: Source, picture: NDArray[np.uint8], origin: Origin) -> Any:
@@ -82,6 +84,7 @@ def _build(source: Source, picture: NDArray[np.uint8], origin: Origin) -> Any:
         reference.PurposeOfReferenceCodeSequence = [purpose]
         references.append(reference)
     dataset.SourceImageSequence = references
+    name_sop_classes(dataset, source)
     date_of_creation(dataset, origin)
     return dataset
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.core.errors import GeometryError, InputError
+from sarco.core.files import whole_or_gone
 from sarco.pacs.codes import code_label
 from sarco.pacs.source import (
     MAKER,
@@ -22,6 +23,7 @@ from sarco.pacs.source import (
     date_of_creation,
     fingerprint,
     identity,
+    name_sop_classes,
     quiet,
     stable_uid,
     step_mm,
@@ -79,10 +81,11 @@ def write_segmentation(
         numbers[label_id] = segment_number(labels, label_id)
     planes = list(source.series.plane_index)
     frames = np.ascontiguousarray(np.moveaxis(numbers[label_map[:, :, planes]], 2, 0))  # (plane, row, column)
-    with quiet():
-        dataset = _build(source, frames, labels, origin, fingerprint(label_map))
-        dataset.save_as(path, enforce_file_format=True)
-    return check_segmentation(path, source, label_map, labels)
+    with whole_or_gone(path):
+        with quiet():
+            dataset = _build(source, frames, labels, origin, fingerprint(label_map))
+            dataset.save_as(path, enforce_file_format=True)
+        return check_segmentation(path, source, label_map, labels)
 
 
 def _check_label_map(source: Source, label_map: NDArray[np.uint8], labels: LabelTable) -> None:
@@ -124,6 +127,7 @@ def _build(source: Source, frames: NDArray[np.uint8], labels: LabelTable, origin
     dataset.DimensionOrganizationSequence[0].DimensionOrganizationUID = organisation
     for index in dataset.DimensionIndexSequence:
         index.DimensionOrganizationUID = organisation
+    name_sop_classes(dataset, source)
     date_of_creation(dataset, origin)
     return dataset
 

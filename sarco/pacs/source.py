@@ -6,8 +6,9 @@ highdicom is an extra. It is imported only where a result is built, after `requi
 import hashlib
 import importlib.util
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,12 +19,14 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.config import RAISE
-from pydicom.uid import generate_uid
-from pydicom.valuerep import validate_value
+from pydicom.tag import Tag
+from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.valuerep import DSfloat, validate_value
 
 import sarco
 from sarco.core.errors import InputError, OptionError
 from sarco.io.dicom_tags import is_dicom, open_dataset
+from sarco.pacs.text import charsets_of, doubtful_texts
 from sarco.scan.geometry import spacing_mm, voxel_volume_mm3
 from sarco.scan.series import Series, SliceHeader
 
@@ -35,6 +38,7 @@ _TYPE_2 = (
 )  # fmt: skip  # have to be there, may be empty (PS3.3 C.7.1.1, C.7.2.1)
 _SEXES = ("M", "F", "O", "")
 _CHECKED_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI"})
+_OLD_DATE = re.compile(r"(\d{4})\.(\d\d)\.(\d\d)")  # of ACR-NEMA; PS3.5 section 6.2 wants readers to take it
 _LARGEST_SERIES_NUMBER = 10**7  # beyond it a hundredfold fits no IS any more
 
 
@@ -64,11 +68,13 @@ class Source:
     Attributes:
         series: where slices lie.
         headers: for each of its slices the whole header, without pixels; text is Unicode, and what PS3.3 wants to be
-            there at least empty is there.
+            there at least empty is there. Each says that it is a CT image, because highdicom knows no private classes.
+        sop_classes: what each really is: SOPClassUID by SOPInstanceUID.
     """
 
     series: Series
     headers: tuple[pydicom.Dataset, ...]
+    sop_classes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def first(self) -> pydicom.Dataset:
@@ -117,11 +123,12 @@ def read_source(series: Series) -> Source:
                     f"{slice_header.path}: {tag} is not that of {series.slices[0].path}, so one DICOM result cannot "
                     "hold both; keep the slices of one scan in the folder, or leave out the DICOM results"
                 )
-    for header in headers:
+    for header, slice_header in zip(headers, series.slices, strict=True):
+        _lay_on_grid(header, slice_header, series.slices[0])
         if not header.get("FrameOfReferenceUID"):
             header.FrameOfReferenceUID = stable_uid("frame of reference", header.SeriesInstanceUID)
         if not header.get("SliceThickness") or float(header.SliceThickness) <= 0:
-            header.SliceThickness = f"{step_mm(series):.6g}"  # a segmentation has to say one
+            header.SliceThickness = as_ds(step_mm(series))  # a segmentation has to say one
     by_uid: dict[str, Path] = {}
     for header, slice_header in zip(headers, series.slices, strict=True):
         other = by_uid.setdefault(str(header.SOPInstanceUID), slice_header.path)
@@ -130,13 +137,31 @@ def read_source(series: Series) -> Source:
                 f"{slice_header.path}: has the SOPInstanceUID of {other}, so a DICOM result cannot tell them apart; "
                 "export the series again, or leave out the DICOM results"
             )
-    return Source(series, headers)
+    sop_classes = {str(header.SOPInstanceUID): str(header.SOPClassUID) for header in headers}
+    for header in headers:
+        header.SOPClassUID = CTImageStorage
+    return Source(series, headers, sop_classes)
 
 
 def step_mm(series: Series) -> float:
     """Distance between neighbouring planes along their normal."""
     row_mm, column_mm, _ = spacing_mm(series.affine_lps)
     return voxel_volume_mm3(series.affine_lps) / (row_mm * column_mm)
+
+
+def _lay_on_grid(dataset: pydicom.Dataset, header: SliceHeader, first: SliceHeader) -> None:
+    """Says where a slice lies as sarco understood it, whatever way it was written.
+
+    Spacing and orientation are those of the first slice: a series has one of each, and rounding may differ by slice.
+    """
+    dataset.ImagePositionPatient = [as_ds(value) for value in header.position]
+    dataset.ImageOrientationPatient = [as_ds(value) for value in first.orientation]
+    dataset.PixelSpacing = [as_ds(value) for value in first.spacing_mm]
+
+
+def as_ds(number: float) -> DSfloat:
+    """A number as a decimal string of DICOM, with as many digits as its 16 characters hold."""
+    return DSfloat(float(number), auto_format=True)
 
 
 def _read_header(header: SliceHeader) -> pydicom.Dataset:
@@ -151,9 +176,11 @@ def _read_header(header: SliceHeader) -> pydicom.Dataset:
     try:
         with quiet():
             dataset = open_dataset(path, stop_before_pixels=True)
+            charsets = charsets_of(dataset)
+            is_doubtful = Tag("PatientID") in doubtful_texts(dataset, charsets)
+            had_patient_id = bool(dataset.get("PatientID"))
+            _make_fit(dataset, charsets)
             frames = int(dataset.get("NumberOfFrames") or 1)
-            dataset.decode()
-            _make_fit(dataset)
     except InputError:
         raise
     except Exception as error:  # a damaged file makes pydicom raise nearly anything; what it says may hold names
@@ -169,36 +196,86 @@ def _read_header(header: SliceHeader) -> pydicom.Dataset:
     ):
         if not dataset.get(tag) and value:
             setattr(dataset, tag, str(value))
-    if "PatientID" not in dataset:
+    if is_doubtful:
+        raise InputError(
+            f"{path}: PatientID holds letters that its SpecificCharacterSet does not allow, so a DICOM result could "
+            "name another patient; correct SpecificCharacterSet, or leave out the DICOM results"
+        )
+    if had_patient_id and not dataset.get("PatientID"):  # an emptied one would be another's
         raise InputError(f"{path}: PatientID is no valid DICOM text, and nothing else may stand there; correct the tag")
     return dataset
 
 
-def _make_fit(dataset: pydicom.Dataset) -> None:
-    """Takes out what is no valid DICOM, and adds what may be empty but not absent."""
-    patient_id = dataset.get("PatientID", "")
-    dataset.remove_private_tags()
-    _drop_invalid(dataset)
+def _make_fit(dataset: pydicom.Dataset, charsets: Sequence[str]) -> None:
+    """Takes out or mends what is no valid DICOM, and adds what may be empty but not absent."""
+    _mend(dataset, charsets)
+    dataset.decode()
     if dataset.get("PatientSex", "") not in _SEXES:
         dataset.PatientSex = ""
     for tag in _TYPE_2:
-        if dataset.get(tag) is None and not (tag == "PatientID" and patient_id):  # an emptied one would be another's
+        if dataset.get(tag) is None:
             setattr(dataset, tag, "")
     dataset.SpecificCharacterSet = _UTF8
 
 
-def _drop_invalid(dataset: pydicom.Dataset) -> None:
-    for element in list(dataset):
-        if element.VR == "SQ":
-            for item in element.value:
-                _drop_invalid(item)
-        elif element.VR in _CHECKED_VRS:
-            values = element.value if element.VM > 1 else [element.value]
-            try:
-                for value in values:
-                    validate_value(element.VR, "" if value is None else str(value), RAISE)
-            except ValueError:
-                del dataset[element.tag]
+def _mend(dataset: pydicom.Dataset, outer: Sequence[str]) -> None:
+    """Leaves what is certain and valid: numbers are written as DICOM has them, all else that is not goes.
+
+    Args:
+        dataset: as it was read, or an item of its sequences.
+        outer: the character sets around it.
+    """
+    charsets = charsets_of(dataset, outer)
+    for tag in doubtful_texts(dataset, charsets):
+        del dataset[tag]
+    for tag in list(dataset.keys()):
+        if tag.is_private:
+            del dataset[tag]
+            continue
+        try:
+            element = dataset[tag]
+            if element.VR == "SQ":
+                for item in element.value:
+                    _mend(item, charsets)
+            elif element.VR in _CHECKED_VRS and not _is_valid(element):
+                element.value = _mended(element)
+        except Exception:  # on a damaged element pydicom raises nearly anything
+            del dataset[tag]
+
+
+def _is_valid(element: pydicom.DataElement) -> bool:
+    try:
+        for value in element.value if element.VM > 1 else [element.value]:
+            validate_value(element.VR, "" if value is None else str(value), RAISE)
+    except ValueError:
+        return False
+    return True
+
+
+def _mended(element: pydicom.DataElement) -> Any:
+    """The value as DICOM writes it, where what is meant is beyond doubt.
+
+    Raises:
+        ValueError: it is not.
+    """
+    values = list(element.value) if element.VM > 1 else [element.value]
+    if element.VR == "DS":
+        mended: list[Any] = [as_ds(float(value)) for value in values]
+    elif element.VR == "IS":
+        mended = [_whole(float(value)) for value in values]
+    elif element.VR == "UI" and all(re.fullmatch(r"\d+(\.\d+)*", value) and len(value) <= 64 for value in values):
+        mended = values  # leading zeros, which are forbidden; but archives know the object by this very UID
+    elif element.VR == "DA":
+        mended = ["".join(_OLD_DATE.fullmatch(value).groups()) for value in values]  # type: ignore[union-attr]
+    else:
+        raise ValueError("cannot be mended")
+    return mended if element.VM > 1 else mended[0]
+
+
+def _whole(number: float) -> int:
+    if not number.is_integer():
+        raise ValueError("not a whole number")
+    return int(number)
 
 
 @contextmanager
@@ -255,6 +332,15 @@ def identity(source: Source, origin: Origin, kind: str, place: int, content: obj
         "content_time": origin.created.time(),
         "specific_character_set": _UTF8,
     }
+
+
+def name_sop_classes(dataset: pydicom.Dataset, source: Source) -> None:
+    """Says of each slice that an object refers to what it really is."""
+    for element in dataset:
+        for item in element.value if element.VR == "SQ" else ():
+            if sop_class := source.sop_classes.get(str(item.get("ReferencedSOPInstanceUID"))):
+                item.ReferencedSOPClassUID = sop_class
+            name_sop_classes(item, source)
 
 
 def date_of_creation(dataset: pydicom.Dataset, origin: Origin) -> None:

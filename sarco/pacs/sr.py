@@ -14,9 +14,10 @@ from pydicom.sr.codedict import codes
 
 import sarco
 from sarco.core.errors import InputError
+from sarco.core.files import whole_or_gone
 from sarco.pacs.codes import LabelCode, code_label
 from sarco.pacs.seg import Segmentation, segment_label, segment_number
-from sarco.pacs.source import MAKER, Origin, Source, date_of_creation, identity, quiet, stable_uid
+from sarco.pacs.source import MAKER, Origin, Source, date_of_creation, identity, name_sop_classes, quiet, stable_uid
 from sarco.scan.labels import LabelTable
 
 _KIND = "measurement report"
@@ -92,14 +93,15 @@ def write_structured_report(
     known = {int(one["id"]): one for one in whole}
     if missing := [label_id for label_id in labels.ids if label_id not in known]:
         raise InputError(f"series {source.series.uid}: label {missing[0]} was not measured; measure every label")
-    with quiet():
-        dataset = _build(source, segmentation, labels, chosen, known, origin)
-        dataset.save_as(path, enforce_file_format=True)
-        stored = pydicom.dcmread(path)
-    expected = [value for group in _groups(labels, chosen, known) for *_, value, _ in group[2]]
-    if not _same(_numbers_in(stored), expected):
-        raise InputError(f"{path}: does not hold the {len(expected)} numbers that were measured; please report it")
-    return stored
+    with whole_or_gone(path):
+        with quiet():
+            dataset = _build(source, segmentation, labels, chosen, known, origin)
+            dataset.save_as(path, enforce_file_format=True)
+            stored = pydicom.dcmread(path)
+        expected = [value for group in _groups(labels, chosen, known) for *_, value, _ in group[2]]
+        if not _same(_numbers_in(stored), expected):
+            raise InputError(f"{path}: does not hold the {len(expected)} numbers that were measured; please report it")
+        return stored
 
 
 def _groups(
@@ -171,6 +173,7 @@ def _build(
         is_verified=False,
         **who,
     )
+    name_sop_classes(dataset, source)
     date_of_creation(dataset, origin)
     return dataset
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sarco
 from sarco.core.errors import OptionError, SarcoError
-from sarco.core.messages import Tell
+from sarco.core.messages import Tell, count_of
 from sarco.crop.slices import Images, Logits
 from sarco.network.device import Device, choose_device, may_have_gpu
 from sarco.prediction.convert import EXPORTS
@@ -199,7 +199,7 @@ class ExportedNetwork:
                 self._say(f"engine: {fast.engine.name}", f"whose masks are those of fp32 ({verdict})")
                 return fast.engine, fast.seen
             if not verdict.shows_enough:
-                differ = [f"{verdict.n_slices} slices show too little to check {fast.engine.name}"]
+                differ = [f"{count_of(verdict.n_slices, 'slice')} cannot show enough to check {fast.engine.name}"]
                 break
             differ.append(f"the masks of {fast.engine.name} differ ({verdict})")
         self._say(f"engine: {exact.engine.name}", f"because {' and '.join(differ)}" if differ else "")
@@ -217,7 +217,7 @@ class ExportedNetwork:
             self._kept, self._unfit = KeptNetwork({}, {}), f"cannot take this network ({_first_line_of(error)})"
             return
         if not agreement.holds:
-            self._unfit = f"gives other masks ({agreement} on {len(few)} slices)"
+            self._unfit = f"gives other masks ({agreement} on {count_of(len(few), 'slice')})"
         record = {"description": self.description.to_builtins(), "unfit": self._unfit, "agreement": asdict(agreement)}
         self._kept = KeptNetwork(files, record)
         if agreement.holds:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sarco.core.messages import count_of
 from sarco.crop.slices import Images, Logits
 from sarco.prediction.engine import Engine, run_all
 from sarco.scan.series import pick_evenly
@@ -48,7 +49,7 @@ class Agreement:
     def holds_for_more(self) -> bool:
         """Whether other slices like these would agree as well, for all that so many pixels can tell.
 
-        Pixels that differ are counted, and a count of d may as well be d + 2 sqrt(d): nine of 12,000 say little.
+        Pixels that differ are count_of, and a count of d may as well be d + 2 sqrt(d): nine of 12,000 say little.
         """
         n = max(2 * self.n_pixels, 1)
         differ = (1 - self.dice) * n
@@ -125,7 +126,7 @@ class EngineVerdict:
 
     def __str__(self) -> str:
         """For the user."""
-        return f"{self.agreement} on {self.n_slices} slices"
+        return f"{self.agreement} on {count_of(self.n_slices, 'slice')}"
 
 
 def judge_engine(exact: Sample, other: Sample) -> EngineVerdict:

@@ -51,9 +51,11 @@ def write_onnx_file(options: ExportOptions) -> Figures:
     content = _describe(exported, description, provenance.sha256)
     report = _compare(network, data, content, options.infer_path)
     try:
-        with atomic_file(options.onnx) as file:
+        with atomic_file(options.onnx, replace=options.overwrite) as file:
             file.write(content)
         write_json(options.onnx.with_suffix(".json"), report)
+    except FileExistsError:
+        raise InputError(f"{options.onnx}: was made by another process meanwhile and stays; export again") from None
     except OSError as error:
         raise InputError(f"{options.onnx}: cannot be written ({error.strerror}); choose another --onnx") from None
     return report

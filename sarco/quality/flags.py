@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sarco.core.messages import count_of
 from sarco.crop.body import Body
 from sarco.quality.checks import AIR_BELOW_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
 from sarco.quality.likeness import z_scores
@@ -331,7 +332,7 @@ def _gaps(n_planes: int, missing: Sequence[int], step_mm: float) -> list[Flag]:
     if not missing:
         return []
     reason = (
-        f"{_count(len(missing), 'slice')} of {n_planes} missing in between ({len(missing) * step_mm:.0f} mm): "
+        f"{count_of(len(missing), 'slice')} of {n_planes} missing in between ({len(missing) * step_mm:.0f} mm): "
         "volumes leave them out"
     )
     return [Flag("gaps", reason, {"n_missing": len(missing), "missing_mm": len(missing) * step_mm}, tuple(missing))]
@@ -355,8 +356,4 @@ def _unknown_thickness(n_planes: int, step_mm: float, thickness_mm: float | None
 
 
 def _slices(found: Mapping[int, object]) -> str:
-    return _count(len(found), "slice")
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+    return count_of(len(found), "slice")

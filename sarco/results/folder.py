@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sarco
-from sarco.core.errors import InputError
-from sarco.core.files import hash_file, write_json
+from sarco.core.errors import InputError, SarcoError
+from sarco.core.files import hash_file, short_name, write_json
 from sarco.io.nifti import is_nifti, nifti_stem, write_label_map
-from sarco.io.results import LABEL_MAP, PREDICTION
+from sarco.io.results import LABEL_MAP, PREDICTION, read_prediction
 from sarco.results.proof import prove_export
 from sarco.runs.store import Provenance
 from sarco.scan.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series, SliceHeader
+
+_LONGEST_NAME = 200  # bytes; leaves room for what is put before and after a name
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}  # of Windows
 
 
 def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool) -> Path:
@@ -30,14 +33,25 @@ def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool)
     Raises:
         InputError: it exists, is not empty, and ``overwrite`` was not asked for.
     """
-    path = dest_dir / f"preds_from_{run_id}_of_{_safe_name(_scan_name(infer_path))}"
+    name = f"preds_from_{run_id}_of_{_safe_name(_scan_name(infer_path))}"
+    path = dest_dir / short_name(name, _LONGEST_NAME)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file where the results folder has to be; move it or choose another --dest_dir")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise InputError(
-            f"{path}: holds results already; choose another --dest_dir, or --overwrite=yes to replace them"
+            f"{path}: holds results already{_of_another_scan(path, infer_path)}; choose another --dest_dir, or "
+            "--overwrite=yes to replace them"
         )
     return path
+
+
+def _of_another_scan(results: Path, infer_path: Path) -> str:
+    """Says whose results a folder holds, where folders of the same name lie in several places."""
+    try:
+        stored = next(Path(one.file) for one in read_prediction(results).slices)
+    except (SarcoError, OSError):
+        return ""
+    return "" if stored.is_relative_to(infer_path.resolve()) else f", of another scan ({stored.parent})"
 
 
 def name_series(series: Sequence[Series], root: Path) -> list[str]:
@@ -49,14 +63,17 @@ def name_series(series: Sequence[Series], root: Path) -> list[str]:
         names.append(_safe_name("_".join(inside.parts) or root.resolve().name))
         if one.part:
             names[-1] += f"_part{one.part}"
-    shared = Counter(names)
+    shared = Counter(name.casefold() for name in names)  # some file systems know no case
     for place, one in enumerate(series):
-        if shared[names[place]] > 1:
+        if shared[names[place].casefold()] > 1:
             number = "" if one.slices[0].number is None else f"_series{one.slices[0].number}"
             names[place] += f"{number}_{_safe_name(one.uid[-12:])}"
+    names = [short_name(name, _LONGEST_NAME) for name in names]
+    taken: set[str] = set()
     for place, name in enumerate(names):
-        if name in names[:place]:
-            names[place] += f"_{place}"
+        if name.casefold() in taken:
+            names[place] = short_name(f"{name}_{place}", _LONGEST_NAME)
+        taken.add(names[place].casefold())
     return names
 
 
@@ -151,4 +168,5 @@ def _scan_name(infer_path: Path) -> str:
 
 
 def _safe_name(name: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "scan"
+    safe = re.sub(r"[^\w.+-]+", "_", name).strip("._") or "scan"
+    return f"scan_{safe}" if safe.partition(".")[0].upper() in _DEVICES else safe

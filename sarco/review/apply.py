@@ -16,10 +16,21 @@ from numpy.typing import NDArray
 
 import sarco
 from sarco.core.errors import InputError
-from sarco.core.files import write_json
+from sarco.core.files import write_json, write_whole
+from sarco.core.messages import count_of
+from sarco.core.tables import style_of
 from sarco.io.images import read_hu
 from sarco.io.nifti import nifti_stem, read_label_map, write_label_map
-from sarco.io.results import LABEL_MAP, OVERLAY, PREDICTED, PREDICTION, StoredPrediction, all_at_once, read_prediction
+from sarco.io.results import (
+    LABEL_MAP,
+    MEASUREMENTS,
+    OVERLAY,
+    PREDICTED,
+    PREDICTION,
+    StoredPrediction,
+    all_at_once,
+    read_prediction,
+)
 from sarco.io.sources import find_source
 from sarco.measurement.first_report import measure_again
 from sarco.measurement.report import write_measurements
@@ -71,6 +82,7 @@ def apply_corrections(
     results = results.resolve()
     corrections = read_corrections(path)
     prediction = read_prediction(results)
+    record = (results / PREDICTION).read_bytes()
     labels = prediction.labels
     if corrections.series_uid != prediction.series_uid:
         raise InputError(f"{path}: belongs to series {corrections.series_uid}, not to the one in {results}")
@@ -83,13 +95,17 @@ def apply_corrections(
     seen = series.plane_index if all_slices else corrections.seen_slices
     measurer = measure_again(results, series, labels)
     case = None
-    with all_at_once(results) as folder:
+    with all_at_once(results, replace=True) as folder:
         shutil.copytree(results, folder, dirs_exist_ok=True)
         _keep_predicted(folder)
         write_label_map(folder / LABEL_MAP, after, series.affine_lps, series.file_axes)
         content = _noted(prediction, note, after, series)
         write_json(folder / PREDICTION, content)
         _measure_and_show(folder, prediction, after, measurer, provenance_of(content))
+        if (results / PREDICTION).read_bytes() != record:
+            raise InputError(
+                f"{results}: was changed by another process meanwhile, so nothing was replaced; apply again"
+            )
         if add_to is not None:
             case = add_case(add_to, series, after, seen, labels)
     return Applied(results / REVIEW, tuple(one.slice_index for one in corrections.slices), case)
@@ -122,10 +138,10 @@ def _measure_and_show(
         writer.add(plane, hu, ids)
         sheet.add(plane, hu, ids)
     summary, rows = measurer.summary(), measurer.rows
-    write_measurements(folder, rows, summary)
+    write_measurements(folder, rows, summary, style_of(folder / MEASUREMENTS))
     writer.finish(folder, summary, provenance, [asdict(row) for row in rows])
-    title = f"corrected, {len(series.slices)} slices, series {series.uid}"
-    (folder / OVERLAY).write_bytes(encode_png(sheet.draw(title)))
+    title = f"corrected, {count_of(len(series.slices), 'slice')}, series {series.uid}"
+    write_whole(folder / OVERLAY, encode_png(sheet.draw(title)))
 
 
 def _keep_predicted(folder: Path) -> None:

@@ -31,7 +31,7 @@ class SliceCorrection:
     Attributes:
         slice_index: its plane in the series.
         runs: (N, 3) first pixel (row by row on the original grid), number of pixels, new id; ascending, apart.
-        n_pixels: pixels by label id after the correction, as the page counted them.
+        n_pixels: pixels by label id after the correction, as the page count_of them.
     """
 
     slice_index: int

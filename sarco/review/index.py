@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from sarco.core.errors import InputError
 from sarco.core.files import atomic_file
+from sarco.core.messages import count_of
 from sarco.io.results import OVERLAY, find_results, read_prediction, read_summary
 from sarco.review.page import REVIEW, THUMBNAIL, fill_page, json_for_html
 from sarco.review.pixels import to_base64
@@ -28,7 +29,7 @@ def write_index(folder: Path) -> tuple[int, Path]:
     """
     entries = [read_entry(one, folder) for one in find_results(folder)]
     entries.sort(key=lambda entry: (-len(entry["flags"]), entry["name"]))
-    title = html.escape(f"sarco: {len(entries)} results")
+    title = html.escape(f"sarco: {count_of(len(entries), 'result')}")
     page = fill_page("index", ("index.js",), {"title": title, "data": json_for_html(entries)})
     try:
         with atomic_file(folder / INDEX) as file:

@@ -18,13 +18,16 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.tag import Tag
 
 import sarco
 from sarco.core.errors import GeometryError
-from sarco.core.files import atomic_file
+from sarco.core.files import write_whole
+from sarco.core.messages import count_of
 from sarco.io.dicom_tags import open_dataset, text_of
 from sarco.io.nifti import is_nifti
 from sarco.measurement.slices import pixel_area_cm2
+from sarco.pacs.text import charsets_of, doubtful_texts
 from sarco.review.pixels import (
     PictureEncoder,
     encode_label_map,
@@ -139,7 +142,9 @@ class ReviewWriter:
             GeometryError: a slice of the series was never added.
         """
         if missing := sorted(set(self.series.plane_index) - self._pixels.keys()):
-            raise GeometryError(f"{len(missing)} slices never reached the review page, the first is {missing[0]}")
+            raise GeometryError(
+                f"{count_of(len(missing), 'slice')} never reached the review page, the first is {missing[0]}"
+            )
         start = self._start(summary)
         data = self._data(summary, provenance, measurements) | {"start": start}
         pixels = {plane: _pixel_block(plane, text) for plane, text in sorted(self._pixels.items())}
@@ -154,9 +159,8 @@ class ReviewWriter:
                 "other_slices": "\n".join(pixels.values()),
             },
         )
-        for name, content in ((THUMBNAIL, self._thumbnail()), (REVIEW, page.encode())):
-            with atomic_file(folder / name) as file:
-                file.write(content)
+        for name, content in ((THUMBNAIL, self._thumbnail()), (REVIEW, page.encode(errors="backslashreplace"))):
+            write_whole(folder / name, content)
         return folder / REVIEW
 
     def _start(self, summary: Mapping[str, Any]) -> int:
@@ -210,13 +214,20 @@ class ReviewWriter:
 
 
 def read_identity(series: Series) -> dict[str, str]:
-    """Who the patient is by the first slice's tags: for pages that were asked to show it, and for nothing else."""
+    """Who the patient is by the first slice's tags: for pages that were asked to show it, and for nothing else.
+
+    A text that its character set does not allow is not shown: with a wrong letter it names somebody else.
+    """
     first = series.slices[0]
     if is_nifti(first.path):
         return {}
     dataset = open_dataset(first.path, stop_before_pixels=True)
     tags = {"Patient": "PatientName", "Patient ID": "PatientID", "Born": "PatientBirthDate"}
-    found = {heading: text_of(first.path, dataset, tag) for heading, tag in tags.items()}
+    doubtful = doubtful_texts(dataset, charsets_of(dataset))
+    found = {
+        heading: "not readable in its character set" if Tag(tag) in doubtful else text_of(first.path, dataset, tag)
+        for heading, tag in tags.items()
+    }
     return {heading: text for heading, text in found.items() if text}
 
 

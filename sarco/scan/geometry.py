@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.errors import GeometryError
+from sarco.core.messages import count_of
 
 Affine = NDArray[np.float64]
 
@@ -230,7 +231,7 @@ def _describe_runs(points: NDArray[np.float64], normal: NDArray[np.float64], rou
     for run in runs[:MOST_RUNS_TOLD]:
         ends = " to ".join(f"{points[place][axis]:.1f}" for place in dict.fromkeys((run[0], run[-1])))
         step = f" {abs(float((points[run[1]] - points[run[0]]) @ normal)):.4g} mm apart" if len(run) > 1 else ""
-        told.append(f"{len(run)} slice{'' if len(run) == 1 else 's'}{step} ({'xyz'[axis]} {ends})")
+        told.append(f"{count_of(len(run), 'slice')}{step} ({'xyz'[axis]} {ends})")
     more = f", and {len(runs) - len(told)} more runs" if len(runs) > len(told) else ""
     why = "slices are missing in between, or two scans share the folder"
     if rounding_mm > STRAY_SHARE * float(np.diff(points @ normal).min()):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError
+from sarco.core.messages import count_of
 
 
 class LabelVolume:
@@ -53,5 +54,7 @@ class LabelVolume:
             GeometryError: a slice is missing; names the first.
         """
         if self._missing:
-            raise GeometryError(f"{len(self._missing)} slices were never predicted, the first is {min(self._missing)}")
+            raise GeometryError(
+                f"{count_of(len(self._missing), 'slice')} never came, the first is {min(self._missing)}"
+            )
         return self._ids

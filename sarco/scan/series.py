@@ -10,6 +10,7 @@ import numpy as np
 from sarco.core.errors import GeometryError, InputError, OtherKindError
 from sarco.scan.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, split_runs, stack_slices
 
+SeriesKey = tuple[str, int, Path, int]
 SAME_POSITION_MM = 1e-3
 ORIENTATION_TOLERANCE = 1e-3  # of a direction cosine; one degree changes it by 0.017
 FILE_AXES = (1, 0, 2)  # DICOM series are written as (column, row, slice), as NIfTI has them
@@ -101,7 +102,7 @@ class Series:
         return (*self.slices[0].shape, self.n_planes)
 
     @property
-    def key(self) -> tuple[str, int, Path, int]:
+    def key(self) -> SeriesKey:
         """What no other series has: anonymisers give several of them one UID."""
         return self.uid, self.part, self.slices[0].path, self.slices[0].frame
 

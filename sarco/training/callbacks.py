@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
 from sarco.core.errors import DataWarning
 from sarco.core.files import atomic_file
-from sarco.core.messages import reason_of
+from sarco.core.messages import count_of, reason_of
 from sarco.core.resources import writing
 from sarco.network.device import Device
 from sarco.quality.intervals import area_errors
@@ -120,7 +120,7 @@ class PatientEarlyStopping(EarlyStopping):
         """Why the run ended before its last epoch; empty where it did not."""
         if not self.stopped_epoch:
             return ""
-        epochs = f"{self.wait_count} epoch{'' if self.wait_count == 1 else 's'}"
+        epochs = count_of(self.wait_count, "epoch")
         return (
             f"stopped early after epoch {self.stopped_epoch + 1}: the validation score was not beaten for {epochs} "
             "(--patience)"

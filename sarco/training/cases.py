@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.core.files import files_below
+from sarco.core.messages import count_of
 from sarco.io.dicom import find_series, read_header
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.scan.label_map import compare_steps
@@ -117,15 +118,15 @@ def find_cases(data_dir: Path) -> Dataset:
     if not singles and not series:
         raise InputError(
             f"{data_dir}: no image with a label map; put NAME.nii.gz beside NAME.dcm, or CASE.nii.gz beside the "
-            f"folder CASE/ with its series ({len(files)} files seen)"
+            f"folder CASE/ with its series ({count_of(len(files), 'file')} seen)"
         )
     inside = {case.label_path.with_name(nifti_stem(case.label_path)) for case in series}
     loose = [image for stem, of_stem in images.items() if stem not in labels for image in of_stem]
     loose = [image for image in loose if inside.isdisjoint(image.parents)]
     lonely += loose
     if lonely:
-        warnings.warn(f"{len(lonely)} files have no partner and are not used for training: "
-                      f"{_shown(lonely, data_dir)}", DataWarning, 2)  # fmt: skip
+        told = f"{count_of(len(lonely), 'file')} without a partner not used for training: {_shown(lonely, data_dir)}"
+        warnings.warn(told, DataWarning, 2)
     for case in (*singles, *series):
         check_axial(case.slices[0])
     slices = _place_neighbours(_each_once(series, data_dir), _each_once(singles, data_dir), loose)
@@ -176,12 +177,12 @@ def _readable_headers(images: Iterable[Path]) -> list[SliceHeader]:
 
 def _only_series(folder: Path, label: Path) -> Series:
     found = find_series(folder)
-    broken = [error for error in found.refused if isinstance(error, GeometryError)]
-    if len(found.series) != 1 or broken:
-        reason = str(broken[0]) if broken else f"it holds {len(found.series)} series"
+    if len(found.series) != 1 or found.failed:
+        reason = str(found.failed[0]) if found.failed else f"it holds {len(found.series)} series"
         raise InputError(f"{folder}: cannot be paired with {label}, because {reason}; keep one series in the folder")
     if found.refused:  # a dose report, a DICOMDIR, a damaged slice
-        warnings.warn(f"{len(found.refused)} files are left out, the first: {found.refused[0]}", DataWarning, 3)
+        left = count_of(len(found.refused), "file or series", "files or series")
+        warnings.warn(f"{left} beside {folder.name} left out, the first: {found.refused[0]}", DataWarning, 3)
     return found.series[0]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, InputError
+from sarco.core.messages import count_of
 from sarco.io.nifti import read_label_map
 from sarco.scan.label_map import MASK_OF_255
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
@@ -48,7 +49,7 @@ def warn_of_values(slices: Sequence[LabelledSlice], occurs: NDArray[np.bool_], n
     full = [slices[index].case.label_path for index in without]
     if full:
         warnings.warn(
-            f"{len(full)} slices have no background (0), so every pixel of them is a structure; does another number "
+            f"without any background (0): {count_of(len(full), 'slice')}, every pixel a structure; does another number "
             f"stand for background? {_shown(list(dict.fromkeys(full)))}",
             DataWarning,
             3,

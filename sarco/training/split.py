@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, InputError
+from sarco.core.messages import count_of
 from sarco.scan.series import SliceHeader
 from sarco.training.cases import LabelledSlice
 
@@ -92,8 +93,8 @@ def find_copies(slices: Sequence[LabelledSlice], images: NDArray[np.int16]) -> l
     if pairs:
         one, other_path = (slices[index].header.path for index in pairs[0])
         warnings.warn(
-            f"{len(pairs)} slices are copies of others under another PatientID and count as the same person's, the "
-            f"first: {other_path}, as {one}",
+            f"another PatientID stands in {count_of(len(pairs), 'copy', 'copies')} of slices, which count as the same "
+            f"person's, the first: {other_path}, as {one}",
             DataWarning,
             3,
         )
@@ -189,4 +190,4 @@ def _split_one_patient(
 
 def pseudonym(patient_id: str) -> str:
     """What stands for a patient where the PatientID must not go: in checkpoints, logs and W&B."""
-    return hashlib.blake2b(patient_id.encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(patient_id.encode(errors="backslashreplace"), digest_size=6).hexdigest()

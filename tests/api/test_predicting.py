@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import inference
 import sarco
-from sarco.core.errors import CheckpointError, InputError, OptionError
+from sarco.core.errors import CheckpointError, InputError, OptionError, PartlyDoneError
 from sarco.io.dicom import find_series
 
 RESULT_FILES = {
@@ -226,3 +226,59 @@ def test_the_caller_s_process_is_left_as_it_was(tiny_run: Any) -> None:
         assert state() == before
     finally:
         cv2.setNumThreads(threads)
+
+
+def test_results_of_another_process_stay(tiny_run: Any, tmp_path: Path) -> None:
+    """Catches results that came during the prediction and are replaced, though ``overwrite`` was not asked for."""
+    taken = tmp_path / "preds_from_tiny_of_P001"
+    told: list[str] = []
+
+    def come_between(done: int, total: int) -> None:
+        taken.mkdir(exist_ok=True)
+        (taken / "label_map.nii.gz").write_text("theirs")
+
+    options = {**tiny_run.options, "progress": come_between, "tell": lambda line, reason: told.append(line)}
+    result = sarco.predict(tiny_run.unseen, **options, dest_dir=tmp_path)
+    assert (taken / "label_map.nii.gz").read_text() == "theirs"
+    assert result.folder == tmp_path / "preds_from_tiny_of_P001_2"
+    assert {path.name for path in result.folder.iterdir()} == RESULT_FILES
+    assert any(str(result.folder) in line and "another process" in line for line in told)
+
+
+def test_a_lost_part_is_told_and_the_rest_is_there(
+    tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches results without their page that look whole, and a label map lost to a bug in the page."""
+    monkeypatch.setattr("sarco.review.page.fill_page", lambda *_: {}["Geheim^Person"])
+    with pytest.raises(PartlyDoneError, match=r"review.html could not be written") as caught:
+        sarco.predict(tiny_run.unseen, **tiny_run.options, dest_dir=tmp_path)
+    folder = tmp_path / "preds_from_tiny_of_P001"
+    assert str(folder) in str(caught.value) and "Geheim" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert {path.name for path in folder.iterdir()} == RESULT_FILES - {"review.html", "thumbnail.jpg"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="HOME names no home folder there")
+def test_home_is_home(tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a folder called "~", which one removes with rm -r ~."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "scan").symlink_to(tiny_run.unseen)
+    result = sarco.predict("~/scan", **tiny_run.options, dest_dir="~/results", csv="excel")
+    assert result.folder == tmp_path / "home" / "results" / "preds_from_tiny_of_P001"
+    assert (result.folder / "measurements.csv").read_bytes().startswith(b"\xef\xbb\xbf")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_weights_and_biases_never_cost_results(
+    tiny_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a finished prediction that is thrown away because its pictures could not be logged."""
+    monkeypatch.setattr("sarco.runs.tracking.start_logger", lambda *_: object())
+    for name in ("log_predictions", "finish"):
+        monkeypatch.setattr(f"sarco.runs.tracking.{name}", lambda *_: {}["wandb-core is gone"])
+    words = [f"--dirpath={tiny_run.dirpath}", "--run_id=tiny", "--gpu=-1", "--engine=torch", "--wandb=offline"]
+    inference.main([str(tiny_run.unseen), *words, f"--dest_dir={tmp_path}"])
+    assert {path.name for path in (tmp_path / "preds_from_tiny_of_P001").iterdir()} == RESULT_FILES
+    assert "W&B: failed (KeyError), so nothing more is logged" in capsys.readouterr().out

@@ -42,7 +42,7 @@ def test_progress_comes_once_per_epoch_counted_from_1(tiny_run: Any) -> None:
 def test_lines_for_the_user_come_to_who_wants_them(tiny_run: Any) -> None:
     """Catches a training from Python of which one cannot learn what it found and where it runs."""
     text = "\n".join(tiny_run.lines)
-    assert "6 slices train, 3 validate (by patient); labels: 1 skeletal_muscle" in text
+    assert "6 slices for training, 3 for validation (by patient); labels: 1 skeletal_muscle" in text
     assert "device: CPU" in text and "epoch 1 of 1: loss" in text
 
 

@@ -75,7 +75,7 @@ def without_openmp(text: str) -> str:
 
 
 def test_a_log_has_one_line_per_epoch_and_no_bars(logged: Any) -> None:
-    """Catches bars and carriage returns in a log, and epochs that are counted from 0 or told twice."""
+    """Catches bars and carriage returns in a log, and epochs that are count_of from 0 or told twice."""
     done, _ = logged
     assert without_openmp(done.stderr).strip() == ""
     assert "\r" not in done.stdout and "%|" not in done.stdout and "it/s" not in done.stdout

@@ -91,7 +91,7 @@ def test_tables_hold_every_patient(tmp_path: Path) -> None:
     assert (found[7]["dice"], found[7]["state"], found[7]["truth_ml"], found[7]["label"]) == (
         "",
         "neither",
-        "0",
+        "0.0",
         "muscle",
     )
     assert float(found[2]["prediction_cm2"]) == 104.0

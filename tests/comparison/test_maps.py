@@ -163,7 +163,7 @@ def test_label_maps_are_compared_in_space(phantom: Phantom, tmp_path: Path) -> N
 
 
 def test_what_nobody_looked_at_counts_nowhere(phantom: Phantom, tmp_path: Path) -> None:
-    """Catches 255 compared as a label, and predictions there counted as wrong."""
+    """Catches 255 compared as a label, and predictions there count_of as wrong."""
     truth = phantom.label_map.copy()
     truth[:, :, 2:] = 255
     write_label_map(tmp_path / "truth.nii.gz", truth, phantom.affine_lps)

@@ -1,4 +1,4 @@
-"""Surface distances against brute force, against SimpleITK, and on masks that can be counted by hand."""
+"""Surface distances against brute force, against SimpleITK, and on masks that can be count_of by hand."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from sarco.core.command import Main, name_the_user, other_work_runs, run_command, share_the_cpu, tune_allocator
-from sarco.core.errors import CheckpointError, DataWarning, GeometryError, InputError, OptionError, SarcoError
+from sarco.core.errors import (
+    CheckpointError,
+    DataWarning,
+    GeometryError,
+    InputError,
+    OptionError,
+    PartlyDoneError,
+    SarcoError,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +49,15 @@ def words(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [(SarcoError, 1), (InputError, 1), (GeometryError, 1), (CheckpointError, 1), (OptionError, 2)]
+    ("kind", "status"),
+    [
+        (SarcoError, 1),
+        (InputError, 1),
+        (GeometryError, 1),
+        (CheckpointError, 1),
+        (OptionError, 2),
+        (PartlyDoneError, 3),
+    ],
 )
 def test_fault_of_the_user_is_one_line(kind: type[SarcoError], status: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a traceback for bad input, a wrong exit status, and a message that breaks over lines."""
@@ -86,13 +102,16 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "script.py: interrupted\n"
 
 
-def test_reader_that_hangs_up_leaves_no_traceback() -> None:
-    """Catches `script | head -1` ending in a BrokenPipeError."""
+def test_reader_that_hangs_up_ends_no_work(tmp_path: Path) -> None:
+    """Catches `script | head -1` that ends a prediction in the middle, or in a BrokenPipeError."""
+    done = tmp_path / "done"
     code = (
+        "from pathlib import Path\n"
         "from sarco.core.command import run_command\n"
         "def main(argv, program):\n"
         "    for _ in range(100000):\n"
         "        print('x' * 80)\n"
+        f"    Path({str(done)!r}).touch()\n"
         "run_command(main, 'script.py')\n"
     )
     with subprocess.Popen(
@@ -102,7 +121,54 @@ def test_reader_that_hangs_up_leaves_no_traceback() -> None:
         script.stdout.readline()
         script.stdout.close()
         assert script.stderr.read() == ""
-        assert script.wait(30) == 1
+        assert script.wait(30) == 0
+    assert done.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_output_onto_a_full_disk_ends_no_work_but_is_told(tmp_path: Path) -> None:
+    """Catches results thrown away because a log file's disk is full, and lines that are lost without a word."""
+    done = tmp_path / "done"
+    code = (
+        "from pathlib import Path\n"
+        "from sarco.core.command import run_command\n"
+        f"run_command(lambda argv, program: (print('verdict', flush=True), Path({str(done)!r}).touch()), 'script.py')\n"
+    )
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.exists() and ended.returncode == 3
+    assert ended.stderr.count("\n") == 1 and "No space left" in ended.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "cp437", "utf-8"])
+def test_no_letter_ends_work(encoding: str) -> None:
+    """Catches a finished prediction lost to one letter that a terminal, a pipe or a scheduler's log cannot show."""
+    text = "\u2265 42 in M\udcfcller, \u5c71\u7530"  # a verdict, a folder name that is no text, a label's name
+    code = (
+        "import sys\n"
+        "from sarco.core.command import run_command\n"
+        "def main(argv, program):\n"
+        f"    print({text!r})\n"
+        f"    print({text!r}, file=sys.stderr)\n"
+        "run_command(main, 'script.py')\n"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == ended.stderr == (text + os.linesep).encode(encoding, "backslashreplace")
+
+
+def test_streams_are_given_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a wrapper around stdout that outlives its command, so that commands in a row wrap it ever deeper."""
+    before = sys.stdout, sys.stderr
+    run_command(lambda argv, program: print("one"), "script.py", [])
+    assert (sys.stdout, sys.stderr) == before
+    assert ending(raiser(InputError("scan"))) == 1
+    assert (sys.stdout, sys.stderr) == before
 
 
 @pytest.mark.parametrize("choice", ["", "default"])

@@ -12,7 +12,16 @@ import pytest
 
 from sarco.core import files
 from sarco.core.errors import DataWarning, InputError
-from sarco.core.files import atomic_file, atomic_folder, files_below, is_unfinished, write_json
+from sarco.core.files import (
+    atomic_file,
+    atomic_folder,
+    files_below,
+    is_unfinished,
+    read_json,
+    short_name,
+    whole_or_gone,
+    write_json,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -347,3 +356,96 @@ def test_a_folder_that_cannot_be_read_is_told_and_costs_no_other(
         assert names_below(tmp_path) == ["a/1.dcm", "z/3.dcm"]
     with pytest.raises(InputError, match=r"lost\+found: cannot be read \(Permission denied\); check its permissions"):
         files_below(tmp_path / "lost+found")
+
+
+def fill(building: Path, content: str) -> None:
+    """One file in a folder."""
+    (building / "content").write_text(content)
+
+
+def test_a_folder_that_came_meanwhile_stays_and_the_new_one_gets_a_name(tmp_path: Path) -> None:
+    """Catches results of another process that vanish, work of hours that is thrown away, and a name that is taken."""
+    path = tmp_path / "results"
+    places: list[Path] = []
+    for content in ("first", "second", "third"):
+        with atomic_folder(path, replace=False, beside=places.append) as building:
+            fill(building, content)
+    assert places == [tmp_path / "results_2", tmp_path / "results_3"]
+    assert [(place / "content").read_text() for place in (path, *places)] == ["first", "second", "third"]
+    assert names_in(tmp_path) == ["results", "results_2", "results_3"]
+
+
+def test_a_place_taken_in_the_midst_is_noticed_in_the_end(tmp_path: Path) -> None:
+    """Catches a look at the start alone: the other process came between; an empty folder is nobody's, a file is."""
+    for number, take in enumerate((Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere"))):
+        path = tmp_path / str(number)
+        places: list[Path] = []
+        with atomic_folder(path, replace=False, beside=places.append) as building:
+            fill(building, "mine")
+            take(path)
+        assert places == ([] if number == 0 else [tmp_path / f"{number}_2"])
+        assert ((places or [path])[-1] / "content").read_text() == "mine"
+
+
+def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
+    """Catches two processes that see the same free name, of which one replaces the other."""
+    path = tmp_path / "results"
+
+    def work(number: int) -> None:
+        with atomic_folder(path, replace=False, beside=lambda place: None) as building:
+            fill(building, str(number))
+            time.sleep(0.02)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert sorted((folder / "content").read_text() for folder in tmp_path.iterdir()) == sorted(map(str, range(8)))
+
+
+def test_a_file_that_came_meanwhile_stays(tmp_path: Path) -> None:
+    """Catches an export that replaces another's of the same name, though nobody asked for it."""
+    path = tmp_path / "first.onnx"
+    with pytest.raises(FileExistsError), atomic_file(path, replace=False) as file:
+        file.write(b"mine")
+        path.write_bytes(b"theirs")
+    assert path.read_bytes() == b"theirs" and names_in(tmp_path) == ["first.onnx"]
+    path.unlink()
+    with atomic_file(path, replace=False) as file:
+        file.write(b"mine")
+    assert path.read_bytes() == b"mine" and names_in(tmp_path) == ["first.onnx"]
+
+
+def test_the_longest_names_that_a_disk_takes_can_be_written(tmp_path: Path) -> None:
+    """Catches "File name too long", because what is written first has a longer name than what it becomes."""
+    for name in ("a" * 255, "\u00fc" * 127):
+        with atomic_file(tmp_path / name) as file:
+            file.write(b"1")
+        with atomic_folder(tmp_path / name[1:], replace=True) as building:
+            fill(building, "1")
+        assert {name, name[1:]} <= set(names_in(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "\u00fc" * 200, "\u5c71" * 90 + "x", "\udcfc" * 260, "a\U0001f600" * 60])
+def test_long_names_are_cut_and_stay_apart(name: str, tmp_path: Path) -> None:
+    """Catches a letter cut in half, names beyond the limit, and two long names that become one."""
+    cut = [short_name(name + end) for end in "12"]
+    assert cut[0] != cut[1] and all(len(os.fsencode(one)) <= 255 for one in cut)
+    assert name.startswith(cut[0][:-9]) and len(os.fsencode(cut[0])) > 250
+    assert short_name("P001") == "P001"
+    if os.name == "posix":
+        (tmp_path / cut[0]).touch()
+
+
+def test_paths_that_are_no_text_come_back_from_json(tmp_path: Path) -> None:
+    """Catches a finished prediction lost to a folder that was named in another encoding, and a path that changed."""
+    path = os.fsdecode(b"/scans/M\xfcller/\xff")
+    write_json(tmp_path / "a.json", {"file": path, "name": "\u00fc \u5c71"})
+    assert read_json(tmp_path / "a.json") == {"file": path, "name": "\u00fc \u5c71"}
+    assert "\u00fc" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_half_a_file_goes(tmp_path: Path) -> None:
+    """Catches a DICOM object without its end, which an archive takes for a whole one."""
+    with pytest.raises(ValueError, match="x"), whole_or_gone(tmp_path / "a.dcm"):
+        (tmp_path / "a.dcm").write_bytes(b"DICM")
+        raise ValueError("x")
+    assert names_in(tmp_path) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sarco.core.messages import printable, reason_of, shown
+from sarco.core.messages import count_of, printable, reason_of, shown
 
 
 def test_only_what_can_be_printed_stays() -> None:
@@ -31,3 +31,17 @@ def test_a_value_is_shown(value: object, text: str) -> None:
 def test_a_long_value_is_cut() -> None:
     """Catches a message that fills the screen."""
     assert len(shown("x" * 10_000)) == 300
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "expected"),
+    [
+        (1, ("slice",), "1 slice"),
+        (0, ("slice",), "0 slices"),
+        (2, ("entry", "entries"), "2 entries"),
+        (1, ("entry", "entries"), "1 entry"),
+    ],
+)
+def test_one_of_a_thing_is_no_plural(number: int, words: tuple[str, ...], expected: str) -> None:
+    """Catches "1 slices"."""
+    assert count_of(number, *words) == expected

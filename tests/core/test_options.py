@@ -1,7 +1,9 @@
 """Flags: every one of the command line exists, reads its value, checks its range and explains a slip in one line."""
 
 import dataclasses
+import getpass
 import io
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from sarco.commands.table import every_command
 from sarco.core.errors import OptionError
 from sarco.core.options import CompareOptions, InferenceOptions, MeasurementOptions
 from sarco.core.parser import NO, YES, Command, build, to_builtins
@@ -150,6 +153,7 @@ TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
     "infer_path": ("a scan/with space", Path("a scan/with space")),
     "run_id": ("abcd1234", "abcd1234"),
     "dirpath": ("some/where", Path("some/where")),
+    "csv": ("excel", "excel"),
     "ckpt_choice": ("last", "last"),
     "ckpt_wandb_project": ("Trains", "Trains"),
     "wandb_project": ("Other", "Other"),
@@ -475,3 +479,26 @@ def test_help_shows_headings_and_defaults() -> None:
     for part in ("Data and logging:", "Basics:", "(default: 16)", "(default: 0.0001)", "(default: yes)", "80 %"):
         assert part in text
     assert "--log_wandb_project" in help_of("inference.py").stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="HOME names no home folder there")
+def test_a_tilde_is_home_in_every_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Catches a folder called "~": after "=" no shell expands it, nor in an environment, a list or a quoted word."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    checked = 0
+    for command in every_command():
+        kinds = command.kinds()
+        for name, kind in kinds.items():
+            if kind is not Path:
+                continue
+            value = command.parse([f"--{name}=~/a b"])[name]
+            assert value in (tmp_path / "a b", (tmp_path / "a b",)), f"{command.name} --{name}"
+            checked += 1
+    assert checked > 15
+    assert training("--add_predicted_data=yes", "--path_to_prediction=~/a,~/b,c~/~")["path_to_prediction"] == (
+        tmp_path / "a", tmp_path / "b", Path("c~/~"),
+    )  # fmt: skip
+    assert inference("~", "--run_id=aa").infer_path == tmp_path
+    assert inference("./~/x", "--run_id=aa").infer_path == Path("~/x")
+    assert inference(f"~{getpass.getuser()}/x", "--run_id=aa").infer_path.is_absolute()
+    assert "nobody's home folder is ~nosuchuser" in refusal("inference", "--infer_path=~nosuchuser/x", "--run_id=aa")

@@ -57,7 +57,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("name", "measure", "sex", "bmi", "cutoff"), GOLDEN)
 def test_the_boundary_of_each_figure(name: str, measure: str, sex: str, bmi: float | None, cutoff: float) -> None:
-    """Catches swapped sexes, 53 applied to women, and "at" counted as "below"."""
+    """Catches swapped sexes, 53 applied to women, and "at" count_of as "below"."""
     cases = [
         (math.nextafter(cutoff, 0), "low"),
         (cutoff - 0.1, "low"),

@@ -47,8 +47,8 @@ def test_report_of_a_corrected_series_follows_the_label_map(phantoms: dict[str, 
     assert summary["smi"]["value"] == pytest.approx(area / 1.5**2, abs=1e-3)
     assert summary["patient"]["source"] == {"height_m": "patients.csv"} and summary["level"]["slice_index"] == 1
     with open(results / "measurements.csv", encoding="utf-8") as file:
-        counted = {(r["slice_index"], r["label_id"]): int(r["n_pixels"]) for r in csv.DictReader(file)}
-    assert counted["1", "2"] == (corrected == 2).sum()
+        count_of = {(r["slice_index"], r["label_id"]): int(r["n_pixels"]) for r in csv.DictReader(file)}
+    assert count_of["1", "2"] == (corrected == 2).sum()
 
 
 def test_a_damaged_report_is_refused(phantoms: dict[str, Phantom], tmp_path: Path) -> None:

@@ -83,11 +83,11 @@ def test_a_long_process_and_a_stray_voxel_move_the_middle_little() -> None:
     """Catches the middle between first and last slice, which one wrong voxel moves by many slices."""
     level = find_vertebra({0: 0, 3: 1, 10: 100, 11: 100, 12: 100, 13: 3, 14: 3, 15: 3}, range(20), "it")
     assert level.slice_index == 11
-    assert "6 slices between its first and its last hold none of it" in level.note
+    assert "6 slices between its first and its last without any of it" in level.note
 
 
 def test_a_missing_slice_inside_a_vertebra_is_no_fault_of_the_mask() -> None:
-    """Catches a gap of the series counted as a hole of the vertebra."""
+    """Catches a gap of the series count_of as a hole of the vertebra."""
     assert not find_vertebra({4: 9, 5: 9, 7: 9}, (3, 4, 5, 7, 8), "it").note
 
 

@@ -94,7 +94,7 @@ def tilted(phantom: Phantom, tilt_deg: float) -> Phantom:
 def test_any_orientation_gives_the_same_figures(
     turned_phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run, kind: str
 ) -> None:
-    """Catches orientations that are refused or measured on another grid: counted here straight from the arrays."""
+    """Catches orientations that are refused or measured on another grid: count_of here straight from the arrays."""
     phantom = turned_phantoms[kind]
     summary = measure(*on_disk(phantom))
     step = np.linalg.norm(phantom.affine_lps[:3, :3], axis=0)
@@ -195,7 +195,7 @@ def test_streaming_gives_what_the_whole_volume_gives(
 def test_a_mask_of_one_slice_is_measured_there(
     phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run, capsys: Any
 ) -> None:
-    """Catches a mask drawn on L3 alone that is refused, or counted on the first slice."""
+    """Catches a mask drawn on L3 alone that is refused, or count_of on the first slice."""
     phantom = phantoms["oblique"]
     folder, mask = on_disk(phantom)
     affine = phantom.affine_lps.copy()
@@ -525,7 +525,7 @@ def test_an_empty_mask_is_flagged(
 def test_a_mask_of_some_slices_is_judged_on_those(
     phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run
 ) -> None:
-    """Catches slices that the mask does not cover counted as missing, as empty, or for their metal."""
+    """Catches slices that the mask does not cover count_of as missing, as empty, or for their metal."""
     phantom = phantoms["oblique"]
     hu = phantom.hu.copy()
     hu[40:50, 40:50, 0] = 3000

@@ -1,11 +1,15 @@
 """Who the patient is: exact joins, units told apart, values that cannot be true, and where each comes from."""
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 from dicom_parts import data_set
 from pydicom import Dataset
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from sarco.core.errors import InputError
 from sarco.measurement.patients import Identity, Patient, identity_of, merge_patients, patient_from_dicom, read_patients
@@ -45,14 +49,14 @@ def test_a_row_of_a_study_speaks_of_that_study_alone(tmp_path: Path) -> None:
     assert table.find(Identity("A", "1.2.2")).weight_kg == 60
     assert table.find(Identity("B", "1.2.9")).weight_kg == 70
     assert table.find(Identity("B", "1.2.10")).weight_kg == 75
-    with pytest.raises(InputError, match=r"A of study 1\.2\.3"):
+    with pytest.raises(InputError, match=r"StudyInstanceUID 1\.2\.3"):
         table.find(Identity("A", "1.2.3"))
 
 
 def test_a_row_that_names_two_patients_is_an_error(tmp_path: Path) -> None:
     """Catches a study UID pasted into the row of somebody else."""
     table = read_patients(write(tmp_path, "StudyInstanceUID,PatientID,weight\n1.2.1,A,80\n"))
-    with pytest.raises(InputError, match="the row says PatientID A"):
+    with pytest.raises(InputError, match="the row of its study names another PatientID"):
         table.find(Identity("B", "1.2.1"))
 
 
@@ -60,15 +64,30 @@ def test_all_misses_are_listed(tmp_path: Path) -> None:
     """Catches a run that ends at the first patient without a row, after hours."""
     table = read_patients(write(tmp_path, "PatientID,sex\nA,F\n"))
     with pytest.raises(InputError, match="no row for 2 of the series") as caught:
-        table.check([Identity("A", "1"), Identity("B", "2"), Identity("C", "3"), Identity("B", "2")])
-    assert all(part in str(caught.value) for part in ("PatientID B", "PatientID C"))
-    assert "PatientID A" not in str(caught.value)
+        table.check([Identity("A", "1"), Identity("B", "2", "scans/b"), Identity("C", "3"), Identity("B", "2")])
+    assert all(part in str(caught.value) for part in ("scans/b (StudyInstanceUID 2)", "StudyInstanceUID 3"))
+    assert "StudyInstanceUID 1" not in str(caught.value)
 
 
 def test_all_duplicates_are_listed(tmp_path: Path) -> None:
     """Catches the last of two rows that wins in silence."""
-    with pytest.raises(InputError, match="more than one row for A, C"):
+    with pytest.raises(InputError, match="lines 2 and 5, 4 and 6 are of one patient"):
         read_patients(write(tmp_path, "PatientID,sex\nA,F\nB,F\nC,M\nA,M\nC,M\n"))
+
+
+def test_messages_never_show_a_patient_id(tmp_path: Path) -> None:
+    """Catches a PatientID in a line that ends up in the log of a cluster: rows twice, missing, or contradicting."""
+    secret = "GEHEIM-4711"
+    for text, identity in (
+        (f"PatientID,sex\n{secret},F\n{secret},F\n", None),
+        ("PatientID,sex\nA,F\n", Identity(secret, "1.2.3")),
+        (f"StudyInstanceUID,PatientID,sex\n1.2.3,{secret},F\n", Identity("B", "1.2.3")),
+        ("StudyInstanceUID,PatientID,sex\n1.2.3,A,F\n", Identity(secret, "1.2.3")),
+    ):
+        with pytest.raises(InputError) as caught:
+            table = read_patients(write(tmp_path, text))
+            table.find(identity or Identity("A", ""))
+        assert secret not in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -270,3 +289,35 @@ def test_a_file_holds_all_of_it() -> None:
         "sex": "F", "height_m": 1.6, "weight_kg": 64.0, "age_years": None, "bmi": 25.0, "source": {"sex": "x"},
         "notes": ["n"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "name", "expected"),
+    [
+        ("PatientSize", b"1,62", "height_m", 1.62),
+        ("PatientSize", b"162,5", "height_m", 1.625),
+        ("PatientSize", b"1.62 m", "height_m", None),
+        ("PatientSize", b"1.62\\1.62", "height_m", None),
+        ("PatientSize", b"5'4\"", "height_m", None),
+        ("PatientSize", b"\xff\xfe", "height_m", None),
+        ("PatientWeight", b"70,5", "weight_kg", 70.5),
+        ("PatientWeight", b"70.5kg", "weight_kg", None),
+        ("PatientWeight", b"1e400", "weight_kg", None),
+        ("PatientAge", b"65", "age_years", 65),
+        ("PatientAge", b"65Y\\066Y", "age_years", None),
+        ("PatientSex", b"f", "sex", "F"),
+        ("PatientSex", b"M\\F", "sex", None),
+        ("PatientSex", b"weiblich", "sex", None),
+    ],
+)
+def test_text_of_a_header_never_ends_the_reading(tag: str, text: bytes, name: str, expected: object) -> None:
+    """Catches a traceback after the prediction because somebody typed a comma, a unit or two values into a tag."""
+    dataset = Dataset()
+    known = Tag(tag)
+    dataset[known] = RawDataElement(known, dictionary_VR(known), len(text), text, 0, False, True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patient = patient_from_dicom(dataset)
+    assert getattr(patient, name) == expected
+    assert bool(patient.notes) == (expected is None)
+    assert all("\n" not in note for note in patient.notes)

@@ -44,7 +44,7 @@ def measure_one(
     return measure_slice(np.broadcast_to(image, label_map.shape), label_map, affine, 0, LABELS, ranges)[0]
 
 
-# --- counted by hand -------------------------------------------------------------------------------------------------
+# --- count_of by hand -------------------------------------------------------------------------------------------------
 
 
 def test_four_by_four_pixels() -> None:

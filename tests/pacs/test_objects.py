@@ -16,6 +16,7 @@ import pydicom
 import pytest
 from dicom_parts import Measured
 
+from sarco.core.attempts import Attempts
 from sarco.core.errors import SarcoError
 from sarco.io.dicom import find_series
 from sarco.pacs.objects import PICTURE, REPORT, SEGMENTATION, Wanted, check_source, write_dicom_results
@@ -48,6 +49,7 @@ def write_all(folder: Path, scan: Path, label_map: np.ndarray | None, labels: La
         label_map,
         labels,
         ORIGIN,
+        Attempts(),
         per_slice=[Measured(plane, i, count, count * 0.1, 40.5, 12.25) for plane, i, count in counts],
         whole=[{"id": i, "volume_ml": 12.5, "mean_hu": 40.5} for i in labels.ids],
         picture=PICTURE_RGB,
@@ -227,7 +229,7 @@ def test_only_what_was_asked_for_is_written(
         assert (source is None) == (not wanted.anything)
         if source:
             written = write_dicom_results(
-                folder, source, wanted, phantom.label_map, labels, ORIGIN, whole=whole, picture=PICTURE_RGB
+                folder, source, wanted, phantom.label_map, labels, ORIGIN, Attempts(), whole=whole, picture=PICTURE_RGB
             )
             assert [path.name for path in written] == names
         assert sorted(path.name for path in folder.iterdir()) == sorted(names)

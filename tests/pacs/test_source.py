@@ -11,12 +11,18 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
+from sarco.core.attempts import Attempts
 from sarco.core.errors import InputError, OptionError
 from sarco.io.dicom import find_series
 from sarco.pacs import source as dicom_source
+from sarco.pacs.objects import Wanted, write_dicom_results
 from sarco.pacs.source import Origin, fingerprint, identity, quiet, read_source, require_highdicom, stable_uid
 from sarco.phantom.patient import Phantom
+from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 
 ORIGIN = Origin("run1", "a" * 64, datetime(2024, 5, 6, 7, 8, 9))  # DICOM's dates have no zone
@@ -219,3 +225,137 @@ def test_a_fingerprint_knows_shape_and_order() -> None:
     volume = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     assert fingerprint(volume) == fingerprint(np.asfortranarray(volume))
     assert len({fingerprint(v) for v in (volume, volume.reshape(3, 2, 4), volume[::-1])}) == 3
+
+
+def with_bytes(series_folder: Callable[..., Path], phantom: Phantom, charset: str | None, content: bytes) -> Series:
+    """A series whose PatientID is these very bytes, which pydicom would not write."""
+    folder = series_folder(phantom)
+    mark = b"@" * (len(content) + len(content) % 2)
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.pop("SpecificCharacterSet", None)
+        if charset:
+            dataset.SpecificCharacterSet = charset.split("\\")
+        dataset.PatientID = mark.decode()
+        dataset.save_as(path)
+        path.write_bytes(path.read_bytes().replace(mark, content.ljust(len(mark))))
+    return find_series(folder).series[0]
+
+
+@pytest.mark.parametrize(
+    ("charset", "content"),
+    [
+        ("ISO_IR 192", "Geheim\u00fc".encode("latin-1")),
+        (None, "Geheim\u00fc".encode()),
+        ("ISO_IR 100", "Geheim\u00fc".encode()),
+        ("ISO_IR 100", b"Geheim\x93"),
+        ("LATIN", "Geheim\u00fc".encode("latin-1")),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # pydicom's remarks about what is wrong on purpose
+def test_an_id_that_is_not_certain_is_refused(
+    charset: str | None, content: bytes, series_folder: Callable[..., Path], phantoms: dict[str, Phantom]
+) -> None:
+    """Catches two people whose IDs differ in a letter that turns into the same one, and the ID in a message."""
+    with pytest.raises(InputError, match="PatientID holds letters") as caught:
+        read_source(with_bytes(series_folder, phantoms["anisotropic"], charset, content))
+    assert_private(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("charset", "content", "expected"),
+    [
+        ("ISO_IR 100", "M\u00fcller".encode("latin-1"), "M\u00fcller"),
+        ("ISO_IR 192", "\u5c71\u75301".encode(), "\u5c71\u75301"),
+        ("\\ISO 2022 IR 87", b"\x1b$B;3ED\x1b(B1", "\u5c71\u75301"),
+        ("ISO_IR 144", "\u0418\u0432\u0430\u043d".encode("iso8859-5"), "\u0418\u0432\u0430\u043d"),
+        (None, b"000123", "000123"),
+        (None, b"P12\0", "P12"),
+        (None, b"A.B/1 2  ", "A.B/1 2"),
+    ],
+)
+def test_an_id_that_is_certain_comes_through(
+    charset: str | None, content: bytes, expected: str, series_folder: Callable[..., Path], phantoms: dict[str, Phantom]
+) -> None:
+    """Catches leading zeros, padding or another script that makes a different ID of it."""
+    assert read_source(with_bytes(series_folder, phantoms["anisotropic"], charset, content)).first.PatientID == expected
+
+
+def raw(tag: str, value: bytes) -> Change:
+    """Stores the very bytes, valid or not."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        known = Tag(tag)
+        dataset[known] = RawDataElement(known, dictionary_VR(known), len(value), value, 0, False, True)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "expected"),
+    [
+        ("KVP", b"120,0 ", None),
+        ("KVP", b"120.00000000000000001 ", 120),
+        ("SliceThickness", b"6.000000000000000000001 ", 6),
+        ("SeriesNumber", b"3.0 ", 3),
+        ("InstanceNumber", b"1.5 ", None),
+        ("StudyDate", b"2020.01.31", "20200131"),
+        ("StudyDate", b"31/01/2020", ""),
+        ("PatientWeight", b"70,5", None),
+        ("StudyInstanceUID", b"1.2.03.4", "1.2.03.4"),
+        ("FrameOfReferenceUID", b"1.2.03.4", "1.2.03.4"),
+    ],
+)
+def test_numbers_and_dates_are_mended_or_left_out(
+    tag: str, value: bytes, expected: object, changed_series: Callable[..., Series]
+) -> None:
+    """Catches a series refused or results lost for a long number or a comma in a tag that nobody needs."""
+    first = read_source(changed_series(raw(tag, value))).first
+    assert first.get(tag) == expected
+
+
+def test_where_slices_lie_is_said_as_it_was_understood(changed_series: Callable[..., Series]) -> None:
+    """Catches positions deleted for being too long, and slices whose directions differ in the fifth decimal."""
+    number = 0
+
+    def spoil(dataset: pydicom.Dataset) -> None:
+        nonlocal number
+        number += 1
+        position = "\\".join(f"{float(value):.17f}" for value in dataset.ImagePositionPatient)
+        raw("ImagePositionPatient", position.encode())(dataset)
+        raw("ImageOrientationPatient", f"1\\{number}e-5\\-1.2246467991473532e-16\\-{number}e-5\\1\\0".encode())(dataset)
+        raw("PixelSpacing", b"3.10000000000000012\\3.39999999999999997")(dataset)
+
+    series = changed_series(spoil)
+    headers = read_source(series).headers
+    assert len({str(header.ImageOrientationPatient) for header in headers}) == 1
+    for header, slice_header in zip(headers, series.slices, strict=True):
+        assert np.allclose([float(value) for value in header.ImagePositionPatient], slice_header.position, atol=1e-9)
+        assert np.allclose([float(value) for value in header.PixelSpacing], (3.1, 3.4))
+        for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            assert all(len(str(value)) <= 16 for value in header[tag].value)
+
+
+def test_a_private_class_is_referred_to_as_what_it_is(changed_series: Callable[..., Series], tmp_path: Path) -> None:
+    """Catches a KeyError after the prediction, and references that an archive cannot follow."""
+    pytest.importorskip("highdicom")
+    private = "1.3.12.2.1107.5.9.1"
+    source = read_source(changed_series(lambda dataset: setattr(dataset, "SOPClassUID", private)))
+    label_map = np.ones(source.series.shape, dtype=np.uint8)
+    labels, wanted = LabelTable({1: "psoas"}), Wanted(True, True, True)
+    whole, picture = [{"id": 1, "volume_ml": 1.0, "mean_hu": 2.0}], np.zeros((8, 8, 3), np.uint8)
+    attempts = Attempts()
+    written = write_dicom_results(
+        tmp_path, source, wanted, label_map, labels, ORIGIN, attempts, whole=whole, picture=picture
+    )
+    assert attempts.failures == [] and len(written) == 3
+    slices = {str(header.SOPInstanceUID) for header in source.headers}
+    for path in written:
+        found = [
+            str(item.ReferencedSOPClassUID)
+            for element in pydicom.dcmread(path).iterall()
+            if element.VR == "SQ"
+            for item in element.value
+            if item.get("ReferencedSOPInstanceUID") in slices
+        ]
+        assert set(found) == {private}, path

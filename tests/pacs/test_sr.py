@@ -43,7 +43,7 @@ class Made:
 
 @pytest.fixture
 def made(phantoms: dict[str, Phantom], series_folder: Callable[..., Path], tmp_path: Path) -> Made:
-    """The phantom with its groups, its areas and densities counted."""
+    """The phantom with its groups, its areas and densities count_of."""
     phantom = phantoms["anisotropic"]
     source, labels = read_source(find_series(series_folder(phantom)).series[0]), LabelTable(phantom.label_names)
     segmentation = write_segmentation(tmp_path / "segmentation.dcm", source, phantom.label_map, labels, ORIGIN)

@@ -244,7 +244,7 @@ def test_bf16_is_finer_than_it_comes(learnt: Trained, exported: Any, monkeypatch
             "OpenVINO, fp32",
             " and the masks of OpenVINO, fp32 and bf16 differ (Dice 1.00000",
         ),
-        ([EMPTY], "OpenVINO, fp32", "because 12 slices show too little to check OpenVINO, bf16"),
+        ([EMPTY], "OpenVINO, fp32", "because 12 slices cannot show enough to check OpenVINO, bf16"),
     ],
 )
 def test_what_the_check_finds_decides(

@@ -97,7 +97,7 @@ def test_it_is_monai_pixel_for_pixel(
 
 @pytest.mark.parametrize(("n_parallel", "batch_size"), [(1, 1), (1, 3), (4, 1), (3, 2)])
 def test_order_of_arrival_does_not_matter(series: Series, n_parallel: int, batch_size: int) -> None:
-    """Catches planes counted in order of arrival, a last batch that is dropped, and slices that are shown twice."""
+    """Catches planes count_of in order of arrival, a last batch that is dropped, and slices that are shown twice."""
     options = DataOptions(image_size=SIZE)
     prepare, restore = SlicePreparer(series, options), SliceRestorer(LABELS)
     expected = {}
@@ -153,11 +153,11 @@ def test_only_a_few_slices_are_in_the_making(
             alive += change
             most = max(most, alive)
 
-    def counted(self: SlicePreparer, place: int) -> PreparedSlice:
+    def count_of(self: SlicePreparer, place: int) -> PreparedSlice:
         count(1)
         return read(self, place)
 
-    monkeypatch.setattr(SlicePreparer, "__call__", counted)
+    monkeypatch.setattr(SlicePreparer, "__call__", count_of)
     network = Eager(n_parallel=2, batch_size=2, work=lambda images: time.sleep(0.005))
     predict_series(network, many, DataOptions(image_size=32), LABELS, lambda *_: count(-1))
     assert alive == 0

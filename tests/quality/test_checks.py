@@ -1,4 +1,4 @@
-"""The figures of a slice, against masks that can be counted by hand and bodies of known shape."""
+"""The figures of a slice, against masks that can be count_of by hand and bodies of known shape."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def body(shape: tuple[int, int] = (160, 240), *parts: NDArray[np.bool_]) -> NDAr
 
 
 def test_figures_can_be_counted_by_hand() -> None:
-    """Catches areas in pixels, shares of the wrong whole, rows and columns swapped, and 255 counted as muscle."""
+    """Catches areas in pixels, shares of the wrong whole, rows and columns swapped, and 255 count_of as muscle."""
     spacing = (2.0, 1.5)  # 3 mm2 a pixel
     hu = body((160, 240), ellipse((160, 240), spacing, (160, 180), (110, 150)))
     ids = np.zeros(hu.shape, np.uint8)
@@ -57,7 +57,7 @@ def test_figures_can_be_counted_by_hand() -> None:
 
 
 def test_pieces_that_touch_at_a_corner_are_one() -> None:
-    """Catches a diagonal strand counted as many pieces."""
+    """Catches a diagonal strand count_of as many pieces."""
     ids = np.zeros((60, 60), np.uint8)
     ids[np.arange(20, 40), np.arange(20, 40)] = 1
     found = check_slice(np.full((60, 60), TISSUE), ids, affine(1, 1))
@@ -99,8 +99,8 @@ def test_the_scanners_circle_is_an_edge_too(padding: float) -> None:
     turn = np.radians(np.arange(0, 360, 0.1))
     on_circle = np.hypot((147.5 * np.sin(turn)) / 90, (147.5 * np.cos(turn) - 40) / 130) <= 1
     length = on_circle.sum() * np.radians(0.1) * 150
-    for counted in (found.cut_mm, found.mask_at_edge_mm):  # in squares, which make a slanted line longer
-        assert 0.9 * length < counted < np.sqrt(2) * length
+    for count_of in (found.cut_mm, found.mask_at_edge_mm):  # in squares, which make a slanted line longer
+        assert 0.9 * length < count_of < np.sqrt(2) * length
 
 
 def arm_slice(gap_mm: float, with_bone: bool = True) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -21,7 +21,7 @@ from sarco.quality.likeness import (
 
 
 def test_figures_by_hand() -> None:
-    """Catches a share of the wrong whole, a ratio turned over, and values outside the network's window counted."""
+    """Catches a share of the wrong whole, a ratio turned over, and values outside the network's window count_of."""
     hu = np.full((10, 10), -1000, np.float32)
     body = np.zeros((10, 10), bool)
     body[2:6, 1:9] = True  # 4 high, 8 wide
@@ -53,7 +53,7 @@ def test_share_of_labels_leaves_out_what_nobody_looked_at() -> None:
 
 
 def test_statistics_are_medians_and_deviations() -> None:
-    """Catches a mean that one odd slice moves, a spread that is not scaled, and labels in part counted in full."""
+    """Catches a mean that one odd slice moves, a spread that is not scaled, and labels in part count_of in full."""
     shades = np.concatenate([np.arange(30) * 4, [240]])
     images = np.full((31, 1, 64, 64), -1000, np.int16)
     label_maps = np.zeros((31, 64, 64), np.uint8)

@@ -68,10 +68,35 @@ def test_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
             results_path(tmp_path, "aa", Path("file"), overwrite)
 
 
+def test_results_of_another_scan_are_named(series: Series, phantom: Phantom, tmp_path: Path) -> None:
+    """Catches P1/CT and P2/CT, of which the second is told to replace "its" results: they are the first one's."""
+    out = tmp_path / "preds_from_aa_of_CT"
+    out.mkdir()
+    provenance = Provenance("aa", "Trains", tmp_path / "best.ckpt")
+    confidence = dict.fromkeys(series.plane_index, 1.0)
+    write_results(out, series, phantom.label_map, confidence, LABELS, provenance)
+    (tmp_path / "P2" / "CT").mkdir(parents=True)
+    with pytest.raises(InputError, match="of another scan") as caught:
+        results_path(tmp_path, "aa", tmp_path / "P2" / "CT", False)
+    assert str(tmp_path / "scan") in str(caught.value) and "--dest_dir" in str(caught.value)
+    out.rename(tmp_path / "preds_from_aa_of_scan")
+    with pytest.raises(InputError, match="holds results already; choose another"):
+        results_path(tmp_path, "aa", tmp_path / "scan", False)
+
+
+def test_names_of_results_fit_every_disk(tmp_path: Path) -> None:
+    """Catches "File name too long" after hours, a device of Windows, and two long names that become one."""
+    for scan in ("1." * 60 + "7" * 120, "\u00fc" * 120, "\udcfc\udcff"):
+        name = results_path(tmp_path, "aa", tmp_path / scan, False).name
+        assert len(name.encode()) <= 200
+        (tmp_path / name).mkdir()
+    assert results_path(tmp_path, "aa", tmp_path / ("1." * 60 + "7" * 119 + "8"), False).name not in names_in(tmp_path)
+
+
 def test_results_appear_at_once(tmp_path: Path) -> None:
     """Catches a folder that can be read while it is half full."""
     path = tmp_path / "new" / "results"
-    with all_at_once(path) as folder:
+    with all_at_once(path, replace=True) as folder:
         (folder / "a").write_text("1")
         assert not path.exists()
     assert names_in(path) == ["a"] and names_in(path.parent) == ["results"]
@@ -83,7 +108,7 @@ def test_new_results_replace_old_ones_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "results"
     path.mkdir()
     (path / "old").write_text("1")
-    with all_at_once(path) as folder:
+    with all_at_once(path, replace=True) as folder:
         (folder / "new").write_text("1")
         assert names_in(path) == ["old"]
     assert names_in(path) == ["new"] and names_in(tmp_path) == ["results"]
@@ -97,7 +122,7 @@ def test_failure_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseExc
     if before:
         path.mkdir()
         (path / "old").write_text("1")
-    with pytest.raises(error), all_at_once(path) as folder:
+    with pytest.raises(error), all_at_once(path, replace=True) as folder:
         (folder / "new").write_text("1")
         raise error
     assert names_in(tmp_path) == (["results"] if before else [])
@@ -107,7 +132,7 @@ def test_failure_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseExc
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     """Catches a traceback where --dest_dir is a file."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="--dest_dir"), all_at_once(tmp_path / "file" / "results"):
+    with pytest.raises(InputError, match="--dest_dir"), all_at_once(tmp_path / "file" / "results", replace=True):
         pass
 
 
@@ -136,6 +161,20 @@ def test_series_of_a_tree_get_names_of_their_own(series: Series, tmp_path: Path)
     assert all("/" not in name and not name.startswith(".") for name in names)
     assert names[2] == "tree" and names[8] == "Größe"
     assert "series1" in names[3] and "series2" in names[4], "both of two say what they are"
+
+
+def test_names_in_a_tree_fit_every_disk_and_stay_apart(series: Series, tmp_path: Path) -> None:
+    """Catches five levels of UIDs, names that differ in their end or case alone, letters that are none, and devices."""
+    root, uid = tmp_path / "tree", "1.3.6.1.4.1.14519.5.2.1.6279.6001.298806137288633453246975630"
+    tree = [
+        *(moved(series, root / f"{uid}{end}9" / f"{uid}8" / f"{uid}7" / f"{uid}6" / "DICOM") for end in "12"),
+        *(moved(series, root / name, f"1.2.{number}") for number, name in enumerate(("CT", "ct", "con", "Nul.1"), 3)),
+        *(moved(series, root / f"M{letter}ller", f"1.2.840.{letter!a}", None) for letter in "\udcfc\udcf6"),
+    ]
+    names = name_series(tree, root)
+    assert len({name.casefold() for name in names}) == len(tree)
+    assert all(len(name.encode()) <= 200 for name in names)
+    assert not {name.partition(".")[0].upper() for name in names} & {"CON", "NUL"}
 
 
 def test_provenance_holds_the_hash_of_the_file(tmp_path: Path) -> None:

@@ -76,3 +76,52 @@ def test_a_slice_that_never_came_leaves_no_half_results(
     with pytest.raises(GeometryError, match="never reached"):
         outputs.write(tmp_path / "results", phantoms["oblique"].label_map, dict.fromkeys(range(5), 0.95))
     assert not (tmp_path / "results" / "review.html").exists()
+
+
+ALL_FILES = {
+    "label_map.nii.gz", "overlay.png", "prediction.json", "measurements.csv", "summary.json", "review.html",
+    "thumbnail.jpg", "segmentation.dcm", "report.dcm", "overlay.dcm",
+}  # fmt: skip
+BROKEN = {  # what fails, where, and which files it costs
+    "measuring": ("sarco.measurement.series.SeriesMeasurer.add", {"measurements.csv", "summary.json", "report.dcm"}),
+    "summary": ("sarco.measurement.series.SeriesMeasurer.summary", {"measurements.csv", "summary.json", "report.dcm"}),
+    "table": ("sarco.measurement.report.write_table", {"measurements.csv", "summary.json"}),
+    "page": ("sarco.review.page.ReviewWriter.add", {"review.html", "thumbnail.jpg"}),
+    "page in the end": ("sarco.review.page.fill_page", {"review.html", "thumbnail.jpg"}),
+    "sheet": ("sarco.review.sheet.ContactSheet.add", {"overlay.png", "overlay.dcm"}),
+    "picture": ("sarco.results.outputs.encode_png", {"overlay.png"}),
+    "segmentation": ("sarco.pacs.seg._build", {"segmentation.dcm", "report.dcm"}),
+    "check of the segmentation": ("sarco.pacs.seg._read_frame", {"segmentation.dcm", "report.dcm"}),
+    "report": ("sarco.pacs.sr._build", {"report.dcm"}),
+    "check of the report": ("sarco.pacs.sr._numbers_in", {"report.dcm"}),
+    "capture": ("sarco.pacs.sc._build", {"overlay.dcm"}),
+}
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), MemoryError(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_fails_costs_no_more_than_itself(
+    what: str, error: Exception, phantoms: dict[str, Phantom], series_folder: Callable[..., Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Catches a label map lost to a failed DICOM object, half a file that stays, and a loss that nobody hears of."""
+    pytest.importorskip("highdicom")
+    where, lost = BROKEN[what]
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    phantom, folder = phantoms["oblique"], tmp_path / "results"
+    series = find_series(series_folder(phantom)).series[0]
+    evidence = Evidence(phantom.label_names, {}, {})
+    measurer = Plans([series], MeasurementOptions(l3="2", muscle_labels="all"), evidence).measurer(series)
+    provenance = Provenance("abc12345", "Trains", tmp_path / "best.ckpt", "ab" * 32)
+    labels = LabelTable(phantom.label_names)
+    outputs = SeriesOutputs(series, labels, measurer, provenance, Wanted(True, True, True), False)
+    folder.mkdir()
+    monkeypatch.setattr(where, fail)
+    feed(outputs, phantom, [0, 1, 2, 3, 4])
+    written = outputs.write(folder, phantom.label_map, dict.fromkeys(range(5), 0.95))
+    assert {path.name for path in folder.iterdir()} == ALL_FILES - lost
+    assert {one.part for one in written.failures} & lost
+    assert any(one.error is error for one in written.failures)

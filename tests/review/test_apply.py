@@ -25,6 +25,7 @@ from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom, write_series
 from sarco.results.folder import write_results
+from sarco.review import apply as apply_module
 from sarco.review.apply import apply_corrections
 from sarco.runs.store import Provenance
 from sarco.scan.series import Series
@@ -384,3 +385,32 @@ def test_command_line_explains_itself(capsys: pytest.CaptureFixture[str], tmp_pa
     done = run_review("apply", tmp_path, tmp_path / "nothing.json")
     assert done.returncode == 1 and done.stderr.startswith("sarco review: error: ")
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+def test_a_correction_keeps_the_style_of_the_table(made: tuple[Path, Series], oblique: Phantom, tmp_path: Path) -> None:
+    """Catches a table for Excel that a correction turns into one that Excel reads wrongly."""
+    results, series = made
+    (results / "measurements.csv").write_bytes(b"\xef\xbb\xbfslice_index;area_cm2\r\n")
+    apply_corrections(results, write_corrections(tmp_path / "c.json", series, three_labels(oblique)))
+    content = (results / "measurements.csv").read_bytes()
+    assert content.startswith(b"\xef\xbb\xbfslice_index;z_mm;") and b",0;" not in content.splitlines()[0]
+
+
+def test_another_s_correction_stays(
+    made: tuple[Path, Series], oblique: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches two people who correct one scan at once, of whom the second replaces what the first has just applied."""
+    results, series = made
+    path = write_corrections(tmp_path / "c.json", series, three_labels(oblique))
+    real = apply_module.write_measurements
+
+    def another_is_faster(*args: Any) -> None:
+        real(*args)
+        content = json.loads((results / "prediction.json").read_text(encoding="utf-8"))
+        (results / "prediction.json").write_text(json.dumps({**content, "by": "another"}), encoding="utf-8")
+
+    monkeypatch.setattr(apply_module, "write_measurements", another_is_faster)
+    with pytest.raises(InputError, match="changed by another process meanwhile"):
+        apply_corrections(results, path, add_to=tmp_path / "data")
+    assert json.loads((results / "prediction.json").read_text(encoding="utf-8"))["by"] == "another"
+    assert not (results / "label_map_predicted.nii.gz").exists() and not (tmp_path / "data").exists()

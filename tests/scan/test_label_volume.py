@@ -32,7 +32,7 @@ def test_a_missing_slice_is_refused_and_named() -> None:
     volume = LabelVolume(SHAPE, range(6))
     for plane in (0, 1, 3, 5):
         volume.put(plane, numbered(plane))
-    with pytest.raises(GeometryError, match="2 slices were never predicted, the first is 2"):
+    with pytest.raises(GeometryError, match="2 slices never came, the first is 2"):
         volume.finish()
 
 

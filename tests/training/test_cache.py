@@ -327,7 +327,7 @@ def test_clearing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "kept: 3 entries" in capsys.readouterr().out and old.is_dir()
     main([str(root), "--remove_unused=5"])
     out = capsys.readouterr().out
-    assert f"removed: {old}" in out and f"removed: {left}" in out and "kept: 1 entries" in out
+    assert f"removed: {old}" in out and f"removed: {left}" in out and "kept: 1 entry" in out
     with pytest.raises(InputError, match="no such folder"):
         main([str(tmp_path / "nowhere")])
 

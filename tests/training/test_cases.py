@@ -370,7 +370,7 @@ def test_a_copy_of_a_slice_is_no_neighbour(tmp_path: Path, pair: tuple[Phantom, 
     shutil.copy(tmp_path / "A_2.dcm", tmp_path / "0_2.dcm")
     for suffix in (".dcm", ".nii.gz"):
         shutil.copy(tmp_path / f"A_1{suffix}", tmp_path / f"A_1_again{suffix}")
-    with pytest.warns(DataWarning, match=r"1 files have no partner .*0_2\.dcm"):
+    with pytest.warns(DataWarning, match=r"1 file without a partner .*0_2\.dcm"):
         slices = find_cases(tmp_path).slices
     assert len(slices) == 5
     for item in slices:

@@ -120,7 +120,7 @@ def test_all_cases_under_another_number_are_no_doubt(data: Path) -> None:
 def test_a_label_map_without_background_is_told(data: Path) -> None:
     """Catches 1 for background and 2 for muscle: everything else would be learnt as a structure."""
     change_labels(data, "P001 P002 P003", lambda ids: ids + np.uint8(1))
-    with pytest.warns(DataWarning, match=r"9 slices have no background \(0\).*P001\.nii\.gz, .*P003"):
+    with pytest.warns(DataWarning, match=r"without any background \(0\): 9 slices, .*P001\.nii\.gz, .*P003"):
         module(data)
 
 

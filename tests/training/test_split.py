@@ -187,7 +187,7 @@ def test_one_image_under_two_ids_is_one_person() -> None:
     images[4] = images[1]  # elsewhere
     images[5] = images[2] = 0  # nothing to see
     slices = [slice_of(f"c{k}", f"P{k}", position=(0, 0, 9 if k == 4 else 0)) for k in range(6)]
-    with pytest.warns(DataWarning, match=r"1 slices are copies .* under another PatientID .*c3\.dcm, as c0\.dcm"):
+    with pytest.warns(DataWarning, match=r"another PatientID stands in 1 copy of slices, .*c3\.dcm, as c0\.dcm"):
         copies = find_copies(slices, images)
     assert copies == [(0, 3)]
     assert groups(slices, copies) == [0, 1, 2, 0, 4, 5]

@@ -131,13 +131,13 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         try:
             found = _inspect(file)
         except InputError as error:
-            lost.append(LostFile(file, error))
+            lost.append(LostFile(file, error, _begins_as_dicom(file)))
             continue
         if found is None or found.is_directory:
             n_others += 1
         elif found.reason and not found.series_uid:
             if found.is_damaged or not found.modality:  # a slice of a series without UID, or a file that was cut off
-                lost.append(LostFile(file, found.reason))
+                lost.append(LostFile(file, found.reason, is_dicom=True))
             else:
                 unreadable.append(found.reason)
         else:
@@ -145,7 +145,7 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
     listed = tuple(one for group in groups.values() for one in _list_group(group, lost, allow_gaps))
     known = [file for group in groups.values() for file in group]
     places = _places_of(known)
-    unreadable += [one.reason for one in lost if one.may_lie_at(places) or one.path.suffix.lower() in SLICE_SUFFIXES]
+    unreadable += [one.reason for one in lost if one.may_lie_at(places) or one.should_be_slice]
     if not any(file.headers for file in known):
         n_refused = len(files) - n_others
         reasons = [*unreadable, *(one.reason for one in listed if one.reason)]
@@ -163,15 +163,21 @@ class LostFile:
     Attributes:
         path: the file.
         reason: what is wrong with it.
+        is_dicom: whether it begins as DICOM does, so that its name does not matter.
     """
 
     path: Path
     reason: InputError
+    is_dicom: bool = False
 
     def may_lie_at(self, places: Set[tuple[Path, str]]) -> bool:
         """Whether it lies among files of these places and is called as they are, or as slices are."""
-        kind = _kind_of_name(self.path)
-        return (self.path.parent, "*" if kind in SLICE_SUFFIXES else kind) in places
+        return (self.path.parent, "*" if self.should_be_slice else _kind_of_name(self.path)) in places
+
+    @property
+    def should_be_slice(self) -> bool:
+        """Whether its name or its first bytes say so."""
+        return self.is_dicom or _kind_of_name(self.path) in SLICE_SUFFIXES
 
 
 def _places_of(files: Iterable[DicomFile]) -> set[tuple[Path, str]]:
@@ -183,6 +189,13 @@ def _kind_of_name(path: Path) -> str:
     """The suffix; those of slices named after UIDs are numbers, and none is like the next."""
     suffix = path.suffix.lower()
     return "" if suffix[1:].isdigit() else suffix
+
+
+def _begins_as_dicom(file: Path) -> bool:
+    try:
+        return is_dicom(file)
+    except OSError:
+        return False
 
 
 def _inspect(file: Path) -> DicomFile | None:

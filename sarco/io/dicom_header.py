@@ -35,6 +35,7 @@ _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _LARGEST_SIDE = 16384  # pixels; no CT comes near, a damaged header easily does
 _LARGEST_LENGTH_MM = 1e5  # positions and steps beyond 100 m are damage, not patients
 _MOST_FRAMES = 100_000
+_LONGEST_UID = 64  # PS3.5 section 9
 _THICKEST_MM = 50.0  # a lone slice that claims more would count for the organs above and below it
 
 
@@ -78,7 +79,7 @@ def inspect_file(path: Path) -> DicomFile:
     except InputError as error:
         reason = error
     marks = [quiet_text(dataset, tag) for tag in ("SeriesInstanceUID", "Modality", "SeriesDescription")]
-    uid = headers[0].series_uid if headers else marks[0]
+    uid = headers[0].series_uid if headers else _fit_uid(marks[0])
     # What has no position at all may be a screenshot; what has one that makes no sense was a slice, or it was cut off.
     was_slice = "ImagePositionPatient" in dataset or "Rows" not in dataset
     is_damaged = reason is not None and not isinstance(reason, OtherKindError) and was_slice
@@ -187,7 +188,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
     return SliceHeader(
         path=path,
         sop_uid=sop_uid or text_of(path, dataset.file_meta, "MediaStorageSOPInstanceUID"),
-        series_uid=text_of(path, dataset, "SeriesInstanceUID")
+        series_uid=_fit_uid(text_of(path, dataset, "SeriesInstanceUID"))
         or _stand_in("series", path.parent.absolute(), frame_of_reference, study_uid, patient_id, series_number),
         study_uid=study_uid,
         patient_id=patient_id or study_uid or frame_of_reference or _stand_in("patient", path.parent.absolute()),
@@ -204,6 +205,11 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
         instance=quiet_text(dataset, "InstanceNumber"),
         doubts=find_doubts(path, dataset),
     )
+
+
+def _fit_uid(text: str) -> str:
+    """A UID, which has 64 characters at most; what stands for it where a damaged one is longer."""
+    return text if len(text) <= _LONGEST_UID else _stand_in("series", text)
 
 
 def _stand_in(what: str, *marks: object) -> str:

@@ -246,11 +246,12 @@ def _check_forms_agree(path: Path, image: nib.Nifti1Image) -> None:
             difference = np.linalg.inv(sform) @ qform - np.eye(4)
     except (np.linalg.LinAlgError, HeaderDataError, ValueError):
         raise InputError(f"{path}: its sform or qform is damaged; export it again") from None
-    steps = [np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
-    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*extents, 1)
-    drift = np.abs(difference[:3, :3] @ corners[:, :3].T).max()
-    rounding = _rounding_of_qform(header) * np.max(extents * steps[0]) / steps[0].min()
-    off = np.max([*np.abs(difference[:3, 3]), *(np.abs(steps[1] / steps[0] - 1) * extents), drift - rounding])
+    with np.errstate(all="ignore"):  # infinities end as NaN, which is within no tolerance
+        steps = [np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
+        corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*extents, 1)
+        drift = np.abs(difference[:3, :3] @ corners[:, :3].T).max()
+        rounding = _rounding_of_qform(header) * np.max(extents * steps[0]) / steps[0].min()
+        off = np.max([*np.abs(difference[:3, 3]), *(np.abs(steps[1] / steps[0] - 1) * extents), drift - rounding])
     if not off <= 2 * GRID_TOLERANCE_VOXELS:
         raise GeometryError(
             f"{path}: sform and qform place its voxels {off:.3g} voxels apart, so nobody can say where it lies; "

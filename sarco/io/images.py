@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.errors import GeometryError, InputError, SarcoError
+from sarco.core.errors import GeometryError, SarcoError
 from sarco.io.dicom import FoundSeries, ListedSeries, find_series
 from sarco.io.dicom_header import read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
 from sarco.scan.geometry import plane_affine, slice_normal, unit_cosines
-from sarco.scan.hu import holds_tissue
 from sarco.scan.person import check_field_of_view
-from sarco.scan.series import Series, SliceHeader, check_axial, pick_evenly
+from sarco.scan.series import Series, SliceHeader, check_axial
 
 
 def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
@@ -42,26 +41,12 @@ def _only_usable(one: ListedSeries) -> ListedSeries:
     try:
         for series in one.series:
             check_axial(series.slices[0])
-            _look_at_pixels(series)
+            read_dicom_hu(
+                series.slices[len(series.slices) // 2]
+            )  # so that what no slice can be read for is known at once
     except SarcoError as error:
         return replace(one, series=(), reason=error)
     return one
-
-
-def _look_at_pixels(series: Series) -> None:
-    """Decodes the slice in the middle, so that what no slice of the series can be read for is known at once.
-
-    Raises:
-        InputError: it cannot be read, or neither it nor others hold soft tissue, so that values are no HU.
-    """
-    n = len(series.slices)
-    for place in dict.fromkeys([n // 2, *pick_evenly(range(n), 4)]):
-        if holds_tissue(read_dicom_hu(series.slices[place])):
-            return
-    raise InputError(
-        f"series {series.uid} in {series.slices[0].path.parent}: hardly a pixel has the HU of soft tissue "
-        "(-200 to 300), so these are no slices of a body in HU; choose another series"
-    )
 
 
 def read_hu(header: SliceHeader) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ SMI_UNIT = "cm2/m2"
 FIGURE_FLAGS = (
     "empty_mask",
     "body_size",
+    "no_tissue",
     "doubtful_hu",
     "air_in_mask",
     "bone_in_mask",

@@ -155,6 +155,7 @@ class SeriesQuality:
         found = [
             *self._empty(),
             *self._no_person(),
+            *self._no_tissue(),
             *(Flag("doubtful_hu", f"the series is {doubt}") for doubt in doubts),
             *(self._field_of_view() if self._plane_name == "axial" else []),
             *self._metal(),
@@ -212,6 +213,14 @@ class SeriesQuality:
         widths = [one.body_width_mm for one in self._findings.values() if one.body_cm2] or [0.0]
         reason = f"{misfit}: spacing is in another unit than mm, or this is no scan of a person"
         return [Flag("body_size", reason, {"median_width_mm": float(np.median(widths))})]
+
+    def _no_tissue(self) -> list[Flag]:
+        if not self._findings or any(one.holds_tissue for one in self._findings.values()):
+            return []
+        reason = (
+            "hardly a pixel of any slice has the HU of soft tissue (-200 to 300): these are no HU, or this is no body"
+        )
+        return [Flag("no_tissue", reason)]
 
     def _field_of_view(self) -> list[Flag]:
         found = []

@@ -202,6 +202,18 @@ def test_what_the_series_lacks() -> None:
     assert "give --l3 or --vertebrae" in flags[0].reason
 
 
+def test_an_intercept_that_counts_twice_is_told() -> None:
+    """Catches a body at -1000 HU, where a network finds whatever it likes."""
+    phantom = make_phantom(2, PhantomOptions(**GRID))
+    flags = judge(phantom, change=lambda hu, ids: (np.clip(hu, -1024, 1000) - 1024, ids), planes=(0, 1, 2))
+    assert "no_tissue" not in names(flags)  # the middle slice is sound
+    quality = SeriesQuality()
+    for k in range(3):
+        hu = np.clip(phantom.hu[..., k].astype(np.float32), -1024, 1000) - 1024
+        quality.add(k, hu, phantom.label_map[..., k], phantom.affine_lps, 0.97)
+    assert {"no_tissue", "body_size"} <= set(names(quality.flags(n_planes=3, step_mm=4)))
+
+
 def test_a_prediction_of_nothing_is_no_sound_one() -> None:
     """Catches an area of 0 that passes without a word; a single slice without muscle is nothing odd."""
     phantom = make_phantom(2, PhantomOptions(**GRID))

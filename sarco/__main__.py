@@ -17,9 +17,9 @@ def main() -> None:
         complete()
     words = sys.argv[1:]
     if words[:1] == ["--version"]:
-        print(f"sarco {sarco.__version__}")
+        run_command(lambda argv, program: print(f"sarco {sarco.__version__}"), "sarco", [])
     elif not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+        run_command(lambda argv, program: print(overview()), "sarco", [])
     elif words[0] not in SUMMARIES:
         close = difflib.get_close_matches(words[0], SUMMARIES, n=1)
         meant = f"did you mean {close[0]}? " if close else ""

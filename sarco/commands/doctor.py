@@ -25,13 +25,15 @@ COMMANDS = (
 def main(argv: Sequence[str], program: str = "sarco doctor") -> None:
     """Scores the readers and prints a line for each."""
     options = build(DoctorOptions, COMMANDS[0].parse(argv, program))
-    from sarco.doctor.score import COUNTED, as_markdown, counts, read_as_reader, score_all, write_scores
+    from sarco.doctor.score import COUNTED, as_markdown, counts, read_as_reader, read_scores, score_all, write_scores
 
     if options.read:
         if len(options.read) != 2:
             raise OptionError("--read: give it twice, for the folder to read and for the one to write to")
         read_as_reader(*options.read, lambda line: print(f"warning: {line}", file=sys.stderr))
         return
+    if options.out:
+        read_scores(options.out)
     readers, rows = score_all(options, partial(print, flush=True))
     for reader in readers:
         found = counts(rows, reader.name)

@@ -48,9 +48,8 @@ class SeriesBySeries:
         """What is missing in the end, in words."""
         found = []
         if self.failed:
-            found.append(
-                f"{len(self.failed)} series could not be predicted, the reasons stand above; the others are done"
-            )
+            count = count_of(len(self.failed), "series or folder", "series or folders")
+            found.append(f"{count} could not be predicted, the reasons stand above; the others are done")
         if self._lacking:
             found.append(f"a part of the results of {', '.join(self._lacking)} is missing, the reasons stand above")
         return found

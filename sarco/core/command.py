@@ -1,10 +1,12 @@
 """Runs a script's main function: faults of the user end in one line on stderr and an exit status."""
 
 import ctypes
+import errno
 import getpass
 import logging
 import os
 import platform
+import shutil
 import sys
 import time
 import warnings
@@ -17,14 +19,17 @@ from sarco.core.errors import DataWarning, OptionError, PartlyDoneError, SarcoEr
 
 Main = Callable[[Sequence[str], str], None]
 LOOKS, SECONDS_BETWEEN_LOOKS = 5, 0.002
+SYSTEM_FAULTS = (  # of disks and rights, wherever they are met; all else that the system says is a bug
+    errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE,
+)  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def run_command(main: Main, program: str, argv: Sequence[str] | None = None) -> None:
     """Calls ``main`` with the words of the command line and the program's name, and exits where it fails.
 
-    A `SarcoError` becomes one line on stderr and its exit status (``--debug`` shows the traceback too); any other
-    exception is a bug and keeps its traceback.
+    A `SarcoError` becomes one line on stderr and its exit status (``--debug`` shows the traceback too), and so does
+    what a disk or missing rights refuse; any other exception is a bug and keeps its traceback.
 
     Args:
         main: the command.
@@ -42,6 +47,11 @@ def run_command(main: Main, program: str, argv: Sequence[str] | None = None) -> 
                 raise
             print(f"{program}: error: {_one_line(error)}", file=sys.stderr)
             sys.exit(error.exit_status)
+        except OSError as error:
+            if "--debug" in argv or (error.errno not in SYSTEM_FAULTS and not isinstance(error, shutil.Error)):
+                raise
+            print(f"{program}: error: {_line_of_system(error)}", file=sys.stderr)
+            sys.exit(SarcoError.exit_status)
         except KeyboardInterrupt:
             print(f"{program}: interrupted", file=sys.stderr)
             sys.exit(INTERRUPTED)
@@ -121,13 +131,29 @@ def _format_warning(
 ) -> str:
     """A warning about the user's data is for the user, so it comes without a place in the code."""
     if issubclass(category, DataWarning):
-        return f"warning: {message}\n"
+        return f"warning: {_escaped(str(message))}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _one_line(error: SarcoError) -> str:
-    text = " ".join(str(error).split("\n"))
+    text = _escaped(str(error))
     return f"{text} (-h lists the options)" if isinstance(error, OptionError) and "-h" not in text else text
+
+
+def _escaped(text: str) -> str:
+    """A text on one line: names of files may hold line breaks and what a terminal obeys."""
+    spaced = " ".join(text.split("\n"))
+    return "".join(one if one.isprintable() or "\ud800" <= one <= "\udfff" else ascii(one)[1:-1] for one in spaced)
+
+
+def _line_of_system(error: OSError) -> str:
+    """What the system refused, in one line: the file, the reason, and what to see to."""
+    inner = error.args[0] if error.strerror is None and error.args else None  # shutil gathers several
+    if isinstance(inner, list) and inner and isinstance(inner[0], tuple):
+        return _escaped(f"{inner[0][1]}: cannot be written ({inner[0][2]}); see to the disk and your rights there")
+    where = error.filename2 or error.filename or "a file"
+    why = error.strerror or type(error).__name__
+    return _escaped(f"{where}: cannot be read or written ({why}); see to the disk and your rights there")
 
 
 def name_the_user() -> None:

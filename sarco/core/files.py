@@ -334,12 +334,16 @@ def demand(holds: bool, what: str) -> None:
         raise UnfitError(what)
 
 
-def files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path, lost: Callable[[InputError], object] | None = None) -> list[Path]:
     """Every file below a folder, sorted, without hidden files and folders.
 
     Links are followed, yet each real folder is looked at once, however many links lead to it or round in circles; its
     own place counts before that of a link. A link that leads nowhere is one of the files, because something should be
     there: opening it says what is wrong. Folders that cannot be read are told in a `DataWarning` each.
+
+    Args:
+        folder: where to look.
+        lost: takes an error for each folder that cannot be read, in the stead of warnings.
 
     Raises:
         InputError: the folder itself cannot be read.
@@ -360,7 +364,8 @@ def files_below(folder: Path) -> list[Path]:
         except OSError as error:
             if place == folder:
                 raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
-            warnings.warn(f"{place}: cannot be read ({error.strerror}), so it is left out", DataWarning, 2)
+            told = f"{place}: cannot be read ({error.strerror}), so it is left out"
+            lost(InputError(told)) if lost else warnings.warn(told, DataWarning, 2)
             continue
         own += reversed(real)
         links = {place / entry.name: _kind_behind(place / entry.name) for entry in found if entry.is_symlink()}

@@ -25,7 +25,7 @@ from pydicom import __version__ as pydicom_version
 
 from sarco import __version__
 from sarco.core.errors import InputError, OptionError
-from sarco.core.files import make_empty
+from sarco.core.files import atomic_file, make_empty
 from sarco.core.options import DoctorOptions
 from sarco.doctor.cases import Fault, Truth
 from sarco.doctor.faults_files import FILE_FAULTS
@@ -207,18 +207,34 @@ def as_markdown(rows: Sequence[Row], readers: Sequence[Reader]) -> str:
     )
 
 
+def read_scores(path: Path) -> str:
+    """What stands in a file for reports; an empty report where there is none.
+
+    Raises:
+        InputError: it is no report of this command, or no file at all.
+    """
+    if not path.exists():
+        return f"# How readers score\n\n{BEGIN}{END}"
+    try:
+        old = path.read_bytes().decode() if path.is_file() else ""
+    except (OSError, UnicodeDecodeError):
+        old = ""
+    if BEGIN not in old or END not in old:
+        raise InputError(f"{path}: is there and no report of this command; choose another file")
+    return old
+
+
 def write_scores(path: Path, text: str) -> None:
     """Writes a report; in a file with the two marks of a report only what lies between them is replaced.
 
     Raises:
         InputError: the file is there without the marks, or cannot be written.
     """
+    old = read_scores(path)
     try:
-        old = path.read_text(encoding="utf-8") if path.exists() else f"# How readers score\n\n{BEGIN}{END}"
-        if BEGIN not in old or END not in old:
-            raise InputError(f"{path}: is there and no report of this command; choose another file")
         before, after = old.split(BEGIN)[0], old.split(END)[1]
-        path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        with atomic_file(path) as file:
+            file.write(f"{before}{BEGIN}\n{text}\n{END}{after}".encode())
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 

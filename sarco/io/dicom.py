@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError, OtherKindError, SarcoError
 from sarco.core.files import files_below
+from sarco.core.messages import count_of
 from sarco.io.dicom_header import DicomFile, inspect_file, read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.dicom_tags import is_dicom
@@ -27,6 +28,7 @@ from sarco.scan.series import (
 
 SLICE_SUFFIXES = (".dcm", ".ima", ".dicom", ".dic")  # a file of such a name should be a slice
 _MOST_DOUBLES_NAMED = 3
+_OF_DISK = "lost+found"  # every disk has such a folder at its top, closed to users
 _LOOKED_AT_BYTES = 4096  # of a file that is no DICOM, to see whether it may have been
 
 
@@ -58,11 +60,13 @@ class FoundSeries:
 
     Attributes:
         listed: every series, in order of its first file.
-        unreadable: one line for each DICOM file that is too damaged to tell its series.
+        unreadable: one line for each DICOM file that is too damaged to tell its series, and for each closed folder.
+        closed: one for each folder that cannot be read and may hold patients: nobody knows what is in it.
     """
 
     listed: tuple[ListedSeries, ...]
     unreadable: tuple[InputError, ...] = ()
+    closed: tuple[InputError, ...] = ()
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -80,9 +84,9 @@ class FoundSeries:
 
     @property
     def failed(self) -> tuple[SarcoError, ...]:
-        """Those of them that say why a CT series cannot be read: scout views, reports and maps are none."""
+        """Those of them that say why a CT series or a folder cannot be read: scout views, reports and maps are none."""
         reasons = (one.reason for one in self.listed)
-        return tuple(reason for reason in reasons if reason and not isinstance(reason, OtherKindError))
+        return (*self.closed, *(one for one in reasons if one and not isinstance(one, OtherKindError)))
 
 
 def read_header(path: Path) -> SliceHeader:
@@ -122,7 +126,8 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         return FoundSeries((only,))
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder; check the path (quote it if it holds spaces)")
-    files = files_below(path)
+    closed: list[InputError] = []
+    files = files_below(path, closed.append)
     groups: dict[str, list[DicomFile]] = defaultdict(list)
     unreadable: list[InputError] = []
     lost: list[LostFile] = []
@@ -153,7 +158,8 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         raise InputError(
             f"{path}: no CT slice in this folder ({n_others} files are no DICOM, {n_refused} refused{first})"
         )
-    return FoundSeries(listed, tuple(unreadable))
+    of_patients = tuple(one for one in closed if f"{_OF_DISK}: " not in str(one))
+    return FoundSeries(listed, (*unreadable, *closed), of_patients)
 
 
 @dataclass(frozen=True)
@@ -343,7 +349,8 @@ def describe_series(one: ListedSeries) -> list[str]:
     notes += [f"{len(one.series)} parts"] if len(one.series) > 1 else []
     missing = sum(len(series.missing_planes) for series in one.series)
     notes += [f"{missing} slices are missing in between"] if missing else []
-    notes += [f"{len(one.aside)} files or slices set aside: {one.aside[0]}"] if one.aside else []
+    aside = count_of(len(one.aside), "file or slice", "files or slices")
+    notes += [f"{aside} set aside: {one.aside[0]}"] if one.aside else []
     return [
         one.uid,
         one.description,

@@ -33,7 +33,7 @@ def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
         series = _series_of_volume(path)
         return FoundSeries((ListedSeries(series.uid, "", "CT", "NIfTI", 1, (series,), None, ()),))
     found = find_series(path, allow_gaps)
-    return FoundSeries(tuple(_only_usable(one) for one in found.listed), found.unreadable)
+    return replace(found, listed=tuple(_only_usable(one) for one in found.listed))
 
 
 def _only_usable(one: ListedSeries) -> ListedSeries:

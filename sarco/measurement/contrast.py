@@ -21,7 +21,7 @@ _INTO_VEINS = (
 )
 _NOT = (
     r"(?:no|non|none|not|nil|without|w ?/ ?o|wo|w o|ohne|kein\w*|nein|sans|sin|senza|sem|zonder|geen|utan|uden|ingen|"
-    r"bez|ei|ilman|aucun\w*|nessun\w*|ningun\w*|nenhum\w*)"
+    r"bez|brak|uten|ikke|fara|nincs|nelkul|yok|withheld|refused|declined|ei|ilman|aucun\w*|nessun\w*|ningun\w*|nenhum\w*)"
 )
 _GIVEN = r"(?:given|administered|used|injected|applied|performed|gegeben|verabreicht|appliziert|injecte\w*|enhanced)"
 _PLAIN = r"(?:plain|nat[ei]v\w*|native ?phase|un ?enhanced|pre ?contrast|ncct|nect|nc)"
@@ -30,6 +30,7 @@ _BESIDE_NOT = (
 )
 _NONE = re.compile(
     rf"(?:0+(?:[.,]0+)?|n ?/ ?a|na|n|o|nihil|null|{_NOT}|{_PLAIN})(?: {_BESIDE_NOT})*"
+    rf"|{_INTO_VEINS} {_NOT}"
     rf"|(?:{_INTO_VEINS} )?{_MEDIUM}(?: {_MEDIUM})* (?:was )?{_NOT}(?: {_GIVEN})?"
     rf"|(?:\w+ )*(?:nat[ei]v|un ?enhanced|non ?enhanced)"
 )
@@ -37,11 +38,16 @@ _NONE_INTO_VEINS = re.compile(
     rf"\b{_NOT} (?:(?:any|oral|rectal|or|nor|{_MEDIUM}) ){{0,4}}{_INTO_VEINS}\b"
     rf"|\b{_NOT} {_MEDIUM}\b(?! ?reaction)|\bnat[ei]v\b"
 )
+_NATIVE = re.compile(r"\bnat[ei]v\w*")
 _BOTH = re.compile(
-    r"\b(?:with and without|without and with|w ?/ ?wo|w and wo|mit und ohne|ohne und mit|avec et sans|pre and post)\b"
+    r"\b(?:yes/no|y/n|with ?/ ?without|with without|before and after|with and without|without and with|w ?/ ?wo|"
+    r"w and wo|mit und ohne|ohne und mit|avec et sans|pre and post)\b"
 )
 _ELSEWHERE = re.compile(
-    r"\b(?:oral\w*|per ?os|p ?o|peroral\w*|enteral\w*|by mouth|drink\w*|rect\w*|anal|enema|einlauf|colon\w*|vagin\w*|"
+    r"\b(?:oral\w*|per ?os|per bocca|mouth|rekt\w*|bucal|bucc\w*|doustn\w*|ng|nasogastr\w*|stoma\w*|peg|myelo\w*|"
+    r"arthro\w*|cysto\w*|retrograd\w*|intra ?peritone\w*|sub ?cutan\w*|intra ?cavit\w*|intra ?disc\w*|nephrost\w*|"
+    r"bili\w*|topical|percutan\w*|lumbar|p ?o|peroral\w*|enteral\w*|by mouth|drink\w*|rect\w*|anal|enema|einlauf|"
+    r"colon\w*|vagin\w*|"
     r"intra ?thec\w*|intra ?artic\w*|intra ?vesic\w*|bladder|blase|fistul\w*|cathe?ter|drain\w*|"
     r"gastro ?(?:gr|v)\w*|gastromiro|telebrix gastro|peritrast\w*|bari\w*|mannit\w*|micropaque|volumen|readi ?cat|"
     r"e z cat|breeza)\b"
@@ -51,6 +57,15 @@ _UNKNOWN = re.compile(
     r"(?:\?+|x+|unk\w*|unbekannt|inconnu|not (?:known|recorded|specified|entered|stated|available)|other|tbd)"
 )
 _DILUENT = re.compile(r"(?:nacl|saline|kochsalz\w*|water|wasser|h2o|ringer\w*|glucose)(?: [\d., %]*(?:ml|cc|%)?)?")
+# What was given: agents by their names, doses, and words for yes. What is none of it says nothing that one may rely on.
+_AGENT = re.compile(
+    r"\b(?:io(?:hex|pro|mep|dix|pam|bit|ver|xil|xag|tha|tro|pent|glic|dam)\w*|jo(?:hex|pro|mep|dix|pam|bit|ver)\w*|"
+    r"omnip\w*|omnigraf|accupaque|ultravist\w*|clarograf|iomeron\w*|imeron\w*|visipaque\w*|isovue\w*|niopam\w*|"
+    r"solutrast\w*|scanlux\w*|unilux\w*|xenetix\w*|optiray\w*|oxilan\w*|hexabrix\w*|conray\w*|telebrix\w*|"
+    r"isovist\w*|imagopaque\w*|iodin\w*|iodat\w*|jod\w*|gado\w*|magnevist\w*|dotarem\w*|applied|yes|y|ja|oui|si|da|"
+    rf"(?:non ?)?ionic|true|post|{_GIVEN}|{_MEDIUM})\b|^1$|\b[1-9]\d*(?:[.,]\d+)? ?(?:ml|cc|cm3|mg)\b"
+)
+_DENIED = re.compile(rf"\b{_NOT}\b(?! ?(?:ionic|\w* ?reaction))")
 _ONLY = re.compile(r"\bonly\b|\bnur\b|\bseul\w*\b|\bsolo\b")
 
 
@@ -76,6 +91,8 @@ def contrast_of(dataset: Dataset) -> bool | None:
         verdicts.add("none")
     elif route == "elsewhere" and "given" in verdicts:
         verdicts = verdicts - {"given"} | {"elsewhere"}
+    elif route == "another":  # in words that nobody knows
+        verdicts.add("unknown")
     elif route == "veins" and "none" not in verdicts:
         verdicts = verdicts - {"elsewhere"} | {"given"}
     is_told = (volume or 0) > 0 or bool(_texts(dataset, "ContrastBolusStartTime"))
@@ -92,25 +109,31 @@ def _verdict_of(text: str) -> str | None:
         return None
     if _UNKNOWN.fullmatch(text) or _BOTH.search(text):
         return "unknown"
-    if _NONE.fullmatch(text) or _NONE_INTO_VEINS.search(text):
+    if _NONE.fullmatch(text):
         return "none"
+    if _NONE_INTO_VEINS.search(text):  # "nativ und venous" is both
+        rest = _NATIVE.sub(" ", text)
+        return "unknown" if rest != text and (_AGENT.search(rest) or _VEINS.search(rest)) else "none"
     if _ELSEWHERE.search(text) and not _VEINS.search(text):
         return "none" if _ONLY.search(text) else "elsewhere"
-    return "given"
+    is_given = _AGENT.search(text) or _VEINS.search(text)
+    return "unknown" if _DENIED.search(text) else "given" if is_given else None  # denied in words nobody knows
 
 
 def _route_of(texts: list[str]) -> str | None:
-    """Where it went: veins, elsewhere, none; None where nobody says so. Veins beside another way count."""
+    """Where it went: veins, elsewhere, none, another way; None where nobody says so. Veins beside others count."""
     known = {
         "none"
         if _NONE.fullmatch(text)
         else "elsewhere"
         if _ELSEWHERE.search(text) and not _VEINS.search(text)
         else "veins"
+        if _VEINS.search(text)
+        else "another"
         for text in texts
         if not _UNKNOWN.fullmatch(text)
     }
-    return next((one for one in ("veins", "elsewhere", "none") if one in known), None)
+    return next((one for one in ("veins", "elsewhere", "another", "none") if one in known), None)
 
 
 def plain_words(text: str) -> str:
@@ -120,6 +143,7 @@ def plain_words(text: str) -> str:
     ('w/o i v contrast', 'none', 'km none')
     """
     bare = "".join(c for c in unicodedata.normalize("NFKD", text[:_LONGEST].lower()) if not unicodedata.combining(c))
+    bare = re.sub(r"[+&]", " and ", bare)
     bare = re.sub(r"^\W*[-\u2013\u2014]+\W*$|(?<=\w)\s?[-\u2013\u2014]\s*$", " none", bare.strip())
     bare = re.sub(r"(?<!\d)[.,]|[.,](?!\d)|[^\w\s/.,?%]|_", " ", bare)
     return " ".join(bare.split())

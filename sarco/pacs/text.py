@@ -16,7 +16,7 @@ _DELIMITERS = frozenset(
     {0x0D, 0x0A, 0x09, 0x0C, 0x5C, 0x5E, 0x3D}
 )  # after which ISO 2022 starts anew (PS3.5 6.1.2.5.3)
 _ASCII = ("", "ISO_IR 6", "ISO 2022 IR 6")
-_LATIN_1 = ("ISO_IR 100", "ISO 2022 IR 100")
+_WIDE = ("ISO_IR 192", "GB18030", "GBK", "ISO 2022 GBK", "ISO 2022 GB18030", "ISO 2022 IR 58")  # of several bytes
 
 
 def doubtful_texts(dataset: pydicom.Dataset, charsets: Sequence[str]) -> list[BaseTag]:
@@ -58,7 +58,7 @@ def is_certain(content: bytes, charsets: Sequence[str]) -> bool:
     unescaped = content.partition(b"\x1b")[0]
     if charsets[0] in _ASCII and (len(charsets) == 1 or max(unescaped, default=0) >= 0x80):
         return False
-    if charsets[0] in _LATIN_1 and _is_utf8(content):
+    if charsets[0] not in _WIDE and b"\x1b" not in content and _is_utf8(content):
         return False  # two letters such as A with tilde and a quarter for each letter with an accent
     text = decode_bytes(content, convert_encodings(list(charsets)), set(_DELIMITERS))
     return not any(character == "\ufffd" or 0x7F <= ord(character) < 0xA0 or character == "\x1b" for character in text)

@@ -34,8 +34,66 @@ COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
 LEFT, RIGHT = "left", "right"
 _OTHER = {LEFT: RIGHT, RIGHT: LEFT}
 # English, German and Dutch, Latin. Words of other languages stand for muscles too: "droit" is rectus.
-_SIDE_WORDS = dict.fromkeys(("left", "links", "linke", "linker", "linkes", "sinister", "sinistra", "sinistrum"), LEFT)
-_SIDE_WORDS |= dict.fromkeys(("right", "rechts", "rechte", "rechter", "rechtes", "dexter", "dextra", "dextrum"), RIGHT)
+_SIDE_WORDS = dict.fromkeys(
+    [
+        "left",
+        "links",
+        "linke",
+        "linker",
+        "linkes",
+        "sinister",
+        "sinistra",
+        "sinistrum",
+        "sinistro",
+        "gauche",
+        "izquierdo",
+        "izquierda",
+        "esquerdo",
+        "esquerda",
+        "vänster",
+        "venstre",
+        "lewy",
+        "lewa",
+        "левый",
+        "левая",
+        "左",
+        "sx",
+        "lft",
+        "lhs",
+        "izq",
+    ],
+    LEFT,
+)
+_SIDE_WORDS |= dict.fromkeys(
+    [
+        "right",
+        "rechts",
+        "rechte",
+        "rechter",
+        "rechtes",
+        "dexter",
+        "dextra",
+        "dextrum",
+        "destro",
+        "destra",
+        "droite",
+        "derecho",
+        "derecha",
+        "direito",
+        "direita",
+        "höger",
+        "højre",
+        "prawy",
+        "prawa",
+        "правый",
+        "правая",
+        "右",
+        "dx",
+        "rgt",
+        "rhs",
+    ],
+    RIGHT,
+)
 _SHORT_SIDES = {"l": LEFT, "lt": LEFT, "r": RIGHT, "rt": RIGHT}
 _LAST_SIDES = {"li": LEFT, "sin": LEFT, "re": RIGHT, "dex": RIGHT, "dext": RIGHT}  # elsewhere they may be anything
 _GLUED_SIDE = re.compile(r"(left|right|links|rechts)?([^\W\d_]{3,}?)(left|right|links|rechts)?")

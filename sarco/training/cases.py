@@ -109,6 +109,10 @@ def find_cases(data_dir: Path) -> Dataset:
     series: list[Case] = []
     lonely: list[Path] = []
     for stem, of_stem in labels.items():
+        if stem in images and stem.is_dir() and any(stem in file.parents for file in files):
+            raise InputError(
+                f"{_only_one(of_stem)}: both {images[stem][0]} and {stem}/ could be its image; move one away"
+            )
         if stem in images:
             singles.append(Case(_only_one(of_stem), (read_header(_only_one(images[stem])),)))
         elif stem.is_dir():

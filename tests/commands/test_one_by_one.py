@@ -158,7 +158,7 @@ def test_a_tree_with_bad_series_of_every_kind(
 ) -> None:
     """Catches a bad series that costs another its results, is passed over in silence, or ends with 0."""
     words = [f"--dirpath={tiny_run.dirpath}", "--run_id=tiny", "--gpu=-1", "--engine=torch", "--wandb=no"]
-    with pytest.raises(PartlyDoneError, match=r"\d+ series could not be predicted") as caught:
+    with pytest.raises(PartlyDoneError, match=r"\d+ series or folders could not be predicted") as caught:
         inference.main([str(tree), *words, f"--dest_dir={tmp_path}", "--dicom_seg=yes"])
     assert caught.value.exit_status == 3
     said = capsys.readouterr()

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -299,3 +300,45 @@ def test_process_without_a_user_name_gets_one(monkeypatch: pytest.MonkeyPatch, e
     monkeypatch.setattr("pwd.getpwuid", nobody)
     name_the_user()
     assert getpass.getuser() == f"user-{os.getuid()}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (
+            PermissionError(13, "Permission denied", "ck/best.ckpt"),
+            "ck/best.ckpt: cannot be read or written (Perm",
+        ),
+        (OSError(28, "No space left on device", "ph/IM0001.dcm"), "ph/IM0001.dcm: cannot be read or written (No space"),
+        (
+            shutil.Error([("a", "b/page", "[Errno 28] No space left on device")]),
+            "b/page: cannot be written ([Errno",
+        ),
+        (OSError(30, "Read-only file system", "x\ny"), "x y: cannot be read or written (Read-only"),
+    ],
+)
+def test_what_a_disk_or_rights_refuse_is_one_line(
+    fault: OSError, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a traceback for a full disk or a closed folder, in whichever command nobody thought of it."""
+
+    def main(argv: Sequence[str], program: str) -> None:
+        raise fault
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(main, "sarco", [])
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sarco: error: {says}")
+
+
+def test_no_name_of_a_file_breaks_the_line_or_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a message of two lines, and escape codes of a file name that reach the terminal."""
+
+    def main(argv: Sequence[str], program: str) -> None:
+        raise InputError("p\nq/\x1b[31mred\r: is empty")
+
+    with pytest.raises(SystemExit):
+        run_command(main, "sarco", [])
+    err = capsys.readouterr().err
+    assert err == "sarco: error: p q/\\x1b[31mred\\r: is empty\n"

@@ -21,19 +21,23 @@ NONE = (
     "NO CONTRAST MEDIA", "nessuno", "aucun", "ingen", "zonder contrast", "geen", "bez kontrastu", "sem contraste",
     "Without", "native", "no IV", "nein", "no agent", "None given", "kein i.v. KM", "w/o contrast media",
     "Unenhanced CT", "no dye", "NC", "NCCT", "non injecté", "plain CT", "non-ce", "No Contrast/None",
-    "Kontrastmittel: keines", "No oral or IV contrast",
+    "Kontrastmittel: keines",
+    "contrast withheld", "IV: no", "i.v.: nein", "IV-", "uten kontrast", "No oral or IV contrast",
 )  # fmt: skip
 GIVEN = (
     "Omnipaque 350", "Imeron 350", "Ultravist 370 100ml", "IV", "IV contrast", "Non-ionic contrast", "nonionic",
     "Isovue", "C+", "with contrast", "mit KM", "Omnipaque oral + IV", "Iohexol i.v.", "Xenetix",
     "Optiray 320, no adverse reaction", "yes", "1", "CONTRAST", "Omnipaque 350, no reaction",
-    "Visipaque iv and oral", "100 ml", "Nonanol", "Nioxol", "Iomeron non-ionic", "Ioversol 68% (Optiray 320)",
+    "Visipaque iv and oral", "100 ml", "Iomeron non-ionic", "Ioversol 68% (Optiray 320)",
     "portal venous", "Applied", "KM", "i.v.", "contrast", "Accupaque-300", "Novel agent",
 )  # fmt: skip
 NOT_SAID = (
     "with and without contrast", "unknown", "?", "Gastrografin", "oral", "oral contrast", "Telebrix oral", "Barium",
     "per os", "NaCl", "saline", "rectal", "Telebrix Gastro", "Wasser", "", "p.o.", "PO", "not recorded",
-    "W/WO contrast",
+    "W/WO contrast", "Nonanol", "Nioxol", "see report", "not documented", "keine Angabe", "no information",
+    "with/without",
+    "yes/no", "before and after", "rektal", "NG tube", "per bocca", "myelo", "sans produit de contraste", "nativ + KM",
+    "nativ und venous", "none - renal failure", "平扫", "без контраста", "no iodinated contrast",
 )  # fmt: skip
 
 

@@ -870,3 +870,26 @@ def test_the_list_looks_at_what_a_prediction_looks_at(phantoms: dict[str, Phanto
         (listed,) = find_images(folder).listed
         assert reasons[change] in describe_series(listed)[-1]
         assert describe_series(listed)[-1].startswith("no: ")
+
+
+@pytest.mark.parametrize(("name", "fails"), [("P002", True), ("lost+found", False)])
+def test_a_closed_folder_is_told_and_counts(
+    phantoms: dict[str, Phantom], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fails: bool
+) -> None:
+    """Catches a patient who is passed over with exit status 0, and a disk's own folder that counts as one."""
+    import os
+
+    write_series(phantoms["oblique"], tmp_path / "P001", patient_id="P", seed=1)
+    (tmp_path / name).mkdir()
+    scandir = os.scandir
+
+    def refuse(place: Path) -> object:
+        if place.name == name:
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = find_series(tmp_path)
+    assert [len(series.slices) for series in found.series] == [5]
+    assert [str(tmp_path / name) in str(line) for line in found.refused] == [True]
+    assert bool(found.failed) == fails

@@ -79,3 +79,11 @@ def test_items_have_the_character_set_around_them() -> None:
     assert sorted(doubtful_texts(item, charsets_of(item, charsets_of(outer)))) == [0x00100010, 0x00100020]
     item.SpecificCharacterSet = "ISO_IR 192"
     assert doubtful_texts(item, charsets_of(item, ("",))) == []
+
+
+@pytest.mark.parametrize(
+    "charset", ["ISO_IR 100", "ISO_IR 101", "ISO_IR 109", "ISO_IR 144", "ISO_IR 126", "ISO_IR 148"]
+)
+def test_utf8_under_a_charset_of_one_byte_is_not_certain(charset: str) -> None:
+    """Catches another patient's ID, made of two wrong letters for each letter with an accent."""
+    assert not is_certain("M\u00fcller1".encode(), (charset,))

@@ -396,3 +396,11 @@ def test_a_report_beside_the_slices_of_a_case_is_left_out_with_a_warning(tmp_pat
     with pytest.warns(DataWarning, match=r"report\.dcm"):
         found = find_cases(tmp_path / "data")
     assert len(found.slices) == 3
+
+
+def test_a_lone_slice_beside_its_series_is_refused(pair: tuple[Phantom, Phantom], tmp_path: Path) -> None:
+    """Catches NAME.dcm that takes the label map of NAME/, so that one slice of a series trains."""
+    paths = write_case(pair[0], tmp_path, "P001")
+    shutil.copy(paths[0], tmp_path / "P001.dcm")
+    with pytest.raises(InputError, match=r"both .*P001\.dcm and .*P001/ could be its image"):
+        find_cases(tmp_path)

@@ -82,27 +82,22 @@ def _single_slice(folder: Path) -> tuple[Truth, ...]:
     return (truth_of(phantom(), [_MIDDLE]),)
 
 
-def _rounded_positions(folder: Path) -> tuple[Truth, ...]:
-    source = placed((0, 1, 0), (1, 0, 0), spacing_mm=(*SPACING_MM[:2], 0.625))
-    datasets = datasets_of(source)
-    for dataset in datasets:
-        dataset.SliceThickness = "0.625"
-        x, y, z = dataset.ImagePositionPatient
-        dataset.ImagePositionPatient = [str(x), str(y), f"{float(z):.2f}"]
-    save(datasets, folder)
-    return (truth_of(source),)
+def _rounded(step_mm: float, decimals: int, lowest_mm: float | None = None) -> Callable[[Path], tuple[Truth, ...]]:
+    """Thin slices whose positions along z are rounded; the first lies at ``lowest_mm``, where that is given."""
 
+    def build(folder: Path) -> tuple[Truth, ...]:
+        source = placed((0, 1, 0), (1, 0, 0), spacing_mm=(*SPACING_MM[:2], step_mm))
+        if lowest_mm is not None:
+            source.affine_lps[2, 3] = lowest_mm
+        datasets = datasets_of(source)
+        for dataset in datasets:
+            dataset.SliceThickness = f"{step_mm:g}"
+            x, y, z = dataset.ImagePositionPatient
+            dataset.ImagePositionPatient = [str(x), str(y), f"{float(z):.{decimals}f}"]
+        save(datasets, folder)
+        return (truth_of(source),)
 
-def _rounded_to_tenth(folder: Path) -> tuple[Truth, ...]:
-    source = placed((0, 1, 0), (1, 0, 0), spacing_mm=(*SPACING_MM[:2], 1.22))
-    source.affine_lps[2, 3] = -600.0
-    datasets = datasets_of(source)
-    for dataset in datasets:
-        dataset.SliceThickness = "1.22"
-        x, y, z = dataset.ImagePositionPatient
-        dataset.ImagePositionPatient = [str(x), str(y), f"{float(z):.1f}"]
-    save(datasets, folder)
-    return (truth_of(source),)
+    return build
 
 
 def _rounded_cosines(folder: Path) -> tuple[Truth, ...]:
@@ -310,8 +305,8 @@ GEOMETRY_FAULTS = (
     ),
     Fault("gantry_tilt", "the gantry is tilted, so that the stack is sheared", _turned(_tilted)),
     Fault("single_slice", "a series of one slice", _single_slice),
-    Fault("rounded_positions", "slices lie 0.625 mm apart, positions are rounded to 0.01 mm", _rounded_positions),
-    Fault("rounded_to_tenth", "slices lie 1.22 mm apart, positions are rounded to 0.1 mm", _rounded_to_tenth),
+    Fault("rounded_positions", "slices lie 0.625 mm apart, positions are rounded to 0.01 mm", _rounded(0.625, 2)),
+    Fault("rounded_to_tenth", "slices lie 1.22 mm apart, positions are rounded to 0.1 mm", _rounded(1.22, 1, -600.0)),
     Fault("rounded_cosines", "oblique slices, direction cosines are rounded to three decimals", _rounded_cosines),
     Fault("coarse_cosines", "oblique slices, direction cosines are rounded to one decimal", _coarse_cosines),
     Fault("spacing_cm", "PixelSpacing is in cm", _changed(_spacing_times(0.1))),

@@ -23,7 +23,7 @@ from sarco.scan.hu import FLOOR_HU
 KIND_TAGS = (
     "SOPClassUID", "Modality", "ImageType", "SamplesPerPixel", "PhotometricInterpretation", "PixelPresentation",
     "VolumeBasedCalculationTechnique", "Units", "MeasurementUnitsCodeSequence", "RealWorldValueMappingSequence",
-    "RescaleType", "RescaleSlope", "RescaleIntercept", "BitsAllocated", "BitsStored", "PixelRepresentation",
+    "RescaleType", "RescaleSlope", "RescaleIntercept", "BitsStored", "PixelRepresentation",
     "SeriesDescription", "DerivationDescription",
 )  # fmt: skip
 
@@ -58,7 +58,7 @@ _REFORMATTED = "reformatted or averaged: edges and density are blurred"
 _DOUBTFUL: Mapping[str, str] = {
     "a virtual monoenergetic image: its HU depend on the energy": "MONO MONOENERGETIC MONOE MONOPLUS VMI \\d*KEV",
     "a virtual non-contrast or material-free image: its HU are computed": "VNC VUE MATREMOVED MATMODIFIED",
-    _REFORMATTED: ("MPR REFORMATTED REFORMAT AVERAGE MEAN MEDIAN RESAMPLED INTERPOLATED"),
+    _REFORMATTED: "MPR REFORMATTED REFORMAT AVERAGE MEAN MEDIAN RESAMPLED INTERPOLATED",
 }
 _IN_DESCRIPTIONS = (
     "MIP MINIP MAXIP VRT IODINE PERFUSION CBF CBV MTT TTP ZEFF EFFECTIVEZ ELECTRONDENSITY SUBTRACTION VNC "

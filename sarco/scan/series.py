@@ -201,7 +201,8 @@ def set_strays_aside(slices: Sequence[SliceHeader]) -> tuple[list[SliceHeader], 
     usual, count = groups.most_common(1)[0]
     turned = [s for s in kept if not np.allclose(s.orientation, usual, rtol=0, atol=2 * ORIENTATION_TOLERANCE)]
     if turned and count > len(kept) / 2:  # otherwise nobody can say which of them are strays
-        kept = [s for s in kept if s not in turned]
+        out = {id(s) for s in turned}
+        kept = [s for s in kept if id(s) not in out]
         aside += [InputError(f"{s.name}: lies in another direction than its series; it was set aside") for s in turned]
     return kept, aside
 

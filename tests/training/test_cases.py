@@ -2,13 +2,13 @@
 
 import shutil
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from labelled_cases import edit, write_case
 from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, GeometryError, InputError
@@ -16,21 +16,7 @@ from sarco.io.nifti import write_label_map
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
 from sarco.training.cases import Dataset, LabelledSlice, find_cases, make_label_table
 
-GRID = PhantomOptions(n_slices=4, rows=40, columns=48, spacing_mm=(9.0, 8.0, 5.0), labels="groups")
 Places = dict[tuple[str, int], LabelledSlice]
-
-
-@pytest.fixture(scope="session")
-def pair() -> tuple[Phantom, Phantom]:
-    """Two patients on one grid each."""
-    return make_phantom(11, GRID), make_phantom(12, GRID)
-
-
-def write_case(phantom: Phantom, root: Path, name: str, patient_id: str = "P1", seed: int = 1) -> list[Path]:
-    """A series folder beside its volume label map; gives the slices in order."""
-    paths = write_series(phantom, root / name, patient_id=patient_id, seed=seed)
-    write_label_map(root / f"{name}.nii.gz", phantom.label_map, phantom.affine_lps)
-    return paths
 
 
 def write_slices(
@@ -45,14 +31,6 @@ def write_slices(
         write_label_map(root / f"{name}_{index}{suffix}", phantom.label_map[:, :, index : index + 1], affine)
     (root / "tmp").rmdir()
     return images
-
-
-def edit(paths: list[Path], change: Callable[[pydicom.Dataset, int], None]) -> None:
-    """Changes DICOM files in place."""
-    for index, path in enumerate(paths):
-        dataset = pydicom.dcmread(path)
-        change(dataset, index)
-        dataset.save_as(path)
 
 
 def by_name(dataset: Dataset) -> dict[str, LabelledSlice]:

@@ -1,47 +1,22 @@
 """Who trains and who validates: whole people, the share that was asked for, and no label in validation alone."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from labelled_cases import edit, write_case
 from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, InputError
-from sarco.io.nifti import write_label_map
-from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 from sarco.scan.series import SliceHeader
 from sarco.training.cases import Case, LabelledSlice, find_cases
 from sarco.training.split import find_copies, name_people, split_by_patient
-
-GRID = PhantomOptions(n_slices=4, rows=40, columns=48, spacing_mm=(9.0, 8.0, 5.0), labels="groups")
-
-
-@pytest.fixture(scope="session")
-def pair() -> tuple[Phantom, Phantom]:
-    """Two patients on one grid each."""
-    return make_phantom(11, GRID), make_phantom(12, GRID)
-
-
-def write_case(phantom: Phantom, root: Path, name: str, patient_id: str = "P1", seed: int = 1) -> list[Path]:
-    """A series folder beside its volume label map; gives the slices in order."""
-    paths = write_series(phantom, root / name, patient_id=patient_id, seed=seed)
-    write_label_map(root / f"{name}.nii.gz", phantom.label_map, phantom.affine_lps)
-    return paths
-
-
-def edit(paths: list[Path], change: Callable[[pydicom.Dataset, int], None]) -> None:
-    """Changes DICOM files in place."""
-    for index, path in enumerate(paths):
-        dataset = pydicom.dcmread(path)
-        change(dataset, index)
-        dataset.save_as(path)
 
 
 @pytest.fixture(scope="session")

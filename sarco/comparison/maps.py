@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sarco.comparison.surface import SurfaceDistances, compare_surfaces
 from sarco.core.errors import DataWarning, GeometryError, InputError
-from sarco.core.files import files_below
+from sarco.core.tree import files_below
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.io.results import LABEL_MAP, PREDICTED, PREDICTION
 from sarco.scan.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3

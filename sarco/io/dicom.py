@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError, OtherKindError, SarcoError
-from sarco.core.files import files_below
 from sarco.core.messages import count_of
+from sarco.core.tree import files_below
 from sarco.io.dicom_header import DicomFile, inspect_file, read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.dicom_tags import is_dicom
@@ -126,8 +126,8 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         return FoundSeries((only,))
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder; check the path (quote it if it holds spaces)")
-    closed: list[InputError] = []
-    files = files_below(path, closed.append)
+    closed: list[LostFile] = []
+    files = files_below(path, lambda folder, reason: closed.append(LostFile(folder, reason)))
     groups: dict[str, list[DicomFile]] = defaultdict(list)
     unreadable: list[InputError] = []
     lost: list[LostFile] = []
@@ -158,16 +158,16 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         raise InputError(
             f"{path}: no CT slice in this folder ({n_others} files are no DICOM, {n_refused} refused{first})"
         )
-    of_patients = tuple(one for one in closed if f"{_OF_DISK}: " not in str(one))
-    return FoundSeries(listed, (*unreadable, *closed), of_patients)
+    of_patients = tuple(one.reason for one in closed if one.path.name != _OF_DISK)
+    return FoundSeries(listed, (*unreadable, *(one.reason for one in closed)), of_patients)
 
 
 @dataclass(frozen=True)
 class LostFile:
-    """A file that may have been a slice, and cannot be read.
+    """A file that may have been a slice, or a folder, that cannot be read.
 
     Attributes:
-        path: the file.
+        path: the file or folder.
         reason: what is wrong with it.
         is_dicom: whether it begins as DICOM does, so that its name does not matter.
     """
@@ -236,11 +236,11 @@ def _list_group(files: Sequence[DicomFile], lost: Iterable[LostFile], allow_gaps
     by_folder: dict[Path, list[DicomFile]] = defaultdict(list)
     for file in files:
         by_folder[file.path.parent].append(file)
-    whole = _list_series(files, lost, allow_gaps)
-    if len(by_folder) < 2 or not any(file.headers for file in files):
-        return [whole]
-    if not isinstance(whole.reason, GeometryError) and not _numbers_collide(files):
-        return [whole]
+    several = len(by_folder) > 1 and any(file.headers for file in files)
+    if not (several and _numbers_collide(files)):
+        whole = _list_series(files, lost, allow_gaps)
+        if not (several and isinstance(whole.reason, GeometryError)):
+            return [whole]
     return [_list_series(folder, lost, allow_gaps) for folder in by_folder.values()]
 
 
@@ -326,7 +326,8 @@ def _drop_doubles(headers: Sequence[SliceHeader]) -> tuple[list[SliceHeader], li
         lines.append(InputError(f"{other.name}: is the same slice as {first.name}; it was set aside"))
     if len(lines) > _MOST_DOUBLES_NAMED:
         lines = [InputError(f"{dropped[0].path.parent}: {len(lines)} slices are there twice, the first: {lines[0]}")]
-    return [header for header in headers if header not in dropped], lines
+    gone = {id(header) for header in dropped}
+    return [header for header in headers if id(header) not in gone], lines
 
 
 def describe_orientation(series: Series) -> str:

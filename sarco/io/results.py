@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sarco.core.errors import InputError
-from sarco.core.files import UnfitError, chosen_folder, demand, files_below, read_json
+from sarco.core.files import UnfitError, chosen_folder, demand, read_json
 from sarco.core.messages import shown
+from sarco.core.tree import files_below
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 
 LABEL_MAP, OVERLAY = "label_map.nii.gz", "overlay.png"

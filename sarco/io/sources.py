@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sarco.core.errors import InputError, SarcoError
-from sarco.core.files import files_below, hash_file
+from sarco.core.files import hash_file
 from sarco.core.messages import shown
+from sarco.core.tree import files_below
 from sarco.io.dicom_header import read_dicom_headers
 from sarco.io.dicom_tags import is_dicom
 from sarco.io.images import find_images, read_headers

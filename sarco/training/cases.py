@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, GeometryError, InputError
-from sarco.core.files import files_below
 from sarco.core.messages import count_of
+from sarco.core.tree import files_below
 from sarco.io.dicom import find_series, read_header
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.scan.label_map import compare_steps

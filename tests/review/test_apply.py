@@ -86,7 +86,7 @@ def test_what_was_painted_is_what_is_measured(
     assert browser.log("browser") == []
 
     main(["apply", str(results), str(saved)])
-    assert capsys.readouterr().out == f"1 slices corrected: {results / 'review.html'}\n"
+    assert capsys.readouterr().out == f"1 slice corrected: {results / 'review.html'}\n"
     before, after = three_labels(oblique), stored_ids(results / "label_map.nii.gz")
     assert np.array_equal(stored_ids(results / "label_map_predicted.nii.gz"), before)
     assert np.array_equal(np.delete(after, plane, 2), np.delete(before, plane, 2))

@@ -31,11 +31,19 @@ HEADINGS = (
     STACKING := "Stacking",
 )
 
+AUTO = "auto"
 YES, NO = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 
 
 def option(
-    default: Any, group: str, text: str, *, name: str | None = None, choices: Sequence[str] = (), hidden: bool = False
+    default: Any,
+    group: str,
+    text: str,
+    *,
+    name: str | None = None,
+    choices: Sequence[str] = (),
+    hidden: bool = False,
+    auto: bool = False,
 ) -> Any:
     """A dataclass field that is an option.
 
@@ -46,8 +54,9 @@ def option(
         name: a second name of the option.
         choices: the words it takes.
         hidden: whether ``-h`` leaves it out.
+        auto: whether the word ``auto`` stands for None: a value that is chosen by the data.
     """
-    metadata = {"group": group, "help": text, "alias": name, "choices": tuple(choices), "hidden": hidden}
+    metadata = {"group": group, "help": text, "alias": name, "choices": tuple(choices), "hidden": hidden, "auto": auto}
     return field(default=default, metadata=metadata)
 
 
@@ -175,7 +184,7 @@ def readers_of(consumer: type) -> dict[str, Callable[[str], Any]]:
     """
     hints = get_type_hints(consumer)
     fields = dataclasses.fields(consumer)
-    return {item.name: _reader(item.name, _kind_of_one(hints[item.name]), item.metadata["choices"]) for item in fields}
+    return {item.name: _reader(item, _kind_of_one(hints[item.name])) for item in fields}
 
 
 def to_builtins(options: Any) -> dict[str, Any]:
@@ -236,6 +245,8 @@ def _add_option(group: Any, item: "dataclasses.Field[Any]", kind: Any, is_word: 
     kind = _kind_of_one(kind)
     if kind is bool:
         default = "yes" if default else "no"
+    if default is None and item.metadata["auto"]:
+        default = AUTO
     shown = "" if default in (None, "", ()) else f" (default: {default})"
     words = f" [{', '.join(choices)}]" if choices and len(choices) < 6 else ""
     lead = f"({item.name.upper()} without its name comes first) " if is_word else ""
@@ -243,7 +254,7 @@ def _add_option(group: Any, item: "dataclasses.Field[Any]", kind: Any, is_word: 
         *names,
         dest=item.name,
         action=_StoreSeveral if several else _StoreOnce,
-        type=_reader(item.name, kind, choices),
+        type=_reader(item, kind),
         metavar=_METAVARS.get(kind, "WORD"),
         default=argparse.SUPPRESS,
         help=argparse.SUPPRESS if item.metadata["hidden"] else lead + item.metadata["help"] + words + shown,
@@ -256,10 +267,14 @@ def _kind_of_one(kind: Any) -> Any:
     return kinds[0] if kinds else kind
 
 
-def _reader(name: str, kind: Any, choices: Sequence[str]) -> Callable[[str], Any]:
+def _reader(item: "dataclasses.Field[Any]", kind: Any) -> Callable[[str], Any]:
+    name, choices, auto = item.name, item.metadata["choices"], item.metadata["auto"]
+
     def read(text: str) -> Any:
         if text == "":
             raise OptionError(f"--{name} has no value; write --{name}=VALUE without spaces around the =")
+        if auto and text.lower() == AUTO:
+            return None
         if kind is bool:
             if text.lower() in YES:
                 return True
@@ -271,7 +286,7 @@ def _reader(name: str, kind: Any, choices: Sequence[str]) -> Callable[[str], Any
             return path_of(text) if kind is Path else kind(text)
         except ValueError:
             rule = {int: "has to be a whole number", float: "has to be a number"}.get(kind, "cannot be read")
-            raise OptionError(f"--{name}={text}: {rule}") from None
+            raise OptionError(f"--{name}={text}: {rule}{' or auto' if auto else ''}") from None
 
     return read
 

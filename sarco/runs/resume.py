@@ -86,7 +86,7 @@ def _with_typed(stored: RunDescription, typed: Mapping[str, Any]) -> tuple[RunDe
         before = getattr(stored, part)
         values = {item.name: getattr(before, item.name) for item in fields(before)}
         for name, value in values.items():
-            if name not in typed or typed[name] == value:
+            if name not in typed or typed[name] in (value, None):  # auto keeps what was chosen
                 continue
             if name in FIXED:
                 raise OptionError(

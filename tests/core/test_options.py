@@ -17,7 +17,7 @@ import torch
 from sarco.commands.table import every_command
 from sarco.core.errors import OptionError
 from sarco.core.options import CompareOptions, InferenceOptions, MeasurementOptions
-from sarco.core.parser import NO, YES, Command, build, to_builtins
+from sarco.core.parser import DATA, NO, YES, Command, build, option, to_builtins
 from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
@@ -445,6 +445,21 @@ def test_typed_wins_over_stored_and_stored_over_default() -> None:
     assert (fit.max_epochs, fit.learning_rate, fit.patience) == (9, 0.5, 3)
     assert build(FitOptions, {}, None) == FitOptions()
     assert Command("train", "", TRAINING).parse([]) == {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    size: int | None = option(None, DATA, "how large", auto=True)
+
+
+def test_auto_leaves_a_value_to_the_data() -> None:
+    """Catches `--size=auto` that cannot be typed, or that help does not show."""
+    command = Command("try", "", (_Chosen,))
+    assert command.parse(["--size=AUTO"]) == {"size": None}
+    assert command.parse(["--size=64"]) == {"size": 64}
+    with pytest.raises(OptionError, match="has to be a whole number or auto"):
+        command.parse(["--size=large"])
+    assert "(default: auto)" in command.parser().format_help()
 
 
 def test_options_survive_a_checkpoint() -> None:

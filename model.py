@@ -20,7 +20,7 @@ from sarco.network.weights import load_encoder_weights
 from sarco.runs.store import RunDescription
 from sarco.training.loss import SegmentationLoss
 from sarco.training.sampling import SEED_OF_STEP
-from sarco.training.schedule import make_scheduler, rate_factor
+from sarco.training.schedule import rate_factor
 from sarco.training.scores import SegmentationScores, SumMetric
 
 
@@ -73,8 +73,13 @@ class SarcoModel(pl.LightningModule):
         return target, weight
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Makes all chance of a step a function of seed, step and process, so that a run can go on exactly."""
+        """Makes all chance of a step, and its rate, a function of where the run is, so that it can go on exactly."""
         torch.manual_seed(self._step_rng(batch_idx).integers(2**63))
+        fit = self.description.fit
+        rate = fit.learning_rate * rate_factor(fit, self.current_epoch + batch_idx / self.trainer.num_training_batches)
+        for optimiser in self.trainer.optimizers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
 
     def _step_rng(self, batch_idx: int) -> np.random.Generator:
         part = batch_idx % self.description.fit.accumulate_grad_batches
@@ -164,25 +169,9 @@ class SarcoModel(pl.LightningModule):
         """Logits (B, K, S, S)."""
         return self(batch["image"].as_tensor())
 
-    def configure_optimizers(self) -> Any:
-        """AdamW, with the scheduler that was asked for stepping once an epoch."""
-        fit = self.description.fit
-        optimiser = torch.optim.AdamW(self.parameters(), lr=fit.learning_rate, fused=True)
-        scheduler = make_scheduler(optimiser, fit)
-        if scheduler is None:
-            return optimiser
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
-
-    def on_train_start(self) -> None:
-        """Sets the learning rate of this epoch, also where a resumed run has another rate or scheduler."""
-        fit = self.description.fit
-        for optimiser in self.trainer.optimizers:
-            for group in optimiser.param_groups:
-                group["initial_lr"] = fit.learning_rate
-                group["lr"] = fit.learning_rate * rate_factor(fit, self.current_epoch)
-        for config in self.trainer.lr_scheduler_configs:
-            config.scheduler.last_epoch = self.current_epoch
-            config.scheduler.base_lrs = [fit.learning_rate]
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; `on_train_batch_start` sets its rate."""
+        return torch.optim.AdamW(self.parameters(), lr=self.description.fit.learning_rate, fused=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets the checkpoint describe itself."""

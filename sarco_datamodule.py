@@ -150,11 +150,18 @@ class SarcoDataModule(pl.LightningDataModule):
             f"{barred} of patients of the other side"
         )
 
+    @property
+    def draws_per_pass(self) -> int:
+        """How many slices a pass over the training slices draws; rare labels are drawn more often."""
+        return round(float(self._repeats().sum()))
+
+    def _repeats(self) -> NDArray[np.float64]:
+        return repeat_factors(self.cache.occurs[list(self.split.train)][:, list(self.labels.ids)])
+
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of the training slices; which ones and in what order depends on seed and epoch alone."""
-        occurs = self.cache.occurs[list(self.split.train)][:, list(self.labels.ids)]
-        rank, world_size = self._rank()
-        sampler = EpochSampler(repeat_factors(occurs), self.options.seed, rank, world_size)
+        factors = self._repeats() * (self.options.passes_per_epoch or 1)
+        sampler = EpochSampler(factors, self.options.seed, *self._rank())
         n, size = len(sampler), self.options.batch_size
         # Batch normalisation cannot learn from a batch of one.
         return self._loader(self.split.train, sampler, size, self.augment, drop_last=n > size and n % size == 1)

@@ -316,6 +316,7 @@ SHOWN_BY = {
     "learning_rate": "test_training::test_typed_values_win_in_a_run_that_was_moved",
     "scheduler": "test_training::test_cosine_rate_is_recorded_epoch_by_epoch",
     "warmup_epochs": "training/test_schedule::test_warm_up_takes_at_most_a_third_of_the_run",
+    "passes_per_epoch": "api/test_training::test_small_data_is_learnt_from_for_long_enough",
     "batch_size": "test_sarco_datamodule::test_batches_are_as_large_as_asked",
     "backbone": "network/test_segmentation::test_encoder_equals_its_reference",
     "model_choice": "network/test_segmentation::test_logits_lie_on_the_image",

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +174,14 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     if is_first_process():
         store.check_free(options.run_id)
     datamodule = _read_data(data, options, build(AugmentOptions, typed), build(PredictedOptions, typed), listener)
+    fit = build(FitOptions, typed)
+    data = _with_passes(data, datamodule, fit, options, typed, listener)
     description = RunDescription(
         run=options,
         labels=datamodule.labels,
         data=data,
         network=build(NetworkOptions, typed),
-        fit=build(FitOptions, typed),
+        fit=fit,
         augment=datamodule.augment,
         mixup=build(MixupOptions, typed),
         predicted=datamodule.predicted,
@@ -195,6 +197,34 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
             with writing("the split", run.split_path, "or choose another --dirpath"):
                 write_json(run.split_path, datamodule.describe_split(in_full=True))
         return _fit(model, datamodule, run, None, listener)
+
+
+def _with_passes(
+    data: DataOptions,
+    datamodule: Any,
+    fit: FitOptions,
+    options: RunOptions,
+    typed: Mapping[str, Any],
+    listener: Listener,
+) -> DataOptions:
+    """The options of the data, with how often an epoch draws each slice; what was chosen is told."""
+    from sarco.training.sampling import choose_passes
+
+    passes = data.passes_per_epoch
+    if passes is None:
+        passes = 1
+        if "max_epochs" not in typed:
+            draws = datamodule.draws_per_pass
+            a_step = data.batch_size * fit.accumulate_grad_batches * options.devices * options.num_nodes
+            passes = choose_passes(draws, a_step, fit.max_epochs)
+        if passes > 1:
+            listener.tell(
+                f"small data: each epoch draws every training slice {passes} times, so that {fit.max_epochs} epochs "
+                f"have {-(-passes * draws // a_step) * fit.max_epochs} steps (--passes_per_epoch=1 draws it once)"
+            )
+    data = replace(data, passes_per_epoch=passes)
+    datamodule.options = data
+    return data
 
 
 def _at_work(run: Any) -> contextlib.AbstractContextManager[None]:

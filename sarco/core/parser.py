@@ -243,10 +243,10 @@ def _add_option(group: Any, item: "dataclasses.Field[Any]", kind: Any, is_word: 
     default: Any = item.default
     several = get_origin(kind) is tuple
     kind = _kind_of_one(kind)
-    if kind is bool:
-        default = "yes" if default else "no"
     if default is None and item.metadata["auto"]:
         default = AUTO
+    elif kind is bool:
+        default = "yes" if default else "no"
     shown = "" if default in (None, "", ()) else f" (default: {default})"
     words = f" [{', '.join(choices)}]" if choices and len(choices) < 6 else ""
     lead = f"({item.name.upper()} without its name comes first) " if is_word else ""

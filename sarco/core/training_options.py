@@ -16,6 +16,9 @@ from sarco.core.parser import (
 )
 
 BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
+FLOOR_OF_STEPS = (
+    1000  # of a whole run; small data is drawn several times an epoch, so that the default run is that long
+)
 CROP_MULTIPLE = 32  # the encoder halves five times
 
 
@@ -31,6 +34,13 @@ class DataOptions:
     val_fraction: float = option(0.2, DATA, "share of the slices for validation, in whole patients")
     seed: int = option(0, DATA, "split, first weights, order, augmentation, mixup: the same seed gives the same run")
     batch_size: int = option(16, BASICS, "slices per step; even")
+    passes_per_epoch: int | None = option(
+        None,
+        BASICS,
+        "how often each training slice is drawn in an epoch; auto: once, or, without --max_epochs, as often as "
+        f"{FLOOR_OF_STEPS} steps in all need",
+        auto=True,
+    )
     image_size: int = option(
         512, BASICS, "side of the square that the body is cropped and resized to; a multiple of 32"
     )
@@ -46,6 +56,8 @@ class DataOptions:
         require(self.batch_size >= 2, "batch_size", self.batch_size, "has to be 2 or more")
         require(self.batch_size % 2 == 0, "batch_size", self.batch_size, "has to be even, for example "
                  f"{self.batch_size + 1}")  # fmt: skip
+        passes = self.passes_per_epoch
+        require(passes is None or passes >= 1, "passes_per_epoch", passes, "has to be 1 or more, or auto")
         rounded = max(1, round(self.image_size / CROP_MULTIPLE)) * CROP_MULTIPLE
         require(
             self.image_size == rounded,
@@ -170,15 +182,22 @@ class FitOptions(PrecisionOptions):
     """How the network is fitted."""
 
     max_epochs: int = option(30, BASICS, "epochs; -1 = until early stopping or Ctrl-C")
-    learning_rate: float = option(1e-4, BASICS, "step size of the optimiser")
+    learning_rate: float = option(2e-3, BASICS, "step size of the optimiser")
     scheduler: str = option(
-        "none", BASICS, "cosine: warm-up, then cosine; step: /10 at 80 %% and /5 at 90 %% of the epochs",
-        choices=("none", "cosine", "step"),
-    )  # fmt: skip
+        "auto",
+        BASICS,
+        "none: the rate stays; cosine: warm-up, then cosine; step: /10 at 80 %% and /5 at 90 %% of the epochs; "
+        "auto: cosine, or none with --max_epochs=-1",
+        choices=("auto", "none", "cosine", "step"),
+    )
     warmup_epochs: int = option(10, BASICS, "warm-up of the cosine scheduler, at most a third of the run")
     accumulate_grad_batches: int = option(1, OPTIMISATION, "batches whose gradients make one step together")
-    early_stopping: bool = option(
-        True, OPTIMISATION, "stop when the best validation average precision is no longer beaten"
+    early_stopping: bool | None = option(
+        None,
+        OPTIMISATION,
+        "stop when the best validation score is no longer beaten; auto: only where the rate stays the same, because a "
+        "rate that falls to its end brings the best epochs last",
+        auto=True,
     )
     patience: int = option(7, OPTIMISATION, "epochs without an increase before stopping")
 
@@ -188,15 +207,22 @@ class FitOptions(PrecisionOptions):
         require(epochs == -1 or epochs >= 1, "max_epochs", epochs, "has to be 1 or more, or -1 for no limit")
         rate = self.learning_rate
         require(math.isfinite(rate) and rate > 0, "learning_rate", rate, "has to be above 0")
-        require(self.scheduler in ("none", "cosine", "step"), "scheduler", self.scheduler, "give none, cosine or step")
+        schedules = ("auto", "none", "cosine", "step")
+        require(self.scheduler in schedules, "scheduler", self.scheduler, "give auto, none, cosine or step")
         require(
-            epochs != -1 or self.scheduler == "none", "scheduler", self.scheduler,
+            epochs != -1 or self.scheduler in ("auto", "none"), "scheduler", self.scheduler,
             "needs to know the end of the run; give --max_epochs or --scheduler=none",
         )  # fmt: skip
         require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "has to be 0 or more")
         require(self.patience >= 1, "patience", self.patience, "has to be 1 or more")
         n = self.accumulate_grad_batches
         require(n >= 1, "accumulate_grad_batches", n, "has to be 1 or more")
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether the run ends when its validation score is no longer beaten."""
+        constant = self.scheduler == "none" or (self.scheduler == "auto" and self.max_epochs == -1)
+        return constant if self.early_stopping is None else self.early_stopping
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _check_unfinished(now: RunDescription, stored: RunDescription, content: Mapp
         raise OptionError(
             f"--max_epochs={limit}: run {stored.run.run_id} has finished {done} epochs already; give a larger number"
         )
-    if not now.fit.early_stopping:
+    if not now.fit.stops_early:
         return
     for name, state in content.get("callbacks", {}).items():
         if "EarlyStopping" in name and state["wait_count"] >= now.fit.patience:

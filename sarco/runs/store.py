@@ -81,7 +81,8 @@ class RunDescription:
     @classmethod
     def from_builtins(cls, stored: Mapping[str, Any]) -> "RunDescription":
         """The inverse of `to_builtins`."""
-        data = {**stored["data"], "data_dir": Path(stored["data"]["data_dir"])}
+        # What earlier versions did not store has the meaning that it had then.
+        data = {"passes_per_epoch": 1, **stored["data"], "data_dir": Path(stored["data"]["data_dir"])}
         run = {**stored["run"], "dirpath": Path(stored["run"]["dirpath"])}
         if run.get("cache_dir"):
             run["cache_dir"] = Path(run["cache_dir"])

@@ -181,10 +181,13 @@ class RunRecord(Checkpoint):
             with open(self.csv_path, newline="", encoding="utf-8") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Notes the learning rate; at the end of the epoch the scheduler has moved on already."""
-        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
-        pl_module.log("learning_rate", self.learning_rate, rank_zero_only=True)
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Notes the learning rate that the epoch began with."""
+        if batch_idx == 0:
+            self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+            pl_module.log("learning_rate", self.learning_rate, on_step=False, on_epoch=True, rank_zero_only=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds a line."""
@@ -264,7 +267,7 @@ def make_trainer(
         callbacks.append(lines)
     if bar:
         callbacks.append(StepBar(refresh_rate=shown_steps))
-    if fit.early_stopping:
+    if fit.stops_early:
         callbacks.append(PatientEarlyStopping(fit.patience))
     if logger:
         callbacks.append(ValidationReport(description.labels))

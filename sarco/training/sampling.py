@@ -1,11 +1,14 @@
 """The order in which slices are drawn: a function of seed and epoch alone, and fair to rare labels."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
+
+from sarco.core.training_options import FLOOR_OF_STEPS
 
 RARE_SHARE = 0.3  # a label on fewer slices than this share is drawn more often
 MOST_REPEATS = 4.0
@@ -42,6 +45,21 @@ def repeat_factors(occurs: NDArray[np.bool_]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):
         wanted = np.clip(np.sqrt(RARE_SHARE / share), 1.0, MOST_REPEATS)
     return np.where(occurs, wanted, 1.0).max(axis=1, initial=1.0)
+
+
+def choose_passes(draws: int, slices_a_step: int, epochs: int) -> int:
+    """How often an epoch should draw each slice, so that a run has `FLOOR_OF_STEPS` steps.
+
+    Args:
+        draws: slices of one pass.
+        slices_a_step: of all processes and accumulated batches together.
+        epochs: of the run.
+
+    >>> choose_passes(90, 16, 30)  # 540 slices are 34 steps, the last of them a short one
+    6
+    """
+    steps = math.ceil(FLOOR_OF_STEPS / epochs)
+    return math.ceil(((steps - 1) * slices_a_step + 1) / draws)
 
 
 class EpochSampler(Sampler[Draw]):

@@ -110,6 +110,22 @@ def test_ctrl_c_ends_it_after_the_last_finished_epoch(tiny_run: Any, tmp_path: P
     assert trained.best.is_file() and trained.last.is_file()
 
 
+def test_small_data_is_learnt_from_for_long_enough(tiny_run: Any, tmp_path: Path) -> None:
+    """Catches a default training of few slices that ends after a few steps, or that says nothing of its length."""
+    lines: list[str] = []
+
+    def stop(number: int, total: int, figures: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    options = {**tiny_run.TRAINING, "dirpath": tmp_path, "tell": lines.append, "progress": stop}
+    trained = sarco.train(tiny_run.data, run_id="long", **options)
+    content = torch.load(trained.last, weights_only=True)
+    assert content["global_step"] == 35 and content["hyper_parameters"]["data"]["passes_per_epoch"] == 23
+    assert "30 epochs have 1050 steps" in "\n".join(lines), lines
+    typed = sarco.train(tiny_run.data, run_id="typed", passes_per_epoch=2, **options)
+    assert torch.load(typed.last, weights_only=True)["global_step"] == 3
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "said"),
     [

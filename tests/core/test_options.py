@@ -48,10 +48,11 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "val_fraction": 0.2,
     "seed": 0,
     "max_epochs": 30,
-    "learning_rate": 1e-4,
-    "scheduler": "none",
+    "learning_rate": 2e-3,
+    "scheduler": "auto",
     "warmup_epochs": 10,
     "batch_size": 16,
+    "passes_per_epoch": None,
     "backbone": "efficientnet-b0",
     "model_choice": "unet",
     "pretrained": "auto",
@@ -60,7 +61,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "image_size": 512,
     "hu_min": -250.0,
     "hu_max": 250.0,
-    "early_stopping": True,
+    "early_stopping": None,
     "patience": 7,
     "channel_3d": False,
     "num_workers": 0,
@@ -119,6 +120,7 @@ TYPED_TRAINING: dict[str, tuple[str, Any]] = {
     "scheduler": ("cosine", "cosine"),
     "warmup_epochs": ("3", 3),
     "batch_size": ("6", 6),
+    "passes_per_epoch": ("3", 3),
     "backbone": ("efficientnet-b3", "efficientnet-b3"),
     "model_choice": ("segresnet", "segresnet"),
     "pretrained": ("no", "no"),
@@ -325,6 +327,7 @@ def test_yes_and_no_words_in_any_case(change: Any) -> None:
         "--gpu=-2",
         "--gpu=one",
         "--patience=0",
+        "--passes_per_epoch=0",
         "--patience=2.5",
         "--num_workers=-1",
         "--warmup_epochs=-1",
@@ -491,7 +494,15 @@ def test_help_names_every_flag_and_imports_nothing_slow(script: str, consumers: 
 def test_help_shows_headings_and_defaults() -> None:
     """Catches a help that leaves out the heading or the default."""
     text = " ".join(help_of("training.py").stdout.split())
-    for part in ("Data and logging:", "Basics:", "(default: 16)", "(default: 0.0001)", "(default: yes)", "80 %"):
+    for part in (
+        "Data and logging:",
+        "Basics:",
+        "(default: 16)",
+        "(default: 0.002)",
+        "(default: yes)",
+        "(default: auto)",
+        "80 %",
+    ):
         assert part in text
     assert "--log_wandb_project" in help_of("inference.py").stdout
 

@@ -34,7 +34,7 @@ def description(tmp_path: Path) -> RunDescription:
         labels=LabelTable({1: "muscle"}),
         data=DataOptions(data_dir=Path("data"), image_size=64),
         network=NetworkOptions(),
-        fit=FitOptions(max_epochs=10, learning_rate=1e-3, patience=4),
+        fit=FitOptions(max_epochs=10, learning_rate=1e-3, patience=4, early_stopping=True),
         augment=AugmentOptions(),
         mixup=MixupOptions(mixup="input"),
         predicted=PredictedOptions(),

@@ -214,17 +214,19 @@ def test_without_early_stopping_nothing_waits(tmp_path: Path) -> None:
     """Catches --early_stopping=no that is accepted and stops all the same."""
     run = make_run(tmp_path / "run")
     assert fit(run, [0.5] * 6, max_epochs=6, patience=1, early_stopping=False).current_epoch == 6
-    assert fit(make_run(tmp_path / "other"), [0.5] * 6, max_epochs=6, patience=1).current_epoch == 2
+    assert (
+        fit(make_run(tmp_path / "other"), [0.5] * 6, max_epochs=6, patience=1, early_stopping=True).current_epoch == 2
+    )
 
 
 def test_resumed_run_goes_on_counting_with_the_patience_of_now(tmp_path: Path) -> None:
     """Catches a count that begins anew, and a patience that is the stored one whatever is typed."""
     scores = [0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4]
     run = make_run(tmp_path / "run")
-    fit(run, scores, max_epochs=3, patience=5)
+    fit(run, scores, max_epochs=3, patience=5, early_stopping=True)
     shutil.copy(run.folder / "last.ckpt", tmp_path / "three.ckpt")
-    assert fit(run, scores, tmp_path / "three.ckpt", max_epochs=8, patience=5).current_epoch == 6
-    assert fit(run, scores, tmp_path / "three.ckpt", max_epochs=8, patience=3).current_epoch == 4
+    assert fit(run, scores, tmp_path / "three.ckpt", max_epochs=8, patience=5, early_stopping=True).current_epoch == 6
+    assert fit(run, scores, tmp_path / "three.ckpt", max_epochs=8, patience=3, early_stopping=True).current_epoch == 4
     state = torch.load(run.folder / "last.ckpt", weights_only=True)["callbacks"]
     waiting = next(value for name, value in state.items() if "EarlyStopping" in name)
     assert (waiting["wait_count"], waiting["patience"]) == (3, 3)
@@ -365,7 +367,7 @@ def test_a_run_that_never_found_anything_is_told(tmp_path: Path) -> None:
 def test_a_run_that_stops_early_says_when_and_why(tmp_path: Path) -> None:
     """Catches a training that ends before its last epoch without a word, or says so of one that does not."""
     run = make_run(tmp_path / "run")
-    trainer = fit(run, [0.5, 0.4, 0.3, 0.2, 0.1], max_epochs=5, patience=2)
+    trainer = fit(run, [0.5, 0.4, 0.3, 0.2, 0.1], max_epochs=5, patience=2, early_stopping=True)
     assert why_stopped(trainer) == (
         "stopped early after epoch 3: the validation score was not beaten for 2 epochs (--patience)"
     )

@@ -1,5 +1,6 @@
 """The order of slices: a function of seed and epoch, fair to rare labels, and one epoch for all processes."""
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -8,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.training.sampling import MOST_REPEATS, RARE_SHARE, Draw, EpochSampler, ShardSampler, repeat_factors
+from sarco.core.training_options import FLOOR_OF_STEPS
+from sarco.training.sampling import (
+    MOST_REPEATS,
+    RARE_SHARE,
+    Draw,
+    EpochSampler,
+    ShardSampler,
+    choose_passes,
+    repeat_factors,
+)
 
 FACTORS = st.lists(st.floats(1, MOST_REPEATS), min_size=1, max_size=40).map(np.array)
 PLAIN = np.ones(30)
@@ -112,3 +122,20 @@ def test_validation_counts_every_slice_once(n: int, world_size: int) -> None:
 def test_validation_keeps_its_order() -> None:
     """Catches a shuffled validation, whose pictures cannot be compared between epochs."""
     assert list(ShardSampler(4)) == [Draw(0), Draw(1), Draw(2), Draw(3)]
+
+
+@pytest.mark.parametrize(
+    ("draws", "a_step", "epochs", "expected"), [(90, 16, 30, 6), (3, 16, 30, 177), (1000, 2, 30, 1), (600, 16, 30, 1)]
+)
+def test_small_data_is_drawn_often_enough(draws: int, a_step: int, epochs: int, expected: int) -> None:
+    """Catches a run of a few steps, which has learnt nothing when it ends, and one of big data that takes longer."""
+    passes = choose_passes(draws, a_step, epochs)
+    assert passes == expected
+    assert math.ceil(passes * draws / a_step) * epochs >= FLOOR_OF_STEPS
+
+
+def test_an_epoch_of_several_passes_draws_every_slice_as_often() -> None:
+    """Catches passes that leave a slice out, or favour one."""
+    sampler = EpochSampler(PLAIN * 5, seed=1)
+    assert len(sampler) == 150
+    assert all(places(sampler, 3).count(place) == 5 for place in range(30))

@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from sarco.core.training_options import FitOptions
-from sarco.training.schedule import make_scheduler, warmup_cosine
+from sarco.training.schedule import rate_factor, warmup_cosine
 
 CURVES = Path(__file__).with_name("warmup_cosine_curve.json")
 
@@ -34,20 +32,12 @@ def test_warmup_cosine_equals_the_golden_curves(golden_curves: list[dict[str, An
 
 
 def rates_of(fit: FitOptions, epochs: int) -> list[float]:
-    """The learning rate of each epoch, as training sees it."""
-    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=fit.learning_rate)
-    scheduler = make_scheduler(optimiser, fit)
-    rates = []
-    for _ in range(epochs):
-        rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        if scheduler:
-            scheduler.step()
-    return rates
+    """The learning rate that each epoch begins with."""
+    return [fit.learning_rate * rate_factor(fit, epoch) for epoch in range(epochs)]
 
 
 def test_cosine_scheduler_equals_the_golden_curve(golden_curves: list[dict[str, Any]]) -> None:
-    """Catches a scheduler that is stepped differently from the formula."""
+    """Catches a schedule that is not the formula's."""
     curve = next(one for one in golden_curves if one["warmup_start_lr"] == one["eta_min"] == 0)
     epochs = curve["max_epochs"]
     fit = FitOptions(
@@ -70,3 +60,22 @@ def test_step_scheduler_falls_at_80_and_90_percent() -> None:
     rates = rates_of(FitOptions(scheduler="step", max_epochs=20, learning_rate=1.0), 20)
     assert rates == pytest.approx([1.0] * 16 + [0.1] * 2 + [0.02] * 2)
     assert rates_of(FitOptions(scheduler="none", learning_rate=0.5), 5) == [0.5] * 5
+
+
+def test_the_rate_runs_on_within_an_epoch() -> None:
+    """Catches a first epoch of rate 0, a rate above the typed one at the end of the warm-up, and jumps."""
+    fit = FitOptions(max_epochs=12, warmup_epochs=3, learning_rate=1.0)
+    factors = np.array([rate_factor(fit, step / 50) for step in range(12 * 50)])
+    assert factors[25] == pytest.approx(0.25)
+    assert factors.max() == 1.0
+    assert np.abs(np.diff(factors)).max() < 0.011
+    assert factors[-1] < 1e-3
+
+
+def test_auto_is_the_cosine_where_the_run_has_an_end() -> None:
+    """Catches --max_epochs=-1 that is refused for want of a schedule, and a run cut short by default."""
+    cosine, auto = (FitOptions(scheduler=name, max_epochs=12) for name in ("cosine", "auto"))
+    assert rates_of(auto, 12) == rates_of(cosine, 12)
+    assert rates_of(FitOptions(max_epochs=-1, learning_rate=0.5), 5) == [0.5] * 5
+    assert not auto.stops_early and FitOptions(max_epochs=-1).stops_early
+    assert FitOptions(scheduler="none").stops_early and not FitOptions(max_epochs=-1, early_stopping=False).stops_early

@@ -8,7 +8,8 @@ predict  seconds a predicted slice: inference.py from DICOM to results, beside n
          a network is trained first, once, so that sarco may take bf16
 step     seconds a training step at the same batch, both without their loaders
 target   time until validation Dice 0.90 on phantoms
-A, B     Dice against training time: train on this subject of --pairs, test on the other
+
+How well either does on people it never saw is asked by strangers.py.
 
 What is not measured alike is measured in nnU-Net's favour: its planning, start-up, reading and validation never count,
 sarco's always do. `benchmarks/nnunet_worker.py` is what runs over there.
@@ -21,13 +22,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from end_to_end import predict
-from harness import ROOT, make_phantoms, measure, read_metrics, report, table, train_small
+from harness import ROOT, make_phantoms, read_metrics, report, table, train_small
 from nnunet_worker import DATASET, MARK
 from reading import write_slices
 from training_step import start_child
@@ -41,18 +43,15 @@ from sarco.training.split import split_by_patient
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time
 TARGET_DICE = 0.90
-NNUNET_MARKS = {"target": (90, 180, 270), "A": (60, 180), "B": (120,)}  # seconds of training
-TESTED = {"A": 8, "B": 1}  # every eighth slice of A: with mirroring a slice takes nnU-Net seconds
-EPOCHS = {"A": (9, 27), "B": (40, 120)}  # A has 112 slices, B 20
+NNUNET_MARKS = (90, 180, 270)  # seconds of training
 LEARN = ("--learning_rate=2e-3", "--pretrained=no", "--wandb=no", "--gpu=-1", "--batch_size=8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", choices=("predict", "step", "target", "A", "B"))
+    parser.add_argument("question", choices=("predict", "step", "target"))
     parser.add_argument("--work", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--nnunet", type=Path, required=True, help="python of an environment with nnunetv2")
-    parser.add_argument("--pairs", type=Path, help="folder with A/ and B/, labelled slices of two people")
     parser.add_argument(
         "--image_size", type=int, default=512, help="for predict and step; a phantom has as many pixels"
     )
@@ -63,16 +62,10 @@ def main() -> None:
     parser.add_argument("--append", action="store_true", help="append to RESULTS.md")
     typed = parser.parse_args()
     typed.work, typed.nnunet = typed.work.resolve(), typed.nnunet.absolute()
-    if typed.question in "AB" and not typed.pairs:
-        parser.error("--pairs: is needed to train on A or B")
-    title, text = {"predict": compare_prediction, "step": compare_steps, "target": compare_target}.get(
-        typed.question, compare_transfer
-    )(typed)
-    shown = [
-        "python benchmarks/peers.py", typed.question, "--work=FOLDER", "--nnunet=PYTHON",
-        *(["--pairs=FOLDER"] if typed.question in "AB" else []),
-    ]  # fmt: skip
-    report(f"Beside nnU-Net: {title}", " ".join(shown), f"{text}\n\n{versions(typed.nnunet)}", typed.append)
+    compare = {"predict": compare_prediction, "step": compare_steps, "target": compare_target}[typed.question]
+    title, text = compare(typed)
+    command = f"python benchmarks/peers.py {typed.question} --work=FOLDER --nnunet=PYTHON"
+    report(f"Beside nnU-Net: {title}", command, f"{text}\n\n{versions(typed.nnunet)}", typed.append)
 
 
 def compare_prediction(typed: argparse.Namespace) -> tuple[str, str]:
@@ -84,13 +77,13 @@ def compare_prediction(typed: argparse.Namespace) -> tuple[str, str]:
         series.mkdir(parents=True)
         write_slices(series, typed.slices, compress=False)
     few = make_phantoms(typed.work / f"few{side}", patients=2, slices=PREDICTED, size=side, seed=5)
-    place = prepare_nnunet(typed, f"few{side}", few)
+    place = prepare_nnunet(typed.nnunet, typed.work / "nnunet" / f"few{side}", [few])
     predict("auto", typed.work, checkpoint, series)  # exports the network, once
     names = ("nnU-Net", "nnU-Net, no mirroring", "sarco")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(typed.rounds):
         for name, mirroring in zip(names[:2], (1, 0), strict=True):
-            (figures,) = nnunet(typed, place, "predict", f"--mirroring={mirroring}")
+            (figures,) = nnunet(typed.nnunet, place, "predict", f"--mirroring={mirroring}")
             seconds[name].append(float(figures["seconds"]))
         seconds["sarco"].append(predict("auto", typed.work, checkpoint, series).seconds / typed.slices)
     text = ratios(seconds, "a slice") + (
@@ -105,10 +98,10 @@ def compare_steps(typed: argparse.Namespace) -> tuple[str, str]:
     """Seconds a training step."""
     side = typed.image_size
     few = make_phantoms(typed.work / f"few{side}", patients=2, slices=PREDICTED, size=side, seed=5)
-    place = prepare_nnunet(typed, f"few{side}", few)
+    place = prepare_nnunet(typed.nnunet, typed.work / "nnunet" / f"few{side}", [few])
     seconds: dict[str, list[float]] = {"nnU-Net": [], "sarco": []}
     for _ in range(typed.rounds):
-        (figures,) = nnunet(typed, place, "step", f"--batch={typed.batch}")
+        (figures,) = nnunet(typed.nnunet, place, "step", f"--batch={typed.batch}")
         seconds["nnU-Net"].append(float(figures["seconds"]))
         seconds["sarco"].append(statistics.median(start_child("sarco, auto", side, typed.batch, 3)["seconds"]))
     text = ratios(seconds, "a step") + (
@@ -122,11 +115,11 @@ def compare_target(typed: argparse.Namespace) -> tuple[str, str]:
     """Time until a Dice on validation patients is reached."""
     data = make_phantoms(typed.work / "target256", patients=12, slices=8, size=256, seed=3)
     seconds, epoch = time_until(typed.work, data, TARGET_DICE)
-    place = prepare_nnunet(typed, "target256", data)
+    place = prepare_nnunet(typed.nnunet, typed.work / "nnunet" / "target256", [data])
     rows = [["sarco", f"{seconds:.0f}", f"epoch {epoch}", f">= {TARGET_DICE}", "1.0"]]
-    words = (f"--batch={typed.batch}", f"--target={TARGET_DICE}", "--marks", *map(str, NNUNET_MARKS["target"]))
-    for figures in nnunet(typed, place, "train", *words):
-        cells = [f"{figures['seconds']:.0f}", f"step {figures['steps']}", f"{figures['dice']:.3f}"]
+    words = (f"--batch={typed.batch}", f"--target={TARGET_DICE}", "--marks", *map(str, NNUNET_MARKS))
+    for figures in nnunet(typed.nnunet, place, "train", *words):
+        cells = [f"{figures['seconds']:.0f}", f"step {figures['steps']}", f"{figures['dice']['validation']:.3f}"]
         rows.append([f"nnU-Net, batch {figures['batch']}", *cells, f"{figures['seconds'] / seconds:.1f}"])
     text = table(["", "seconds", "after", "Dice, validation patients", "times sarco's"], rows) + (
         "\n\n12 phantom patients of 8 slices of 256 x 256, the same split. sarco: from the command to the end of the "
@@ -154,49 +147,6 @@ def time_until(work: Path, data: Path, dice: float) -> tuple[float, int]:
     sys.exit(f"training.py ended before it reached Dice {dice}")
 
 
-def compare_transfer(typed: argparse.Namespace) -> tuple[str, str]:
-    """Dice on one person after training on the other."""
-    pairs, other = typed.pairs.resolve(), {"A": "B", "B": "A"}[typed.question]
-    train, test, every = pairs / typed.question, pairs / other, TESTED[other]
-    place = prepare_nnunet(typed, f"pairs{typed.question}", train, test, every)
-    rows = []
-    for epochs in EPOCHS[typed.question]:
-        run_id = f"pairs{typed.question}{epochs}"
-        runs = typed.work / "pairs_runs"
-        shutil.rmtree(runs / f"{run_id}_Trains", ignore_errors=True)
-        words = [f"--data_dir={train}", f"--dirpath={runs}", f"--run_id={run_id}", f"--max_epochs={epochs}", *LEARN]
-        words += ["--image_size=192", "--scheduler=step", "--early_stopping=no", "--cache=no"]
-        words += ["--do_flips=yes", "--do_elastic_transforms=yes", "--aug_prob=0.5"]
-        learnt = measure("training.py", *words)
-        dice = test_dice(runs / f"{run_id}_Trains" / "best.ckpt", test, every)
-        rows.append(["sarco", f"{learnt.seconds:.0f}", f"epoch {epochs}", f"{dice:.3f}"])
-    marks = [str(mark) for mark in NNUNET_MARKS[typed.question]]
-    for figures in nnunet(typed, place, "train", f"--batch={typed.batch}", "--marks", *marks):
-        step = f"step {figures['steps']}"
-        rows.append([f"nnU-Net, batch {figures['batch']}", f"{figures['seconds']:.0f}", step, f"{figures['dice']:.3f}"])
-    text = table(["", "seconds of training", "after", "Dice, other person"], rows) + (
-        "\n\nParaspinal muscle, one person each side; no claim of accuracy. sarco: whole command, a block of the "
-        "slices held back for validation; nnU-Net learns from all, and its training steps alone count. Tested on "
-        f"{'every slice' if every == 1 else f'every {every}th slice'} of {test.name}."
-    )
-    return f"Dice against training time, {train.name} to {test.name}", text
-
-
-def test_dice(checkpoint: Path, folder: Path, every: int) -> float:
-    """Dice over all pixels of every so-many-th slice of a folder, every label as one, each on its own grid."""
-    from sarco.prediction.choose import open_network
-    from sarco.prediction.pipeline import predict_series
-
-    opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1)
-    both = either = 0
-    for slices, _, labels in volumes(folder, every=every):
-        series = make_series(slices)
-        found = predict_series(opened.network, series, opened.description.data, opened.description.labels).label_map
-        both += int(np.count_nonzero((found > 0) & (labels > 0)))
-        either += int(np.count_nonzero(found > 0) + np.count_nonzero(labels > 0))
-    return 2 * both / max(either, 1)
-
-
 def volumes(
     folder: Path, wanted: Sequence[int] | None = None, every: int = 1
 ) -> Iterator[tuple[tuple, np.ndarray, np.ndarray]]:
@@ -219,43 +169,53 @@ def volumes(
         yield series.slices, hu, np.stack([maps[header.path] for header in series.slices], axis=-1)
 
 
-def prepare_nnunet(typed: argparse.Namespace, name: str, train: Path, test: Path | None = None, every: int = 1) -> Path:
-    """Writes a data set as nnU-Net wants it, plans and preprocesses it; once. Without ``test``, split by patient."""
-    place = typed.work / "nnunet" / name
+def prepare_nnunet(
+    python: Path, place: Path, train: Sequence[Path], test: Mapping[str, Path] | None = None, every: int = 1
+) -> Path:
+    """Writes a data set as nnU-Net wants it, plans and preprocesses it; once.
+
+    Args:
+        python: of its environment.
+        place: where to; given back.
+        train: folders of labelled slices; without ``test`` one, which is split by patient.
+        test: further folders, by the name of a person.
+        every: only each so-many-th slice of these.
+    """
     if (place / "preprocessed" / DATASET / "splits_final.json").is_file():
         return place
     raw = place / "raw" / DATASET
     for folder in (raw / "imagesTr", raw / "labelsTr", place / "test", place / "preprocessed", place / "results"):
         folder.mkdir(parents=True, exist_ok=True)
-    if test:
-        sides = {"train": list(volumes(train)), "test": list(volumes(test, every=every))}
+    if test is not None:
+        learnt = [volume for folder in train for volume in volumes(folder)]
+        tested = [(who, volume) for who, folder in test.items() for volume in volumes(folder, every=every)]
     else:
-        found = find_cases(train).slices
-        split = split_by_patient(found, DataOptions(data_dir=train).val_fraction, seed=0)
-        sides = {"train": list(volumes(train, split.train)), "test": list(volumes(train, split.val))}
-    names = []
-    for number, (slices, hu, labels) in enumerate(sides["train"]):
-        names.append(f"case_{number:03d}")
+        (folder,) = train
+        split = split_by_patient(find_cases(folder).slices, DataOptions(data_dir=folder).val_fraction, seed=0)
+        learnt = list(volumes(folder, split.train))
+        tested = [("validation", volume) for volume in volumes(folder, split.val)]
+    names = [f"case_{number:03d}" for number in range(len(learnt))]
+    for name, (slices, hu, labels) in zip(names, learnt, strict=True):
         affine = make_series(slices).affine_lps
-        write_volume(raw / "imagesTr" / f"{names[-1]}_0000.nii.gz", hu, affine)
-        write_label_map(raw / "labelsTr" / f"{names[-1]}.nii.gz", (labels > 0).astype(np.uint8), affine)
-    for number, (slices, hu, labels) in enumerate(sides["test"]):
+        write_volume(raw / "imagesTr" / f"{name}_0000.nii.gz", hu, affine)
+        write_label_map(raw / "labelsTr" / f"{name}.nii.gz", (labels > 0).astype(np.uint8), affine)
+    for number, (who, (slices, hu, labels)) in enumerate(tested):
         affine = make_series(slices).affine_lps
-        write_volume(place / "test" / f"case_{number:03d}_image.nii.gz", hu, affine)
-        write_label_map(place / "test" / f"case_{number:03d}_label.nii.gz", (labels > 0).astype(np.uint8), affine)
+        write_volume(place / "test" / f"{number:03d}_{who}_image.nii.gz", hu, affine)
+        write_label_map(place / "test" / f"{number:03d}_{who}_label.nii.gz", (labels > 0).astype(np.uint8), affine)
     dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "muscle": 1}, "numTraining": len(names),
                "file_ending": ".nii.gz"}  # fmt: skip
     (raw / "dataset.json").write_text(json.dumps(dataset))
-    nnunet(typed, place, "plan")
+    nnunet(python, place, "plan")
     # sarco's validation patients are not among the cases, so all of them train
     splits = [{"train": names, "val": names[:1]}]
     (place / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(splits))
     return place
 
 
-def nnunet(typed: argparse.Namespace, place: Path, *words: str) -> list[dict[str, float]]:
+def nnunet(python: Path, place: Path, *words: str) -> list[dict[str, Any]]:
     """Runs nnunet_worker.py over there; gives the figures that it says."""
-    command = [str(typed.nnunet), str(ROOT / "benchmarks" / "nnunet_worker.py"), *words, f"--work={place}"]
+    command = [str(python), str(ROOT / "benchmarks" / "nnunet_worker.py"), *words, f"--work={place}"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stdout[-1000:]}{done.stderr[-2000:]}")

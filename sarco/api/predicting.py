@@ -132,9 +132,10 @@ class OpenedRun:
         """Finds and loads it.
 
         Raises:
-            SarcoError: there is none, it cannot be used, or not with the engine that is asked for.
+            SarcoError: there is none, it cannot be used, or not with the engine or the mirror that is asked for.
         """
         from sarco.prediction.choose import open_network
+        from sarco.prediction.mirror import MirroredNetwork
         from sarco.runs.store import Provenance, RunStore
 
         store = RunStore(options.dirpath)
@@ -146,8 +147,16 @@ class OpenedRun:
             checkpoint, provenance.sha256, options.engine, options.precision, options.gpu, options.batch_size, tell
         )
         self.network, self.description = opened.network, opened.description
+        if options.tta == "mirror":
+            self.network = MirroredNetwork(opened.network, opened.description.labels)
         run = self.description.run
-        self.provenance = replace(provenance, run_id=run.run_id, wandb_project=run.wandb_project)
+        self.provenance = replace(
+            provenance,
+            run_id=run.run_id,
+            wandb_project=run.wandb_project,
+            tta=options.tta,
+            drop_islands=options.drop_islands,
+        )
 
 
 class Predictor:
@@ -273,7 +282,9 @@ class Predictor:
 
         place = series.slices[0].path.parent
         with within_memory(lambda: f"{place}: predicting, {n_done} slices done", "lower --batch_size"):
-            found = predict_series(self.run.network, series, description.data, description.labels, take)
+            found = predict_series(
+                self.run.network, series, description.data, description.labels, take, self.options.drop_islands
+            )
         written = outputs.write(folder, found.label_map, found.confidence) if outputs and folder else None
         return PredictedSeries(
             series_uid=series.uid,

@@ -130,6 +130,15 @@ class InferenceOptions(CheckpointOptions, WandbOptions, GpuOptions, PrecisionOpt
         "what computes: auto = torch on a GPU; on a CPU OpenVINO where it is installed and its masks are the same",
         choices=("auto", "torch", "openvino", "onnx"),
     )
+    tta: str = option(
+        "no",
+        INFERENCE,
+        "mirror: the network sees each slice and its mirror image, and the mean counts; takes twice as long",
+        choices=("no", "mirror"),
+    )
+    drop_islands: bool = option(
+        False, INFERENCE, "leave out parts of a label that no neighbouring slice supports; the largest part stays"
+    )
     dest_dir: Path = option(Path("./data"), INFERENCE, "results go to DEST_DIR/preds_from_<run_id>_of_<scan name>/")
     allow_gaps: bool = option(
         False,
@@ -152,6 +161,7 @@ class InferenceOptions(CheckpointOptions, WandbOptions, GpuOptions, PrecisionOpt
         check_project("wandb_project", self.wandb_project)
         engines = ("auto", "torch", "openvino", "onnx")
         require(self.engine in engines, "engine", self.engine, f"choose from {', '.join(engines)}")
+        require(self.tta in ("no", "mirror"), "tta", self.tta, "give no or mirror")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "has to be 1 or more")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sarco.core.training_options import DataOptions
 from sarco.crop.slices import Logits, PreparedSlice, RestoredSlice, SlicePreparer, SliceRestorer
 from sarco.prediction.engine import Engine, Network
+from sarco.prediction.islands import IslandFilter, OnSlice
 from sarco.scan.label_volume import LabelVolume
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series, pick_evenly
@@ -36,9 +37,6 @@ class Prediction:
     engine: str
 
 
-OnSlice = Callable[[PreparedSlice, RestoredSlice], object]
-
-
 @contextmanager
 def _one_opencv_thread() -> Iterator[None]:
     """The network has all cores; more threads in OpenCV would only get in its way."""
@@ -52,7 +50,12 @@ def _one_opencv_thread() -> Iterator[None]:
 
 @_one_opencv_thread()
 def predict_series(
-    network: Network, series: Series, options: DataOptions, labels: LabelTable, on_slice: OnSlice | None = None
+    network: Network,
+    series: Series,
+    options: DataOptions,
+    labels: LabelTable,
+    on_slice: OnSlice = lambda prepared, restored: None,
+    drop_islands: bool = False,
 ) -> Prediction:
     """Predicts all slices of a series.
 
@@ -67,6 +70,7 @@ def predict_series(
         labels: what each channel of the network means.
         on_slice: called for each slice when it is done, one at a time, in no certain order. For whoever needs pixels
             and label map of the same slice: they are at hand here and need not be read again.
+        drop_islands: leave out parts of a label that no neighbouring slice supports.
 
     Raises:
         SarcoError: a slice could not be read or brought back; nothing is half done then.
@@ -85,11 +89,15 @@ def predict_series(
     def prepare_all(batch: Sequence[int]) -> list[PreparedSlice]:
         return [ready.pop(place) if place in ready else prepare(place) for place in batch]
 
+    islands = IslandFilter(series.plane_index, on_slice) if drop_islands else None
+
     def restore_all(prepared: Sequence[PreparedSlice], logits: Logits) -> list[RestoredSlice]:
         restored = [restore(one, its) for one, its in zip(prepared, logits, strict=True)]
-        if on_slice:
-            for one, it in zip(prepared, restored, strict=True):
-                on_slice(one, it)
+        pairs = list(zip(prepared, restored, strict=True))
+        if islands:
+            return [clean for pair in pairs for clean in islands.put(*pair)]
+        for pair in pairs:
+            on_slice(*pair)
         return restored
 
     def collect(restored: Sequence[RestoredSlice]) -> None:

@@ -120,6 +120,8 @@ def write_results(
         "wandb_project": provenance.wandb_project,
         "checkpoint": str(provenance.checkpoint.resolve()),
         "checkpoint_sha256": provenance.sha256,
+        "tta": provenance.tta,
+        "drop_islands": provenance.drop_islands,
         "series_uid": series.uid,
         "study_uid": series.slices[0].study_uid,
         "geometry": {**_geometry(series), "proof": proof},

@@ -249,6 +249,8 @@ def provenance_of(prediction: Mapping[str, Any]) -> dict[str, str]:
         "Checkpoint SHA-256": str(prediction.get("checkpoint_sha256", "")),
         "sarco version": str(prediction.get("sarco_version", "")),
         "Predicted": str(prediction.get("predicted_at", "")),
+        "Mirror images": "seen too" if prediction.get("tta") == "mirror" else "",
+        "Islands": "left out where no neighbouring slice supports them" if prediction.get("drop_islands") else "",
     }
     for one in prediction.get("corrections", []):
         changed = ", ".join(map(str, one["slices"])) or "none"

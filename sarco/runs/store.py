@@ -326,12 +326,16 @@ class Provenance:
         run_id, wandb_project: the run.
         checkpoint: its file.
         sha256: of the file, to tell checkpoints apart for good.
+        tta: ``mirror`` where mirror images were looked at too, else ``no``.
+        drop_islands: whether parts that no neighbouring slice supports were left out.
     """
 
     run_id: str
     wandb_project: str
     checkpoint: Path
     sha256: str = field(default="")
+    tta: str = "no"
+    drop_islands: bool = False
 
     @classmethod
     def of(cls, run_id: str, wandb_project: str, checkpoint: Path) -> "Provenance":

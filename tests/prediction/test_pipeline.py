@@ -18,6 +18,7 @@ from sarco.crop.slices import PreparedSlice, RestoredSlice, SlicePreparer, Slice
 from sarco.io.dicom import find_series
 from sarco.io.images import read_hu
 from sarco.phantom.patient import Phantom
+from sarco.prediction.islands import without_islands
 from sarco.prediction.pipeline import SAMPLE_SLICES, predict_series
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
@@ -193,3 +194,23 @@ def test_a_bug_of_the_network_arrives(series: Series) -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         predict_series(Eager(3, work=fail), series, DataOptions(image_size=SIZE), LABELS)
     assert threading.active_count() == before  # no thread is left behind
+
+
+def test_islands_are_dropped_before_anybody_sees_the_slice(series: Series) -> None:
+    """Catches measurements of a label map other than the one that is written, and a slice that never arrives."""
+    seen: dict[int, Any] = {}
+    options = DataOptions(image_size=SIZE)
+    found = predict_series(
+        Eager(2, batch_size=2),
+        series,
+        options,
+        LABELS,
+        lambda prepared, restored: seen.update({restored.slice_index: restored.label_map}),
+        drop_islands=True,
+    )
+    plain = predict_series(Eager(), series, options, LABELS).label_map
+    assert sorted(seen) == list(series.plane_index) and sorted(found.confidence) == sorted(seen)
+    for plane, label_map in seen.items():
+        np.testing.assert_array_equal(label_map, found.label_map[:, :, plane])
+        beside = [plain[:, :, k] if 0 <= k < plain.shape[2] else None for k in (plane - 1, plane + 1)]
+        np.testing.assert_array_equal(label_map, without_islands(plain[:, :, plane], *beside))

@@ -18,7 +18,7 @@ from sarco.network.mixing import Mix
 from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
 from sarco.network.weights import load_encoder_weights
 from sarco.runs.store import RunDescription
-from sarco.training.loss import SegmentationLoss
+from sarco.training.loss import SegmentationLoss, soft_dice
 from sarco.training.sampling import SEED_OF_STEP
 from sarco.training.schedule import rate_factor
 from sarco.training.scores import SegmentationScores, SumMetric
@@ -149,7 +149,9 @@ class SarcoModel(pl.LightningModule):
         """Logs loss and scores of the whole epoch, the same however it was cut into batches."""
         scores = self.val_scores.compute()
         self.slice_confusions = self.val_scores.synced_per_slice
-        self.log("val_loss", self.loss.from_sums(self.val_loss_sums.compute()).float())
+        sums = self.val_loss_sums.compute()
+        self.log("val_loss", self.loss.from_sums(sums).float())
+        self.log("val_soft_dice", soft_dice(sums).float())
         self._log_scores("val", scores)
         # A young network can rank pixels well and still call none of them muscle: no epoch like that may be the best.
         self.log("val_score", (scores["ap"] - (scores["dice"] == 0).to(scores["ap"].dtype)).float())

@@ -16,9 +16,11 @@ from tqdm.auto import tqdm
 from sarco.core.errors import InputError
 from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
+from sarco.crop.grid import widen_field
+from sarco.crop.size import describe_crop, measure_bodies, settle_crop
 from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
-from sarco.scan.labels import IGNORE_ID, LabelTable
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
 from sarco.training.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
 from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
@@ -42,6 +44,7 @@ class SarcoDataModule(pl.LightningDataModule):
     where nobody looked; ``weight`` (B,) of each sample in the loss; ``index`` (B,) place in ``slices``.
 
     Attributes:
+        options: as they were given; after `setup` the data has chosen what they left to it.
         slices: every slice with a label map, predicted ones after human ones; known after `setup`.
         labels: the labels found in the data; known after `setup`.
         split: who trains, who validates; known after `setup`.
@@ -76,6 +79,7 @@ class SarcoDataModule(pl.LightningDataModule):
         self.predicted = predicted or PredictedOptions()
         self.bar = bar
         self.slices: tuple[LabelledSlice, ...] = ()
+        self.bodies_mm: list[float] = []  # see `sarco.crop.size.measure_bodies`
         self.notes: list[str] = []
         self.labels: LabelTable
         self.split: Split
@@ -95,6 +99,7 @@ class SarcoDataModule(pl.LightningDataModule):
         if self.predicted.add_predicted_data:
             found = find_predictions(self.predicted, self.options.data_dir, human)
         slices = (*human, *found.slices)
+        self._settle_crop(slices)
         self.cache = self._open_cache(slices)
         occurs: NDArray[np.bool_] = self.cache.occurs
         looked_at = np.asarray(occurs[:, :IGNORE_ID].any(axis=1))
@@ -118,6 +123,19 @@ class SarcoDataModule(pl.LightningDataModule):
         train, val = (np.asarray(occurs[list(side)].any(axis=0)) for side in (self.split.train, self.split.val))
         self.notes += describe_sides(self.labels, train, val)
         self.slices = slices
+
+    def _settle_crop(self, slices: Sequence[LabelledSlice]) -> None:
+        """Gives the crop its size, and notes bodies that are wider than a field of view that was typed."""
+        images = [self._headers(item) for item in slices]
+        if self.options.crop == "field":
+            self.bodies_mm = measure_bodies(images, lru_cache(maxsize=4)(read_hu))
+        self.options = settle_crop(self.options, images, self.bodies_mm)
+        field_mm = self.options.field_mm
+        if field_mm and (wide := sum(widen_field(field_mm, side) > 1 for side in self.bodies_mm)):
+            self.notes.append(
+                f"{wide} of {count_of(len(self.bodies_mm), 'body', 'bodies')} looked at are wider than the field of "
+                "view: their slices are seen smaller, and nothing is cut"
+            )
 
     def _table(self, dataset: FoundCases, n_human: int) -> LabelTable:
         occurs: NDArray[np.bool_] = self.cache.occurs
@@ -197,6 +215,7 @@ class SarcoDataModule(pl.LightningDataModule):
         where = f"in {cache.folder}{' (found there)' if cache.reused else ''}" if cache.folder else "in memory"
         lines = [
             f"data: {n_train} for training, {len(split.val)} for validation ({how}); labels: {names}",
+            describe_crop(options, self.bodies_mm),
             f"prepared slices: {cache.size_mb:.1f} MB {where}",
             *self.notes,
         ]
@@ -231,7 +250,8 @@ class SarcoDataModule(pl.LightningDataModule):
 
     def training_statistics(self) -> dict[str, Any]:
         """What the training slices look like, for the checkpoint (see `sarco.quality.likeness`)."""
-        return measure_training(self.cache.images, self.cache.label_maps, self.split.train)
+        _, pixel_mm = self.options.crop_size
+        return measure_training(self.cache.images, self.cache.label_maps, self.split.train, pixel_mm)
 
     def validation_patients(self) -> dict[int, str]:
         """The patient of each validation slice that a person labelled, by its place in ``slices``.
@@ -271,12 +291,12 @@ class SarcoDataModule(pl.LightningDataModule):
         return (item.header,)
 
     def _open_cache(self, slices: Sequence[LabelledSlice]) -> SliceCache:
-        side = self.options.image_size
+        side, pixel_mm = self.options.crop_size
         inputs = [[h.path for h in self._headers(s)] + [s.case.label_path] for s in slices]
         key = make_key(
             dict.fromkeys(path for paths in inputs for path in paths),
             {
-                "crop": [self.channels, side],
+                "crop": [self.channels, side, pixel_mm],
                 "slices": [[_name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
                 "frames": [[h.frame for h in self._headers(s)] for s in slices],
             },
@@ -295,7 +315,10 @@ class SarcoDataModule(pl.LightningDataModule):
             label_map = read_labels(item.case)[item.place]
             cropped = crop({"image": as_meta_tensor(hu, affine), "label": as_meta_tensor(label_map[None], affine)})
             image = cropped["image"].numpy().round().clip(-32768, 32767).astype(np.int16)
-            yield image, cropped["label"].numpy()[0]
+            on_crop = cropped["label"].numpy()[0]
+            # Beyond the slice there is background, whatever the slice holds.
+            ids = [i for i in np.unique(on_crop).tolist() if i != BACKGROUND_ID or (label_map == i).any()]
+            yield image, on_crop, ids
 
 
 class SliceDataset(Dataset[dict[str, Any]]):

@@ -23,7 +23,7 @@ NEAREST = "nearest-exact"
 
 
 class Cropd(MapTransform, InvertibleTransform):
-    """Crops each key to the square around the body and resizes it; `inverse` puts it back onto the slice.
+    """Crops each key to a square around the body, on pixels of its own; `inverse` puts it back onto the slice.
 
     The crop is always seen as radiologists see a slice, the patient's right at the left edge and anterior at the top,
     whichever way rows and columns of the slice run: a network learns sides, so it must never meet a mirror image.
@@ -41,6 +41,7 @@ class Cropd(MapTransform, InvertibleTransform):
         mode: str | Sequence[str] = LINEAR,
         box_key: Hashable = "image",
         allow_missing_keys: bool = False,
+        pixel_mm: float | None = None,
     ) -> None:
         """Sets up the crop.
 
@@ -50,9 +51,12 @@ class Cropd(MapTransform, InvertibleTransform):
             mode: for each key ``bilinear`` (HU, probabilities) or ``nearest-exact`` (label ids).
             box_key: the key with the image in HU.
             allow_missing_keys: as everywhere in MONAI.
+            pixel_mm: size of a pixel of the result, where the body fits in; else larger. None: the square is the
+                smallest around the body, whatever its size.
         """
         super().__init__(keys, allow_missing_keys)
         self.image_size = image_size
+        self.pixel_mm = pixel_mm
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         self.box_key = box_key
 
@@ -62,7 +66,8 @@ class Cropd(MapTransform, InvertibleTransform):
         source = d[self.box_key]
         if len(source) != self.n_slices:
             raise ValueError(f"{type(self).__name__} takes images of {self.n_slices} channels, got {len(source)}")
-        placement = Placement.around_body(_as_numpy(source), source.affine.numpy(), self.image_size)
+        affine = source.affine.numpy()
+        placement = Placement.around_body(_as_numpy(source), affine, self.image_size, self.pixel_mm)
         for key, mode in self.key_iterator(d, self.mode):
             d[key] = self._crop(d[key], placement, mode)
         return d
@@ -132,7 +137,8 @@ def make_crop(options: DataOptions, keys: Sequence[str]) -> Compose:
     """
     crop = Cropd_3D if options.channel_3d else Cropd
     modes = [NEAREST if key == "label" else LINEAR for key in keys]
-    return Compose([crop(keys=keys, image_size=options.image_size, mode=modes)], lazy=False)
+    size, pixel_mm = options.crop_size
+    return Compose([crop(keys=keys, image_size=size, mode=modes, pixel_mm=pixel_mm)], lazy=False)
 
 
 def scale_window(hu: torch.Tensor, hu_min: float, hu_max: float) -> torch.Tensor:

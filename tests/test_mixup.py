@@ -52,7 +52,7 @@ def describe(mixup: str = "no", **more: Any) -> RunDescription:
     return RunDescription(
         run=RunOptions(run_id="x"),
         labels=LabelTable({1: "muscle"}),
-        data=DataOptions(image_size=64),
+        data=DataOptions(image_size=64, crop="box"),
         network=NetworkOptions(pretrained="no"),
         fit=FitOptions(),
         augment=AugmentOptions(),

@@ -41,7 +41,7 @@ def describe(seed: int = 0, channel_3d: bool = False, **network: Any) -> RunDesc
     return RunDescription(
         run=RunOptions(run_id="aa", wandb="no"),
         labels=LabelTable({1: "muscle"}),
-        data=DataOptions(image_size=64, seed=seed, channel_3d=channel_3d),
+        data=DataOptions(image_size=64, crop="box", seed=seed, channel_3d=channel_3d),
         network=options(**network),
         fit=FitOptions(learning_rate=1e-3),
         augment=AugmentOptions(),

@@ -127,6 +127,36 @@ def test_image_size_is_the_side_of_the_crop(data: Path, side: int) -> None:
     assert batch["image"].shape[-2:] == batch["label"].shape[-2:] == (side, side)
 
 
+@pytest.mark.parametrize("channel_3d", [False, True])
+def test_crop_is_the_one_asked_for(data: Path, channel_3d: bool) -> None:
+    """Catches --crop, --pixel_mm and --field_mm without effect, and a resumed run whose crop is another one."""
+    chosen = module(data, image_size=None, channel_3d=channel_3d)
+    options = chosen.options
+    (size, pixel_mm), field_mm = options.crop_size, options.field_mm
+    assert pixel_mm == 3.0 and field_mm == 3.0 * size  # these patients have coarser pixels
+    assert field_mm - 3.0 * 32 < max(chosen.bodies_mm) <= field_mm
+    assert f"crop: {size} x {size} pixels of 3 mm, a field of {field_mm:.0f} mm" in "".join(chosen.describe())
+    again = SarcoDataModule_3D(options, None) if channel_3d else SarcoDataModule(options, None)
+    again.setup()
+    assert again.options == options and not again.notes
+    np.testing.assert_array_equal(again.cache.images, chosen.cache.images)
+    small = module(data, image_size=None, pixel_mm=4.0, field_mm=250.0, channel_3d=channel_3d)
+    assert small.options.crop_size == (64, 4.0) and small.options.field_mm == 256.0
+    assert "12 of 12 bodies" in small.notes[0] and "nothing is cut" in small.notes[0]
+    box = module(data, crop="box", image_size=None, channel_3d=channel_3d)
+    assert box.options.crop_size == (512, None) and box.options.field_mm is None
+    assert "crop: the body's box on 512 x 512 pixels" in box.describe()
+
+
+def test_muscle_is_as_large_on_the_crop_as_in_the_patient(data: Path) -> None:
+    """Catches a scale that the body sets, where a pixel should have one size in mm."""
+    datamodule = module(data, image_size=None, pixel_mm=2.0)
+    for item, label_map in zip(datamodule.slices, datamodule.cache.label_maps, strict=True):
+        row_mm, column_mm = item.header.spacing_mm
+        expected = (item.case.read_label_maps()[item.place] > 0).sum() * row_mm * column_mm
+        assert (label_map > 0).sum() * 4.0 == pytest.approx(expected, rel=0.04)
+
+
 def test_window_is_the_one_asked_for(data: Path) -> None:
     """Catches --hu_min and --hu_max without effect, or the other way round."""
     datamodule = module(data, hu_min=-100, hu_max=300)

@@ -22,14 +22,15 @@ from sarco_infdatamodule import SarcoInfDataModule, SeriesDataset
 from transforms import as_meta_tensor, make_crop
 
 SIZE = 256
+FIELD = DataOptions(image_size=SIZE, pixel_mm=1.5)
 GEOMETRIES = ("axial", "oblique", "feet first", "coronal", "sagittal")
 
 
 def make_datamodule(
-    series: Series, phantom: Phantom, channel_3d: bool = False, batch_size: int = 2
+    series: Series, phantom: Phantom, channel_3d: bool = False, batch_size: int = 2, options: DataOptions = FIELD
 ) -> SarcoInfDataModule:
     """The module that predicts this series."""
-    options = DataOptions(image_size=SIZE, channel_3d=channel_3d)
+    options = dataclasses.replace(options, channel_3d=channel_3d)
     return SarcoInfDataModule(series, options, LabelTable(phantom.label_names), batch_size)
 
 
@@ -57,6 +58,7 @@ def loaded(folder: Path) -> Series:
     return series
 
 
+@pytest.mark.parametrize("options", [FIELD, DataOptions(image_size=SIZE, crop="box")], ids=lambda one: one.crop)
 @pytest.mark.parametrize("channel_3d", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_a_perfect_network_gives_the_label_map_in_its_own_place(
@@ -65,11 +67,12 @@ def test_a_perfect_network_gives_the_label_map_in_its_own_place(
     dice: Callable[..., float],
     geometry: str,
     channel_3d: bool,
+    options: DataOptions,
     tmp_path: Path,
 ) -> None:
     """Catches a turn, a flip or a shift anywhere between the files that go in and the file that comes out."""
     phantom = turned_phantoms[geometry]
-    module = make_datamodule(loaded(series_folder(phantom)), phantom, channel_3d)
+    module = make_datamodule(loaded(series_folder(phantom)), phantom, channel_3d, options=options)
     collector = SliceCollector(module)
     for batch in module.predict_dataloader():
         assert batch["image"].shape[1:] == (3 if channel_3d else 1, SIZE, SIZE)
@@ -134,9 +137,7 @@ def test_a_gap_stays_background_and_moves_nothing(
 def test_label_ids_are_those_of_the_table(phantoms: dict[str, Phantom], series_folder: Callable[..., Path]) -> None:
     """Catches channel numbers that are written as ids."""
     phantom = phantoms["oblique"]
-    module = SarcoInfDataModule(
-        loaded(series_folder(phantom)), DataOptions(image_size=SIZE), LabelTable({7: "psoas", 200: "rectus"}), 5
-    )
+    module = SarcoInfDataModule(loaded(series_folder(phantom)), FIELD, LabelTable({7: "psoas", 200: "rectus"}), 5)
     (batch,) = module.predict_dataloader()
     logits = torch.zeros(5, 3, SIZE, SIZE)
     logits[:, 0] = 1
@@ -220,7 +221,7 @@ def test_a_slice_of_air_comes_back_whole_with_confidence_0(
 def test_real_slices_come_back_onto_their_grid(shared_data: Path) -> None:
     """Catches what only real series have: a bed, padding, arms at the edge."""
     series = loaded(shared_data / "odd_series" / "feet_first_3_slices")
-    module = SarcoInfDataModule(series, DataOptions(image_size=SIZE), LabelTable({1: "muscle"}), 3)
+    module = SarcoInfDataModule(series, FIELD, LabelTable({1: "muscle"}), 3)
     (batch,) = module.predict_dataloader()
     restored = module.restore(batch, torch.zeros(3, 2, SIZE, SIZE))
     assert [r.slice_index for r in restored] == [0, 1, 2]

@@ -25,9 +25,17 @@ Sample = dict[str, Any]
 SIZE = 256
 
 
-def options(image_size: int = SIZE, channel_3d: bool = False) -> DataOptions:
+FIELD_MM = 360.0  # the phantoms' bodies fit in
+KINDS = ("field", "box")
+BOTH = pytest.mark.parametrize("kind", KINDS)
+
+
+def options(
+    image_size: int = SIZE, channel_3d: bool = False, kind: str = "field", field_mm: float = FIELD_MM
+) -> DataOptions:
     """Options of a run with this crop."""
-    return DataOptions(image_size=image_size, channel_3d=channel_3d)
+    pixel_mm = field_mm / image_size if kind == "field" else None
+    return DataOptions(image_size=image_size, channel_3d=channel_3d, crop=kind, pixel_mm=pixel_mm)
 
 
 def plane_affine(phantom: Phantom, plane: int) -> NDArray[np.float64]:
@@ -77,9 +85,12 @@ class Slices(torch.utils.data.Dataset[Sample]):
 # --- the eight rules -------------------------------------------------------------------------------------------------
 
 
-def test_rule_1_box_and_warp_travel_with_the_sample_and_not_on_the_object(phantoms: dict[str, Phantom]) -> None:
+@BOTH
+def test_rule_1_box_and_warp_travel_with_the_sample_and_not_on_the_object(
+    phantoms: dict[str, Phantom], kind: str
+) -> None:
     """Catches an object that remembers: the second sample would be put back with the third one's box."""
-    crop = make_crop(options(), ("image", "label"))
+    crop = make_crop(options(kind=kind), ("image", "label"))
     (transform,) = crop.transforms
     crop(sample_of(phantoms["arms"], 0))
     monais_own = {"R", "_tracing"}
@@ -108,9 +119,12 @@ def test_rule_2_traces_hold_numbers_under_the_same_keys(phantoms: dict[str, Phan
             np.testing.assert_array_equal(np.asarray(theirs[key]), np.asarray(ours[key]))
 
 
-def test_rule_3_inverse_takes_the_keys_that_are_there_and_pops_once_each(phantoms: dict[str, Phantom]) -> None:
+@BOTH
+def test_rule_3_inverse_takes_the_keys_that_are_there_and_pops_once_each(
+    phantoms: dict[str, Phantom], kind: str
+) -> None:
     """Catches an inverse that needs the label, which inference has not, or that pops for keys that are absent."""
-    crop = make_crop(options(), ("image", "label"))
+    crop = make_crop(options(kind=kind), ("image", "label"))
     sample = crop(sample_of(phantoms["oblique"], 1))
     assert [len(sample[key].applied_operations) for key in ("image", "label")] == [1, 1]
     restored = invert(crop, sample["image"], one_hot(sample["label"], 10))
@@ -120,9 +134,10 @@ def test_rule_3_inverse_takes_the_keys_that_are_there_and_pops_once_each(phantom
     assert [both[key].applied_operations for key in ("image", "label")] == [[], []]
 
 
-def test_rule_4_the_trace_is_empty_after_the_way_back(phantoms: dict[str, Phantom]) -> None:
+@BOTH
+def test_rule_4_the_trace_is_empty_after_the_way_back(phantoms: dict[str, Phantom], kind: str) -> None:
     """Catches inner helpers that trace themselves: the stack would never empty."""
-    crop = make_crop(options(), ("image", "label"))
+    crop = make_crop(options(kind=kind), ("image", "label"))
     sample = crop(sample_of(phantoms["oblique"], 1))
     assert len(sample["image"].applied_operations) == 1
     restored = invert(crop, sample["image"], one_hot(sample["label"], 10))
@@ -140,16 +155,19 @@ def test_rule_5_the_object_that_ran_forward_inverts_and_nothing_is_lazy(phantoms
         invert(twin, sample["image"], one_hot(sample["label"], 10))
 
 
-def test_rule_7_probabilities_outside_the_box_are_0_and_argmax_says_background(phantoms: dict[str, Phantom]) -> None:
+@BOTH
+def test_rule_7_probabilities_outside_the_box_are_0_and_argmax_says_background(
+    phantoms: dict[str, Phantom], kind: str
+) -> None:
     """Catches labels beyond the box, and ids between ids."""
     phantom = phantoms["arms"]
-    crop = make_crop(options(), ("image", "label"))
+    crop = make_crop(options(kind=kind), ("image", "label"))
     sample = crop(sample_of(phantom, 1))
     everywhere = torch.zeros(4, SIZE, SIZE)
     everywhere[3] = 1
     restored = invert(crop, sample["image"], MetaTensor(everywhere)).as_tensor()
     box = find_body(phantom.hu[..., 1].astype(np.float32), (3.2, 3.2)).box
-    side = max(box.bottom - box.top, box.right - box.left)
+    side = FIELD_MM / 3.2 if kind == "field" else max(box.bottom - box.top, box.right - box.left)
     middle = (box.top + box.bottom) / 2, (box.left + box.right) / 2
     outside = np.ones(phantom.hu.shape[:2], bool)
     rows = slice(*(max(0, int(middle[0] + s * side / 2) + e) for s, e in ((-1, 0), (1, 1))))
@@ -169,20 +187,22 @@ def test_rule_7_labels_are_never_interpolated(phantoms: dict[str, Phantom]) -> N
     assert set(sample["label"].unique().tolist()) <= set(np.unique(phantoms["anisotropic"].label_map[..., 0]).tolist())
 
 
-def test_rule_8_three_slices_share_the_box_of_all_their_bodies(phantoms: dict[str, Phantom]) -> None:
+@pytest.mark.parametrize("pixel_mm", [None, 3.0])
+def test_rule_8_three_slices_share_the_box_of_all_their_bodies(pixel_mm: float | None) -> None:
     """Catches three boxes, which would shift neighbours against each other, and the box of the middle slice alone."""
     hu = np.full((3, 100, 120), -1000, np.float32)
     for channel, columns in enumerate([slice(10, 60), slice(40, 80), slice(50, 110)]):
         hu[channel, 30:70, columns] = 40
-    crop = Cropd_3D(keys=("image",), image_size=64, mode=LINEAR)
+    crop = Cropd_3D(keys=("image",), image_size=64, mode=LINEAR, pixel_mm=pixel_mm)
     axial = np.diag([2.0, 2.0, 5.0, 1.0])[:, [1, 0, 2, 3]]
     cropped = crop({"image": as_meta_tensor(hu, axial)})["image"]
     info = cropped.applied_operations[-1]["extra_info"]
     boxes = [find_body(channel, (2.0, 2.0)).box for channel in hu]
     union = boxes[0].union(boxes[1]).union(boxes[2])
     left_edge = float(info["start"][1]) + 0.5 - float(info["scale"][1]) / 2
-    assert left_edge == pytest.approx(union.left)
-    assert float(info["scale"][1]) * 64 == pytest.approx(union.right - union.left)
+    side = float(info["scale"][1]) * 64
+    assert side == pytest.approx(union.right - union.left if pixel_mm is None else 64 * 3.0 * 1.125 / 2.0)
+    assert left_edge + side / 2 == pytest.approx((union.left + union.right) / 2)
     lone = Cropd_3D(keys=("image",), image_size=64)
     with pytest.raises(ValueError, match="3 channels"):
         lone({"image": as_meta_tensor(hu[:1], np.eye(4))})
@@ -190,9 +210,10 @@ def test_rule_8_three_slices_share_the_box_of_all_their_bodies(phantoms: dict[st
         Cropd(keys=("image",), image_size=64)({"image": as_meta_tensor(hu, np.eye(4))})
 
 
-def test_the_source_stays_as_it_was(phantoms: dict[str, Phantom]) -> None:
+@BOTH
+def test_the_source_stays_as_it_was(phantoms: dict[str, Phantom], kind: str) -> None:
     """Catches a crop that writes its trace or its affine into the tensor it was given: a cached slice would drift."""
-    crop = make_crop(options(), ("image", "label"))
+    crop = make_crop(options(kind=kind), ("image", "label"))
     source, untouched = (sample_of(phantoms["oblique"], 1) for _ in range(2))
     first = crop(dict(source))
     second = crop(dict(source))
@@ -226,20 +247,24 @@ def assert_batches_come_back(batches: Iterator[Mapping[str, Any]], data: Slices,
     assert sorted(seen) == list(range(len(data)))
 
 
+@BOTH
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_slices_of_different_sizes_come_back_from_one_batch(
-    phantoms: dict[str, Phantom], dice: Callable[..., float], num_workers: int, shuffle: bool
+    phantoms: dict[str, Phantom], dice: Callable[..., float], num_workers: int, shuffle: bool, kind: str
 ) -> None:
     """Catches a sample that is put back with another one's trace, also where workers cropped it."""
-    data = Slices([phantoms["arms"], phantoms["oblique"]], make_crop(options(), ("image", "label")))
+    data = Slices([phantoms["arms"], phantoms["oblique"]], make_crop(options(kind=kind), ("image", "label")))
     loader = DataLoader(data, batch_size=3, shuffle=shuffle, num_workers=num_workers, collate_fn=list_data_collate)
     assert_batches_come_back(iter(loader), data, dice)
 
 
-def test_slices_come_back_from_a_thread_loader(phantoms: dict[str, Phantom], dice: Callable[..., float]) -> None:
+@BOTH
+def test_slices_come_back_from_a_thread_loader(
+    phantoms: dict[str, Phantom], dice: Callable[..., float], kind: str
+) -> None:
     """Catches state that a thread shares with the main program."""
-    data = Slices([phantoms["arms"], phantoms["anisotropic"]], make_crop(options(), ("image", "label")))
+    data = Slices([phantoms["arms"], phantoms["anisotropic"]], make_crop(options(kind=kind), ("image", "label")))
     loader = ThreadDataLoader(data, buffer_size=2, batch_size=3, num_workers=0, collate_fn=list_data_collate)
     assert_batches_come_back(iter(loader), data, dice)
 
@@ -247,10 +272,11 @@ def test_slices_come_back_from_a_thread_loader(phantoms: dict[str, Phantom], dic
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_crop_shows_the_body_large_and_square(phantoms: dict[str, Phantom]) -> None:
+@BOTH
+def test_the_crop_shows_the_body_large_and_square(phantoms: dict[str, Phantom], kind: str) -> None:
     """Catches a stretched body, and an affine that does not say where the crop lies."""
     phantom = phantoms["oblique"]
-    sample = make_crop(options(1024), ("image", "label"))(sample_of(phantom, 2))
+    sample = make_crop(options(1024, kind=kind), ("image", "label"))(sample_of(phantom, 2))
     for key in ("image", "label"):
         row_mm, column_mm, slice_mm = spacing_mm(sample[key].affine.numpy())
         assert row_mm == pytest.approx(column_mm)
@@ -298,14 +324,14 @@ def inside_crop(image: MetaTensor, shape: tuple[int, ...], margin: float) -> NDA
     return within.all(axis=0).reshape(shape)
 
 
-@given(picture=pictures(), nearest=st.booleans())
-@settings(max_examples=60, deadline=None)
+@given(picture=pictures(), nearest=st.booleans(), kind=st.sampled_from(KINDS))
+@settings(max_examples=120, deadline=None)
 def test_any_label_map_comes_back_voxel_by_voxel(
-    picture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]], nearest: bool
+    picture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]], nearest: bool, kind: str
 ) -> None:
     """Catches any shift, flip or mix-up: every voxel away from the crop's border has its own id again."""
     hu, label, affine = picture
-    crop = make_crop(options(channel_3d=len(hu) == 3), ("image", "label"))
+    crop = make_crop(options(channel_3d=len(hu) == 3, kind=kind, field_mm=150), ("image", "label"))  # may be too small
     cropped = crop({"image": as_meta_tensor(hu, affine), "label": as_meta_tensor(label, affine)})
     scale = cropped["image"].applied_operations[-1]["extra_info"]["scale"]
     assume(float(scale.max()) <= 0.5)
@@ -324,14 +350,14 @@ def test_any_label_map_comes_back_voxel_by_voxel(
     np.testing.assert_array_equal(np.asarray(cropped["image"].affine), np.asarray(cropped["label"].affine))
 
 
-@given(picture=pictures())
-@settings(max_examples=25, deadline=None)
+@given(picture=pictures(), kind=st.sampled_from(KINDS))
+@settings(max_examples=50, deadline=None)
 def test_invertd_with_nearest_interpolation_keeps_every_id(
-    picture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]],
+    picture: tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]], kind: str
 ) -> None:
     """Catches MONAI's nearest mode that ends up linear, and ids that come back as their neighbours."""
     hu, label, affine = picture
-    crop = make_crop(options(channel_3d=len(hu) == 3), ("image", "label"))
+    crop = make_crop(options(channel_3d=len(hu) == 3, kind=kind, field_mm=150), ("image", "label"))  # may be too small
     cropped = crop({"image": as_meta_tensor(hu, affine), "label": as_meta_tensor(label, affine)})
     assume(float(cropped["image"].applied_operations[-1]["extra_info"]["scale"].max()) <= 1)
     back = invert(crop, cropped["image"], MetaTensor(cropped["label"].as_tensor()), nearest=True)
@@ -339,13 +365,14 @@ def test_invertd_with_nearest_interpolation_keeps_every_id(
     np.testing.assert_array_equal(back.numpy()[0][sure], label[0][sure])
 
 
+@BOTH
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("flips", [(False, False), (True, False), (False, True), (True, True)])
 def test_the_network_sees_a_patient_the_same_way_round_however_the_slice_is_stored(
-    phantoms: dict[str, Phantom], transpose: bool, flips: tuple[bool, bool]
+    phantoms: dict[str, Phantom], transpose: bool, flips: tuple[bool, bool], kind: str
 ) -> None:
     """Catches left and right that a network mixes up, because rows or columns of a scan run the other way."""
-    crop = make_crop(options(128), ("image", "label"))
+    crop = make_crop(options(128, kind=kind), ("image", "label"))
     plain = sample_of(phantoms["anisotropic"], 2)
     hu, label, affine = plain["image"].numpy(), plain["label"].numpy(), plain["image"].affine.numpy().copy()
     for axis, flip in enumerate(flips, start=1):
@@ -363,12 +390,15 @@ def test_the_network_sees_a_patient_the_same_way_round_however_the_slice_is_stor
     np.testing.assert_array_equal(crop.inverse(found)["label"].numpy(), label)
 
 
+@BOTH
 @pytest.mark.parametrize("image_size", [256, 512])
-def test_the_area_of_muscle_survives_the_way_there_and_back(image_size: int, dice: Callable[..., float]) -> None:
+def test_the_area_of_muscle_survives_the_way_there_and_back(
+    image_size: int, dice: Callable[..., float], kind: str
+) -> None:
     """Catches a resampling that grows or shrinks masks: the area is the result that counts."""
     for seed in range(3):
         phantom = make_phantom(seed, PhantomOptions(n_slices=1, rows=256, columns=256, oblique=seed == 1))
-        crop = make_crop(options(image_size), ("image", "label"))
+        crop = make_crop(options(image_size, kind=kind), ("image", "label"))
         sample = crop(sample_of(phantom, 0))
         back = invert(crop, sample["image"], one_hot(sample["label"], 1)).as_tensor().argmax(dim=0).numpy()
         area, expected = int(back.sum()), int(phantom.label_map.sum())

@@ -179,7 +179,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     description = RunDescription(
         run=options,
         labels=datamodule.labels,
-        data=data,
+        data=datamodule.options,
         network=build(NetworkOptions, typed),
         fit=fit,
         augment=datamodule.augment,
@@ -283,7 +283,7 @@ def _check_smallest_batch(datamodule: Any, processes: int) -> None:
         OptionError: a process has one slice and its image ends up as one pixel.
     """
     slices = len(datamodule.train_dataloader().sampler)
-    side = datamodule.options.image_size
+    side, _ = datamodule.options.crop_size
     if side == CROP_MULTIPLE and slices <= processes:
         of_each = f" for {processes} processes" if processes > 1 else ""
         raise OptionError(
@@ -299,7 +299,7 @@ def _fit(model: Any, datamodule: Any, run: Any, checkpoint: Any, listener: Liste
     from sarco.training.progress import EpochLines, counted
 
     description = model.description
-    options, side = description.run, description.data.image_size
+    options, (side, _) = description.run, description.data.crop_size
     device = choose_device(options.gpu, description.fit.precision, options.devices, train_side=side)
     listener.tell(device.note)
     network = description.network

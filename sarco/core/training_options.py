@@ -20,6 +20,7 @@ FLOOR_OF_STEPS = (
     1000  # of a whole run; small data is drawn several times an epoch, so that the default run is that long
 )
 CROP_MULTIPLE = 32  # the encoder halves five times
+LARGEST_IMAGE = 2048  # pixels a side; a slice of 512 x 512 at its finest spacing has no more to show
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,26 @@ class DataOptions:
         f"{FLOOR_OF_STEPS} steps in all need",
         auto=True,
     )
-    image_size: int = option(
-        512, BASICS, "side of the square that the body is cropped and resized to; a multiple of 32"
+    crop: str = option(
+        "field",
+        BASICS,
+        "field: a field of view of one size in mm around the body; box: the body's box, stretched to the square",
+        choices=("field", "box"),
+    )
+    pixel_mm: float | None = option(
+        None,
+        BASICS,
+        "size of the network's pixels in mm; auto: that of the slices, at least 0.75, at most 3",
+        auto=True,
+    )
+    field_mm: float | None = option(
+        None, BASICS, "side of the field of view in mm; auto: the largest body in the data fits in", auto=True
+    )
+    image_size: int | None = option(
+        None,
+        BASICS,
+        "pixels a side of what the network sees, a multiple of 32; auto: follows from the field (512 with --crop=box)",
+        auto=True,
     )
     hu_min: float = option(-250.0, BASICS, "lower end of the HU window")
     hu_max: float = option(250.0, BASICS, "upper end of the HU window")
@@ -58,18 +77,40 @@ class DataOptions:
                  f"{self.batch_size + 1}")  # fmt: skip
         passes = self.passes_per_epoch
         require(passes is None or passes >= 1, "passes_per_epoch", passes, "has to be 1 or more, or auto")
-        rounded = max(1, round(self.image_size / CROP_MULTIPLE)) * CROP_MULTIPLE
-        require(
-            self.image_size == rounded,
-            "image_size",
-            self.image_size,
-            f"has to be a multiple of 32, for example {rounded}",
-        )
+        self._check_crop()
         for name in ("hu_min", "hu_max"):
             hu = getattr(self, name)
             require(-32768 <= hu <= 32767, name, hu, "has to lie between -32768 and 32767, as HU do")
         require(self.hu_min < self.hu_max, "hu_min", self.hu_min, f"has to be below --hu_max ({self.hu_max})")
         require(self.num_workers >= 0, "num_workers", self.num_workers, "has to be 0 or more")
+
+    def _check_crop(self) -> None:
+        size, pixel, field = self.image_size, self.pixel_mm, self.field_mm
+        require(self.crop in ("field", "box"), "crop", self.crop, "choose field or box")
+        if size is not None:
+            rounded = max(1, round(size / CROP_MULTIPLE)) * CROP_MULTIPLE
+            require(size == rounded, "image_size", size, f"has to be a multiple of 32, for example {rounded}")
+            require(size <= LARGEST_IMAGE, "image_size", size, f"has to be {LARGEST_IMAGE} or less")
+        for name, value, least, most in (("pixel_mm", pixel, 0.1, 40), ("field_mm", field, 20, 2000)):
+            if value is None:
+                continue
+            require(self.crop == "field", name, value, "does nothing with --crop=box; drop one of the two")
+            require(least <= value <= most, name, value, f"has to lie between {least} and {most} mm")
+        if size is not None and pixel is not None and field is not None:
+            fits = math.isclose(size * pixel, field, rel_tol=1e-6)
+            rule = f"is not --image_size={size} times --pixel_mm={pixel:g}; leave one of the three out"
+            require(fits, "field_mm", f"{field:g}", rule)
+
+    @property
+    def crop_size(self) -> tuple[int, float | None]:
+        """Pixels a side of what the network sees, and the size of one in mm; None where the body's box decides.
+
+        Raises:
+            ValueError: the data has yet to choose, see `sarco.crop.size.settle_crop`.
+        """
+        if self.image_size is None or (self.crop == "field" and self.pixel_mm is None):
+            raise ValueError("image_size and pixel_mm are not chosen yet")
+        return self.image_size, self.pixel_mm
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The crop: the square around the body as a small grid, and the warp there and back. Numpy arrays in and out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -13,6 +14,29 @@ from sarco.crop.body import Body, find_body
 from sarco.scan.geometry import Affine, spacing_mm
 from sarco.scan.hu import AIR_HU, raise_to_air
 from sarco.scan.view import Box, View
+
+FIELD_STEPS = 8  # a field that is too small for a body grows by eighths, so that neighbouring slices keep one scale
+SAME_SPACING = 1e-3  # pixels that differ by less lie on each other: 0.1 pixel over 100
+
+
+def widen_field(field_mm: float, body_mm: float) -> float:
+    """How many times its own side a field of view has to have so that a body fits in: 1, 1.125, 1.25 and so on.
+
+    Args:
+        field_mm: side of the field.
+        body_mm: longer side of the body's box.
+    """
+    return max(1.0, math.ceil(FIELD_STEPS * body_mm / field_mm - 1e-9) / FIELD_STEPS)
+
+
+def box_side_mm(box: Box, spacing_mm: tuple[float, float]) -> float:
+    """The longer side of a box in mm; ``spacing_mm`` is the distance between rows, then between columns."""
+    return max((box.bottom - box.top) * spacing_mm[0], (box.right - box.left) * spacing_mm[1])
+
+
+def box_around(bodies: Sequence[Body]) -> Box:
+    """The box around the bodies in neighbouring slices."""
+    return reduce(Box.union, (body.box for body in bodies))
 
 
 @dataclass(frozen=True)
@@ -30,20 +54,29 @@ class CropGrid:
     size: int
 
     @classmethod
-    def around(cls, box: Box, spacing_mm: tuple[float, float], size: int) -> "CropGrid":
-        """The smallest square, in mm, with the box in its centre.
+    def around(cls, box: Box, spacing_mm: tuple[float, float], size: int, pixel_mm: float | None = None) -> "CropGrid":
+        """The square, in mm, with the box in its centre.
+
+        Where its pixels are as large as the slice's they lie on them, so that nothing is blurred and no label shifted;
+        the box is off the centre then by half a pixel at most.
 
         Args:
             box: in pixels of the slice.
             spacing_mm: of the slice: distance between rows, then between columns.
             size: pixels a side of the crop.
+            pixel_mm: size of a pixel of the crop; larger where the box would not fit in (`widen_field`). None: as
+                small as the box allows.
         """
-        side_mm = max((box.bottom - box.top) * spacing_mm[0], (box.right - box.left) * spacing_mm[1])
+        side_mm = box_side_mm(box, spacing_mm)
+        if pixel_mm is not None:
+            side_mm = size * pixel_mm * widen_field(size * pixel_mm, side_mm)
         scale = (side_mm / size / spacing_mm[0], side_mm / size / spacing_mm[1])
         centre = ((box.top + box.bottom) / 2, (box.left + box.right) / 2)
         # Edge coordinates lie half a pixel below index coordinates, on both grids.
-        start = tuple(c - (size - 1) / 2 * s - 0.5 for c, s in zip(centre, scale, strict=True))
-        return cls((start[0], start[1]), scale, size)
+        start = [c - (size - 1) / 2 * s - 0.5 for c, s in zip(centre, scale, strict=True)]
+        if pixel_mm is not None and all(abs(s - 1) < SAME_SPACING for s in scale):
+            start = [round(place) for place in start]
+        return cls((float(start[0]), float(start[1])), scale, size)
 
     @property
     def matrix(self) -> Affine:
@@ -139,31 +172,37 @@ class Placement:
     shape: tuple[int, int]
 
     @classmethod
-    def around_body(cls, hu: NDArray[Any], affine_lps: ArrayLike, size: int) -> "Placement":
+    def around_body(
+        cls, hu: NDArray[Any], affine_lps: ArrayLike, size: int, pixel_mm: float | None = None
+    ) -> "Placement":
         """The crop around the body, for neighbouring slices around all their bodies.
 
         Args:
             hu: (C, row, column) Hounsfield units.
             affine_lps: 4x4 of the slice, (row, column, slice, 1) to LPS mm.
             size: pixels a side of the crop.
+            pixel_mm: of the crop, see `CropGrid.around`.
         """
         row_mm, column_mm, _ = spacing_mm(affine_lps)
-        return cls.around([find_body(channel, (row_mm, column_mm)) for channel in hu], affine_lps, size)
+        return cls.around([find_body(channel, (row_mm, column_mm)) for channel in hu], affine_lps, size, pixel_mm)
 
     @classmethod
-    def around(cls, bodies: Sequence[Body], affine_lps: ArrayLike, size: int) -> "Placement":
+    def around(
+        cls, bodies: Sequence[Body], affine_lps: ArrayLike, size: int, pixel_mm: float | None = None
+    ) -> "Placement":
         """The crop around bodies that are known already.
 
         Args:
             bodies: of a slice, or of neighbouring ones.
             affine_lps: 4x4 of the slice, (row, column, slice, 1) to LPS mm.
             size: pixels a side of the crop.
+            pixel_mm: of the crop, see `CropGrid.around`.
         """
         view, shape = View.of(affine_lps), bodies[0].shape
-        box = reduce(Box.union, (body.box for body in bodies))
         row_mm, column_mm = bodies[0].spacing_mm
         seen_mm = view.turn_pair(row_mm, column_mm)
-        return cls(view, CropGrid.around(view.turn_box(box, shape), seen_mm, size), shape)
+        box = view.turn_box(box_around(bodies), shape)
+        return cls(view, CropGrid.around(box, seen_mm, size, pixel_mm), shape)
 
     @property
     def matrix(self) -> Affine:

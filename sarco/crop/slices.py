@@ -79,7 +79,7 @@ class SlicePreparer:
         below, above = self._neighbours.get(header, (header, header))
         headers = [below, header, above] if self.options.channel_3d else [header]
         channels, bodies = zip(*map(self._read, headers), strict=True)
-        placement = Placement.around(bodies, self.series.plane_affine_lps(plane), self.options.image_size)
+        placement = Placement.around(bodies, self.series.plane_affine_lps(plane), *self.options.crop_size)
         image = placement.crop_image(np.stack(channels) if self.options.channel_3d else channels[0][None])
         low, high = np.float32(self.options.hu_min), np.float32(self.options.hu_max)
         np.clip(image, low, high, out=image)

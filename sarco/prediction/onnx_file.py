@@ -46,7 +46,8 @@ def write_onnx_file(options: ExportOptions) -> Figures:
     quieten_libraries()
     description, network = load_network(checkpoint)
     data = description.data
-    shape = (1, 3 if data.channel_3d else 1, data.image_size, data.image_size)
+    side, _ = data.crop_size
+    shape = (1, 3 if data.channel_3d else 1, side, side)
     exported = export_onnx(network, np.zeros(shape, dtype=np.float32))["model.onnx"]
     content = _describe(exported, description, provenance.sha256)
     report = _compare(network, data, content, options.infer_path)
@@ -69,10 +70,6 @@ def _describe(content: bytes, description: "RunDescription", sha256: str) -> byt
 
     names = {0: "background", **description.labels.names}
     channels = [{"channel": k, "id": i, "name": name} for k, (i, name) in enumerate(names.items())]
-    crop = (
-        "the smallest square in mm around the body (sarco/body.py, 5 mm margin), seen as radiologists see it "
-        "(patient's right at the left edge, anterior at the top), resized to image_size pixels per side, linearly"
-    )
     told: dict[str, Any] = {
         "sarco_version": sarco.__version__,
         "run_id": description.run.run_id,
@@ -80,8 +77,9 @@ def _describe(content: bytes, description: "RunDescription", sha256: str) -> byt
         "labels": channels,
         "window_hu": [description.data.hu_min, description.data.hu_max],
         "image_size": description.data.image_size,
+        "pixel_mm": description.data.pixel_mm,
         "slices": 3 if description.data.channel_3d else 1,
-        "crop": crop,
+        "crop": _describe_crop(description.data),
         "input": "image: (batch, slices, row, column) float32; HU clipped to window_hu and scaled to 0..1",
         "output": "logits: (batch, channel, row, column); softmax gives probabilities",
     }
@@ -91,6 +89,27 @@ def _describe(content: bytes, description: "RunDescription", sha256: str) -> byt
     )
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
+
+
+def _describe_crop(data: DataOptions) -> str:
+    """How a slice becomes an input, for whoever does it outside of sarco."""
+    from sarco.crop.grid import FIELD_STEPS
+    from sarco.scan.hu import AIR_HU
+
+    box = "the box around the body (sarco/crop/body.py, 5 mm margin; of three slices around all their bodies)"
+    seen = "seen as radiologists see it (patient's right at the left edge, anterior at the top)"
+    if data.pixel_mm is None:
+        square = f"the smallest square in mm with {box} in its centre, {seen}, resized to image_size pixels per side"
+    else:
+        square = (
+            f"image_size x image_size pixels of pixel_mm mm with {box} in their centre, {seen}; where the box is wider "
+            f"than that, pixels are larger by the fewest whole times 1/{FIELD_STEPS} with which it fits in; where they "
+            "are as large as the slice's, they lie on them"
+        )
+    return (
+        f"{square}; taken linearly, air ({AIR_HU:.0f} HU) beyond the slice; where a pixel spans s > 1.2 pixels of the "
+        "slice, that is first blurred by a Gaussian of sigma 0.5 * sqrt(s^2 - 1) of its own pixels"
+    )
 
 
 def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, infer_path: Path | None) -> Figures:

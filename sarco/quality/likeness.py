@@ -1,6 +1,7 @@
 """What training slices look like in figures, kept in the checkpoint, and how far a slice lies from them.
 
-Every figure is free of scale (HU, shares, ratios), because prepared training slices no longer know their size in mm.
+Every figure is free of scale (HU, shares, ratios), because training slices that were stretched from the body's box no
+longer know their size in mm.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ FEATURES: Mapping[str, float] = {
     "body_fill": 0.02,
 }
 CLIP_HU = (-250.0, 250.0)  # the default window of the network: what lies beyond looks alike to it
-CROP_SIDE_MM = 380.0  # about what a crop to the body spans; only the pixel size of the coarse mask depends on it
+CROP_SIDE_MM = 380.0  # about what a crop to the body's box spans; only the pixel size of the coarse mask depends on it
 SMALLEST_MASK_CM2 = 2.0  # of less muscle mean and SD say nothing
 FEWEST_SLICES = 20  # fewer give no spread to measure with
 MOST_SLICES = 500  # more change no median, and cost milliseconds each
@@ -62,7 +63,10 @@ def slice_features(
 
 
 def measure_training(
-    images: NDArray[np.int16], label_maps: NDArray[np.uint8], indices: Iterable[int] | None = None
+    images: NDArray[np.int16],
+    label_maps: NDArray[np.uint8],
+    indices: Iterable[int] | None = None,
+    pixel_mm: float | None = None,
 ) -> dict[str, Any]:
     """The statistics that a checkpoint keeps, as plain builtins; empty where there are too few slices.
 
@@ -71,6 +75,7 @@ def measure_training(
         label_maps: (N, S, S) label ids, may be memory-mapped; slices that are labelled in part only
             (`sarco.scan.labels.IGNORE_ID`) give no figures of muscle.
         indices: which of them trained; all by default. At most `MOST_SLICES`, evenly spread, are looked at.
+        pixel_mm: size of a pixel of the images; None where each slice has its own.
 
     Returns:
         ``{"n_slices": n, "features": {name: {"median": m, "spread": s, "n": n}}}``. Spread is the median absolute
@@ -80,8 +85,7 @@ def measure_training(
     if len(chosen) > MOST_SLICES:
         chosen = chosen[np.linspace(0, len(chosen) - 1, MOST_SLICES).round().astype(int)]
     values: dict[str, list[float]] = {name: [] for name in FEATURES}
-    side = images.shape[-1]
-    pixel_mm = CROP_SIDE_MM / side
+    pixel_mm = pixel_mm or CROP_SIDE_MM / images.shape[-1]
     for index in chosen:
         hu = np.asarray(images[index, images.shape[1] // 2], dtype=np.float32)
         ids = np.asarray(label_maps[index])

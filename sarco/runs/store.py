@@ -82,7 +82,9 @@ class RunDescription:
     def from_builtins(cls, stored: Mapping[str, Any]) -> "RunDescription":
         """The inverse of `to_builtins`."""
         # What earlier versions did not store has the meaning that it had then.
-        data = {"passes_per_epoch": 1, **stored["data"], "data_dir": Path(stored["data"]["data_dir"])}
+        earlier = {"passes_per_epoch": 1, "crop": "box", "pixel_mm": None, "field_mm": None}
+        data = build(DataOptions, {"data_dir": Path(stored["data"]["data_dir"])}, {**earlier, **stored["data"]})
+        data.crop_size  # noqa: B018 - a run whose crop nobody knows cannot predict
         run = {**stored["run"], "dirpath": Path(stored["run"]["dirpath"])}
         if run.get("cache_dir"):
             run["cache_dir"] = Path(run["cache_dir"])
@@ -93,7 +95,7 @@ class RunDescription:
         return cls(
             run=build(RunOptions, {}, run),
             labels=LabelTable.from_builtins(stored["labels"]),
-            data=build(DataOptions, {}, data),
+            data=data,
             network=build(NetworkOptions, {}, network),
             fit=build(FitOptions, {}, stored["fit"]),
             augment=build(AugmentOptions, {}, stored["augment"]),

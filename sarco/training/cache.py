@@ -19,13 +19,14 @@ from sarco.core.errors import InputError
 from sarco.core.files import chosen_folder, is_unfinished
 from sarco.core.resources import NO_ROOM, writing
 
-CACHE_FORMAT = 5  # raise when what is stored changes its meaning
+CACHE_FORMAT = 6  # raise when what is stored changes its meaning
 KEY_BYTES = 16
 REMOVING = ".removing-"  # how names of folders begin that are no entries any more
 SECONDS_A_DAY = 86400.0
 MEMORY_SHARE = 0.8  # of the machine's memory that slices may take
 
-CachedSlice = tuple[NDArray[np.int16], NDArray[np.uint8]]  # image (C, S, S) in HU, label map (S, S)
+# image (C, S, S) in HU, label map (S, S), and which ids its pixels on the slice hold
+CachedSlice = tuple[NDArray[np.int16], NDArray[np.uint8], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SliceCache:
     Attributes:
         images: (N, C, S, S) int16 HU, memory-mapped where there is a folder.
         label_maps: (N, S, S) uint8 label ids, likewise.
-        occurs: (N, 256) bool, which label ids each slice holds.
+        occurs: (N, 256) bool, which label ids each slice holds; what lies beyond it is background and does not count.
         folder: where it lies; None in memory.
         reused: whether it was there already.
     """
@@ -187,10 +188,10 @@ def _fill(images: NDArray[np.int16], label_maps: NDArray[np.uint8], slices: Iter
     """Writes the slices into the arrays; gives which label ids each of them holds (N, 256)."""
     occurs = np.zeros((len(images), 256), dtype=bool)
     count = 0
-    for count, (image, label_map) in enumerate(slices, start=1):
+    for count, (image, label_map, ids) in enumerate(slices, start=1):
         images[count - 1] = image
         label_maps[count - 1] = label_map
-        occurs[count - 1, np.unique(label_map)] = True
+        occurs[count - 1, ids] = True
     if count != len(images):
         raise RuntimeError(f"{count} slices were prepared instead of {len(images)}")
     return occurs

@@ -87,7 +87,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     phantom = make_phantom(3, PhantomOptions(n_slices=6, rows=96, columns=120, spacing_mm=(3.1, 3.4, 6.0)))
     write_series(phantom, folder / "scan", patient_id="P", seed=1)
     (series,) = find_series(folder / "scan").series
-    data = DataOptions(image_size=SIZE)
+    data = DataOptions(image_size=SIZE, crop="box")
     prepared = [SlicePreparer(series, data)(place) for place in range(len(series.slices))]
     target = np.stack([p.placement.crop_label_map(phantom.label_map[None, ..., p.plane])[0] for p in prepared])
     images = np.stack([p.image for p in prepared])

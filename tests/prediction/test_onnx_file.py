@@ -38,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     description = RunDescription(
         RunOptions(run_id="stacked"), LabelTable({3: "psoas", 9: "rectus"}),
-        DataOptions(image_size=64, channel_3d=True, hu_min=-200, hu_max=300), NetworkOptions(model_choice="segresnet"),
+        DataOptions(image_size=64, pixel_mm=6.5, channel_3d=True, hu_min=-200, hu_max=300),
+        NetworkOptions(model_choice="segresnet"),
         FitOptions(), AugmentOptions(), MixupOptions(), PredictedOptions(), "random", {},
     )  # fmt: skip
     model = SarcoModel(description)
@@ -77,6 +78,7 @@ def test_the_file_describes_itself_and_gives_what_torch_gives(
         {"channel": 2, "id": 9, "name": "rectus"},
     ]
     assert json.loads(told["window_hu"]) == [-200, 300]
+    assert json.loads(told["pixel_mm"]) == 6.5
     assert (told["image_size"], told["slices"], told["run_id"]) == ("64", "3", "stacked")
     checkpoint = folder / "checkpoints" / "stacked_Trains_3d" / "best.ckpt"
     assert told["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
@@ -94,6 +96,16 @@ def test_the_file_describes_itself_and_gives_what_torch_gives(
     assert len(report["slices"]) == 6 and report["dice"] == min(one["dice"] for one in report["slices"]) >= 0.999
     assert report["slices"][0]["largest_difference_of_logits"] < 1e-2
     assert "compared with torch on 6 slices" in capsys.readouterr().out
+
+
+def test_the_file_says_how_its_input_is_made() -> None:
+    """Catches a recipe of the other crop, by which whoever computes outside of sarco gets another scale."""
+    field = onnx_file._describe_crop(DataOptions(image_size=64, pixel_mm=6.5))
+    box = onnx_file._describe_crop(DataOptions(image_size=64, crop="box"))
+    for told in (field, box):
+        assert "5 mm margin" in told and "anterior at the top" in told and "-1024 HU" in told and "\n" not in told
+    assert "pixels of pixel_mm mm" in field and "1/8" in field and "smallest square" not in field
+    assert "smallest square in mm" in box and "pixel_mm" not in box
 
 
 def test_a_file_that_differs_from_torch_is_not_written(

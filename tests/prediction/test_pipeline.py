@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sarco_infdatamodule import SarcoInfDataModule
 
 SIZE = 96
 LABELS = LabelTable({3: "psoas", 7: "rectus", 200: "other"})
+OPTIONS = DataOptions(image_size=SIZE, pixel_mm=4.0)
 GEOMETRIES = ("axial", "oblique", "feet first", "coronal", "sagittal")
 
 
@@ -64,14 +66,20 @@ def series(phantoms: dict[str, Phantom], series_folder: Callable[..., Path]) -> 
     return loaded(series_folder(phantoms["oblique"]))
 
 
+@pytest.mark.parametrize(("crop", "pixel_mm"), [("box", None), ("field", 4.0), ("field", 2.5), ("field", 3.1)])
 @pytest.mark.parametrize("channel_3d", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_it_is_monai_pixel_for_pixel(
-    turned_phantoms: dict[str, Phantom], series_folder: Callable[..., Path], geometry: str, channel_3d: bool
+    turned_phantoms: dict[str, Phantom],
+    series_folder: Callable[..., Path],
+    geometry: str,
+    channel_3d: bool,
+    crop: str,
+    pixel_mm: float | None,
 ) -> None:
     """Catches a fast way there or back that differs from Cropd, from Invertd with argmax, or in a turned series."""
     series = loaded(series_folder(turned_phantoms[geometry]))
-    options = DataOptions(image_size=SIZE, channel_3d=channel_3d)
+    options = DataOptions(image_size=SIZE, channel_3d=channel_3d, crop=crop, pixel_mm=pixel_mm)
     module = SarcoInfDataModule(series, options, LABELS, batch_size=2)
     invert = Invertd(keys="pred", transform=module.crop, orig_keys="image", nearest_interp=False)
     prepare, restore = SlicePreparer(series, options), SliceRestorer(LABELS)
@@ -99,15 +107,14 @@ def test_it_is_monai_pixel_for_pixel(
 @pytest.mark.parametrize(("n_parallel", "batch_size"), [(1, 1), (1, 3), (4, 1), (3, 2)])
 def test_order_of_arrival_does_not_matter(series: Series, n_parallel: int, batch_size: int) -> None:
     """Catches planes count_of in order of arrival, a last batch that is dropped, and slices that are shown twice."""
-    options = DataOptions(image_size=SIZE)
-    prepare, restore = SlicePreparer(series, options), SliceRestorer(LABELS)
+    prepare, restore = SlicePreparer(series, OPTIONS), SliceRestorer(LABELS)
     expected = {}
     for place, plane in enumerate(series.plane_index):
         prepared = prepare(place)
         expected[plane] = restore(prepared, logits_of(prepared.image[None])[0])
     pauses = iter([0.05, 0.0, 0.03, 0.0, 0.02] * 3)
     network = Eager(n_parallel, batch_size, lambda images: time.sleep(next(pauses)))
-    predicted = predict_series(network, series, options, LABELS)
+    predicted = predict_series(network, series, OPTIONS, LABELS)
     for plane, one in expected.items():
         np.testing.assert_array_equal(predicted.label_map[:, :, plane], one.label_map)
         assert predicted.confidence[plane] == one.confidence
@@ -121,7 +128,7 @@ def test_a_series_of_any_length(series: Series, n_slices: int, phantoms: dict[st
     for header in series.slices[n_slices:]:
         header.path.unlink()
     short = loaded(series.slices[0].path.parent)
-    predicted = predict_series(Eager(), short, DataOptions(image_size=SIZE), LABELS)
+    predicted = predict_series(Eager(), short, OPTIONS, LABELS)
     assert predicted.label_map.shape == (96, 120, n_slices)
     assert all(predicted.label_map[..., plane].any() for plane in range(n_slices))
 
@@ -135,7 +142,7 @@ def test_pixels_and_label_map_are_at_hand_once_for_each_slice(series: Series) ->
         np.testing.assert_array_equal(prepared.hu, read_hu(series.slices[series.plane_index.index(prepared.plane)]))
         seen.append(prepared.plane)
 
-    predict_series(Eager(2), series, DataOptions(image_size=SIZE, channel_3d=True), LABELS, on_slice)
+    predict_series(Eager(2), series, replace(OPTIONS, channel_3d=True), LABELS, on_slice)
     assert sorted(seen) == sorted(series.plane_index)
 
 
@@ -160,7 +167,7 @@ def test_only_a_few_slices_are_in_the_making(
 
     monkeypatch.setattr(SlicePreparer, "__call__", count_of)
     network = Eager(n_parallel=2, batch_size=2, work=lambda images: time.sleep(0.005))
-    predict_series(network, many, DataOptions(image_size=32), LABELS, lambda *_: count(-1))
+    predict_series(network, many, DataOptions(image_size=32, pixel_mm=12.0), LABELS, lambda *_: count(-1))
     assert alive == 0
     # Batches of two: two that are computed, one before and one behind them; and those that were shown to the network.
     assert most <= 8 + SAMPLE_SLICES
@@ -170,7 +177,7 @@ def test_an_error_while_reading_arrives(series: Series) -> None:
     """Catches an error that stays in the reading thread: a wait for ever, or a label map with a hole."""
     series.slices[3].path.write_bytes(b"no DICOM any more")
     with pytest.raises(InputError, match=series.slices[3].path.name):
-        predict_series(Eager(), series, DataOptions(image_size=SIZE), LABELS)
+        predict_series(Eager(), series, OPTIONS, LABELS)
 
 
 def test_an_error_while_bringing_back_arrives(series: Series) -> None:
@@ -181,7 +188,7 @@ def test_an_error_while_bringing_back_arrives(series: Series) -> None:
             raise GeometryError("slice is nowhere")
 
     with pytest.raises(GeometryError, match="nowhere"):
-        predict_series(Eager(2), series, DataOptions(image_size=SIZE), LABELS, refuse)
+        predict_series(Eager(2), series, OPTIONS, LABELS, refuse)
 
 
 def test_a_bug_of_the_network_arrives(series: Series) -> None:
@@ -192,7 +199,7 @@ def test_a_bug_of_the_network_arrives(series: Series) -> None:
 
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="out of memory"):
-        predict_series(Eager(3, work=fail), series, DataOptions(image_size=SIZE), LABELS)
+        predict_series(Eager(3, work=fail), series, OPTIONS, LABELS)
     assert threading.active_count() == before  # no thread is left behind
 
 

@@ -97,12 +97,12 @@ def test_score_counts_spreads() -> None:
     assert z_scores({"a": 4.0}, {}) == {}
 
 
-@pytest.mark.parametrize("size", [96, 256])
-def test_a_slice_looks_the_same_before_and_after_the_crop(size: int) -> None:
+@pytest.mark.parametrize(("size", "pixel_mm"), [(96, None), (256, None), (160, 3.0), (224, 1.8)])
+def test_a_slice_looks_the_same_before_and_after_the_crop(size: int, pixel_mm: float | None) -> None:
     """Catches figures that depend on the crop: every patient would look unlike the training data."""
     for seed in (1, 8):
         phantom = make_phantom(seed, PhantomOptions(n_slices=FEWEST_SLICES, rows=192, columns=192, arms=False))
-        found = measure_training(*crops(phantom, size))
+        found = measure_training(*crops(phantom, size, pixel_mm), pixel_mm=pixel_mm)
         row_mm, column_mm, _ = np.linalg.norm(phantom.affine_lps[:3, :3], axis=0)
         direct: dict[str, list[float]] = {name: [] for name in FEATURES}
         for k in range(FEWEST_SLICES):

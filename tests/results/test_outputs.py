@@ -41,7 +41,7 @@ def feed(outputs: SeriesOutputs, phantom: Phantom, planes: list[int]) -> None:
         header = outputs.series.slices[outputs.series.plane_index.index(plane)]
         hu = read_hu(header)
         body = find_body(hu, header.spacing_mm)
-        placement = Placement.around([body], outputs.series.plane_affine_lps(plane), 64)
+        placement = Placement.around([body], outputs.series.plane_affine_lps(plane), 64, 6.5)
         prepared = PreparedSlice(plane, hu, placement.crop_image(hu[None]), placement, body)
         outputs.take(prepared, RestoredSlice(plane, phantom.label_map[..., plane], 0.95))
 

@@ -32,7 +32,7 @@ def description(tmp_path: Path) -> RunDescription:
     return RunDescription(
         run=RunOptions(dirpath=tmp_path / "runs", run_id="first", wandb="no"),
         labels=LabelTable({1: "muscle"}),
-        data=DataOptions(data_dir=Path("data"), image_size=64),
+        data=DataOptions(data_dir=Path("data"), image_size=64, pixel_mm=6.5, field_mm=416.0),
         network=NetworkOptions(),
         fit=FitOptions(max_epochs=10, learning_rate=1e-3, patience=4, early_stopping=True),
         augment=AugmentOptions(),
@@ -136,6 +136,9 @@ FIXED_VALUES: dict[str, Any] = {
     "model_choice": "segresnet",
     "pretrained": "imagenet",
     "channel_3d": True,
+    "crop": "box",
+    "pixel_mm": 3.0,
+    "field_mm": 400.0,
     "image_size": 96,
     "hu_min": -200.0,
     "hu_max": 200.0,

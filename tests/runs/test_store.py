@@ -38,7 +38,16 @@ def describe(weights_file: Path | None = None) -> RunDescription:
     return RunDescription(
         run=RunOptions(run_id="abcd1234", wandb_project="Trains", dirpath=Path("some/where"), wandb="no"),
         labels=LabelTable({1: "psoas", 4: "Rückenstrecker"}),
-        data=DataOptions(data_dir=Path("a/b"), image_size=64, batch_size=4, hu_min=-150.5, seed=7, channel_3d=True),
+        data=DataOptions(
+            data_dir=Path("a/b"),
+            image_size=64,
+            pixel_mm=6.5,
+            field_mm=416.0,
+            batch_size=4,
+            hu_min=-150.5,
+            seed=7,
+            channel_3d=True,
+        ),
         network=NetworkOptions(
             backbone="efficientnet-b1", model_choice="segresnet", pretrained=str(weights_file or "no")
         ),
@@ -76,6 +85,22 @@ def refusal(path: Path) -> str:
     message = str(caught.value)
     assert str(path) in message and "\n" not in message and len(message) < 500
     return message
+
+
+def test_checkpoint_of_an_earlier_version_keeps_its_crop(tmp_path: Path) -> None:
+    """Catches an old network that sees patients at a scale that it never learnt."""
+    stored = describe().to_builtins()
+    for name in ("crop", "pixel_mm", "field_mm"):
+        del stored["data"][name]
+    found, _ = load_checkpoint(save(tmp_path / "old.ckpt", {"hyper_parameters": stored, "state_dict": {}}))
+    assert (found.data.crop, found.data.crop_size) == ("box", (64, None))
+
+
+def test_checkpoint_without_a_settled_crop_is_refused(tmp_path: Path) -> None:
+    """Catches a network that would be shown slices at any scale."""
+    stored = describe().to_builtins()
+    stored["data"]["pixel_mm"] = None
+    assert "not chosen" in refusal(save(tmp_path / "open.ckpt", {"hyper_parameters": stored, "state_dict": {}}))
 
 
 @pytest.mark.parametrize(("channel_3d", "name"), [(False, "my_run-1_Big Trains"), (True, "my_run-1_Big Trains_3d")])

@@ -35,7 +35,11 @@ def prepared(seed: int = 0) -> Iterator[CachedSlice]:
     """Slices of random numbers."""
     rng = np.random.default_rng(seed)
     for _ in range(N):
-        yield rng.integers(-1000, 1000, SHAPE, dtype=np.int16), rng.integers(0, 4, SHAPE[1:], dtype=np.uint8)
+        image, label_map = (
+            rng.integers(-1000, 1000, SHAPE, dtype=np.int16),
+            rng.integers(0, 4, SHAPE[1:], dtype=np.uint8),
+        )
+        yield image, label_map, np.unique(label_map).tolist()
 
 
 def never() -> Iterator[CachedSlice]:
@@ -210,7 +214,7 @@ def slices():
         assert time.monotonic() < end
         time.sleep(0.01)
     for number in range(3):
-        yield np.full((1, 32, 32), number - 7, np.int16), np.full((32, 32), number, np.uint8)
+        yield np.full((1, 32, 32), number - 7, np.int16), np.full((32, 32), number, np.uint8), [number]
 
 cache = open_cache(root / "cache", "key", 3, (1, 32, 32), slices)
 assert cache.images[:, 0, 3, 5].tolist() == [-7, -6, -5], cache.images
@@ -353,7 +357,7 @@ def test_disk_that_cannot_reserve_room_is_used_all_the_same(tmp_path: Path, monk
 
     monkeypatch.setattr(os, "posix_fallocate", fail)
     cache = open_cache(tmp_path / "cache", "0" * 32, N, SHAPE, prepared)
-    assert np.array_equal(cache.images, [image for image, _ in prepared()])
+    assert np.array_equal(cache.images, [image for image, _, _ in prepared()])
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves no room")

@@ -75,7 +75,7 @@ def describe(run: RunOptions | None = None, **fit: Any) -> RunDescription:
     return RunDescription(
         run=run or RunOptions(run_id="x"),
         labels=LabelTable({1: "muscle"}),
-        data=DataOptions(),
+        data=DataOptions(image_size=512, crop="box"),
         network=NetworkOptions(),
         fit=FitOptions(**fit),
         augment=AugmentOptions(),
@@ -266,7 +266,7 @@ def train_for_real(data: Path, run: Run, epochs: int = 2) -> SarcoDataModule:
     datamodule = SarcoDataModule(options, run.folder.parent / "cache")
     datamodule.setup()
     fit_options = FitOptions(max_epochs=epochs, learning_rate=3e-3)
-    description = replace(describe(), data=options, labels=datamodule.labels, fit=fit_options)
+    description = replace(describe(), data=datamodule.options, labels=datamodule.labels, fit=fit_options)
     description = replace(description, network=NetworkOptions(pretrained="no"))
     torch.manual_seed(0)
     make_trainer(description, run, CPU, None).fit(SarcoModel(description), datamodule=datamodule)

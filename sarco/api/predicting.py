@@ -196,7 +196,8 @@ class Predictor:
         self.wanted = Wanted(options.dicom_seg, options.dicom_sr, options.dicom_sc)
         self.wanted.require_packages()
         known = run.description
-        evidence = Evidence(known.labels.names, known.area_errors, known.training_statistics)
+        field_mm = known.data.field_mm
+        evidence = Evidence(known.labels.names, known.area_errors, known.training_statistics, field_mm)
         self.plans = Plans(found.series, measuring, evidence)
         if options.wandb == "online":
             self.logger  # noqa: B018 - a key that is missing is told before anything is predicted

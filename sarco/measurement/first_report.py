@@ -17,7 +17,7 @@ from sarco.measurement.slices import HuRanges
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 
-KEPT_FLAGS = ("unlike_training",)  # compares with figures that only the checkpoint holds
+KEPT_FLAGS = ("unlike_training", "wider_than_field")  # compare with figures that only the checkpoint holds
 _LARGEST_HU = 100_000
 _PATIENT_RANGES = {"height_m": HEIGHT_M, "weight_kg": WEIGHT_KG, "age_years": AGE_YEARS}
 

@@ -28,6 +28,7 @@ FIGURE_FLAGS = (
     "bone_in_mask",
     "scattered",
     "low_confidence",
+    "wider_than_field",
     "unlike_training",
 )
 _BESIDE = ("contrast", "kvp", "kernel", "slice_thickness_mm")  # what stands beside every density

@@ -37,11 +37,13 @@ class Evidence:
             that there are no intervals.
         training_statistics: of the slices that the run learnt from (see `sarco.quality.likeness`); None where no run
             drew it.
+        field_mm: side of the network's field of view; None where it has none of its own.
     """
 
     labels: Mapping[int, str]
     area_errors: Mapping[str, Sequence[Sequence[float]]] | None = None
     training_statistics: Mapping[str, Any] | None = None
+    field_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ class SeriesMeasurer:
         self.plan = plan
         self.evidence = evidence
         self._kept = kept or KeptChecks()
-        self._quality = SeriesQuality(evidence.training_statistics, series.slices[0].plane_name)
+        plane_name = series.slices[0].plane_name
+        self._quality = SeriesQuality(evidence.training_statistics, plane_name, evidence.field_mm)
         self._rows: dict[int, tuple[SliceMeasurement, ...]] = {}
 
     def add(

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.messages import count_of
-from sarco.crop.body import Body
+from sarco.crop.body import MARGIN_MM, Body
+from sarco.crop.grid import widen_field
 from sarco.quality.checks import AIR_BELOW_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
 from sarco.quality.likeness import z_scores
 from sarco.scan.person import describe_misfit
@@ -55,6 +56,7 @@ LIMITS: Mapping[str, Limit] = {
         "1",
         "as --min_confidence in training; benchmarks/RESULTS.md has 0.948 to 0.965 for a young phantom network",
     ),
+    "field_factor": Limit(1.4, "1", "training shows bodies up to 1.4 times smaller than they are, or 0.7 times larger"),
     "z": Limit(5, "spreads", "of 640 phantom slices that did not train, none lies farther out than 3.9"),
     "unlike_share": Limit(0.1, "1", "of the slices: single odd slices occur in every series"),
     "misfit_share": Limit(
@@ -93,17 +95,24 @@ class Flag:
 class SeriesQuality:
     """What was found on the slices of a series, and what follows."""
 
-    def __init__(self, training_statistics: Mapping[str, Any] | None = None, plane_name: str = "axial") -> None:
+    def __init__(
+        self,
+        training_statistics: Mapping[str, Any] | None = None,
+        plane_name: str = "axial",
+        field_mm: float | None = None,
+    ) -> None:
         """Starts empty.
 
         Args:
             training_statistics: of `sarco.quality.likeness.measure_training`, from the checkpoint; None where no
                 network drew the mask. Without them nothing is compared, and `unchecked` says so.
             plane_name: of the slices; the field of view and arms are looked at in axial ones alone.
+            field_mm: side of the field of view of the network that drew the mask; None where it has none of its own.
         """
         self._statistics = training_statistics or {}
         self._comes_from_network = training_statistics is not None
         self._plane_name = plane_name
+        self._field_mm = field_mm
         self._findings: dict[int, SliceFindings] = {}
         self._confidence: dict[int, float] = {}
 
@@ -160,6 +169,7 @@ class SeriesQuality:
             *(self._field_of_view() if self._plane_name == "axial" else []),
             *self._metal(),
             *self._implausible_mask(),
+            *self._wider_than_field(),
             *self._unsure(),
             *self._unlike_training(),
             *_gaps(n_planes, gaps, step_mm),
@@ -318,6 +328,25 @@ class SeriesQuality:
         numbers = {"lowest_confidence": min(low.values()), "n_slices": float(len(low))}
         reason = f"mean confidence falls to {min(low.values()):.2f} in {_slices(low)} (limit {limit:g})"
         return [Flag("low_confidence", reason, numbers, tuple(low))]
+
+    def _wider_than_field(self) -> list[Flag]:
+        if self._field_mm is None:
+            return []
+        wide = {}
+        for index, item in sorted(self._findings.items()):
+            side_mm = max(item.body_width_mm, item.body_depth_mm) + 2 * MARGIN_MM
+            factor = widen_field(self._field_mm, side_mm)
+            if item.body_cm2 and factor > LIMITS["field_factor"].value:
+                wide[index] = factor
+        if not wide:
+            return []
+        largest = max(wide.values())
+        reason = (
+            f"the body in {_slices(wide)} is wider than the {self._field_mm:.0f} mm that the network looks at: it saw "
+            f"it up to {largest:g} times smaller than in training"
+        )
+        numbers = {"largest_factor": largest, "field_mm": self._field_mm, "n_slices": len(wide)}
+        return [Flag("wider_than_field", reason, numbers, tuple(wide))]
 
     def _unlike_training(self) -> list[Flag]:
         scores = {index: z_scores(item.features, self._statistics) for index, item in sorted(self._findings.items())}

@@ -10,6 +10,8 @@ import pytest
 from crops import crops
 from numpy.typing import NDArray
 
+from sarco.crop.body import find_body
+from sarco.crop.grid import box_side_mm
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
@@ -172,6 +174,24 @@ def test_figures_of_a_flag_are_those_of_the_fault() -> None:
     unsure = judge(phantom, confidence=0.5)[0]
     assert (unsure.name, unsure.slices, unsure.numbers["lowest_confidence"]) == ("low_confidence", (0, 2), 0.5)
     assert judge(phantom, confidence=LIMITS["confidence"].value) == ()
+
+
+def test_a_body_that_the_network_saw_much_smaller_is_told() -> None:
+    """Catches a large patient, shown at a scale that training never had, whose mask is trusted like any other."""
+    phantom = make_phantom(2, PhantomOptions(**GRID))
+    row_mm, column_mm, _ = np.linalg.norm(phantom.affine_lps[:3, :3], axis=0)
+    bodies = [find_body(phantom.hu[..., k].astype(np.float32), (row_mm, column_mm)) for k in range(3)]
+    largest_mm = max(box_side_mm(body.box, (row_mm, column_mm)) for body in bodies)
+    for field_mm, factor in ((None, 1.0), (largest_mm / 1.37, 1.375), (largest_mm / 1.45, 1.5), (largest_mm / 1.9, 2)):
+        quality = SeriesQuality(field_mm=field_mm)
+        for place in range(3):
+            hu = phantom.hu[..., place].astype(np.float32)
+            quality.add(place, hu, phantom.label_map[..., place], phantom.affine_lps)
+        flags = quality.flags(n_planes=3, step_mm=4.0, thickness_mm=4.0)
+        assert names(flags) == ["wider_than_field"] * (factor > LIMITS["field_factor"].value)
+        for flag in flags:
+            assert flag.numbers["largest_factor"] == factor and f"{field_mm:.0f} mm" in flag.reason
+            assert f"{factor:g} times smaller" in flag.reason
 
 
 @pytest.mark.parametrize("seed", [1, 7, 11, 15])

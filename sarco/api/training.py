@@ -175,7 +175,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
         store.check_free(options.run_id)
     datamodule = _read_data(data, options, build(AugmentOptions, typed), build(PredictedOptions, typed), listener)
     fit = build(FitOptions, typed)
-    data = _with_passes(data, datamodule, fit, options, typed, listener)
+    _settle_passes(datamodule, fit, options, typed, listener)
     description = RunDescription(
         run=options,
         labels=datamodule.labels,
@@ -199,32 +199,24 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
         return _fit(model, datamodule, run, None, listener)
 
 
-def _with_passes(
-    data: DataOptions,
-    datamodule: Any,
-    fit: FitOptions,
-    options: RunOptions,
-    typed: Mapping[str, Any],
-    listener: Listener,
-) -> DataOptions:
-    """The options of the data, with how often an epoch draws each slice; what was chosen is told."""
+def _settle_passes(
+    datamodule: Any, fit: FitOptions, run: RunOptions, typed: Mapping[str, Any], listener: Listener
+) -> None:
+    """Settles how often an epoch draws each slice, where that was left open, and tells what was chosen."""
     from sarco.training.sampling import choose_passes
 
-    passes = data.passes_per_epoch
-    if passes is None:
-        passes = 1
-        if "max_epochs" not in typed:
-            draws = datamodule.draws_per_pass
-            a_step = data.batch_size * fit.accumulate_grad_batches * options.devices * options.num_nodes
-            passes = choose_passes(draws, a_step, fit.max_epochs)
+    data: DataOptions = datamodule.options
+    passes = data.passes_per_epoch or 1
+    if data.passes_per_epoch is None and "max_epochs" not in typed:
+        draws = datamodule.draws_per_pass
+        a_step = data.batch_size * fit.accumulate_grad_batches * run.devices * run.num_nodes
+        passes = choose_passes(draws, a_step, fit.max_epochs)
         if passes > 1:
             listener.tell(
                 f"small data: each epoch draws every training slice {passes} times, so that {fit.max_epochs} epochs "
                 f"have {-(-passes * draws // a_step) * fit.max_epochs} steps (--passes_per_epoch=1 draws it once)"
             )
-    data = replace(data, passes_per_epoch=passes)
-    datamodule.options = data
-    return data
+    datamodule.options = replace(data, passes_per_epoch=passes)
 
 
 def _at_work(run: Any) -> contextlib.AbstractContextManager[None]:

@@ -206,7 +206,7 @@ def test_a_bug_of_the_network_arrives(series: Series) -> None:
 def test_islands_are_dropped_before_anybody_sees_the_slice(series: Series) -> None:
     """Catches measurements of a label map other than the one that is written, and a slice that never arrives."""
     seen: dict[int, Any] = {}
-    options = DataOptions(image_size=SIZE)
+    options = OPTIONS
     found = predict_series(
         Eager(2, batch_size=2),
         series,

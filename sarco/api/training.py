@@ -175,11 +175,11 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
         store.check_free(options.run_id)
     datamodule = _read_data(data, options, build(AugmentOptions, typed), build(PredictedOptions, typed), listener)
     fit = build(FitOptions, typed)
-    data = _with_passes(data, datamodule, fit, options, typed, listener)
+    data = _with_passes(datamodule, fit, options, typed, listener)
     description = RunDescription(
         run=options,
         labels=datamodule.labels,
-        data=datamodule.options,
+        data=data,
         network=build(NetworkOptions, typed),
         fit=fit,
         augment=datamodule.augment,
@@ -200,16 +200,12 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
 
 
 def _with_passes(
-    data: DataOptions,
-    datamodule: Any,
-    fit: FitOptions,
-    options: RunOptions,
-    typed: Mapping[str, Any],
-    listener: Listener,
+    datamodule: Any, fit: FitOptions, options: RunOptions, typed: Mapping[str, Any], listener: Listener
 ) -> DataOptions:
-    """The options of the data, with how often an epoch draws each slice; what was chosen is told."""
+    """The options of the data module, with how often an epoch draws each slice; what was chosen is told."""
     from sarco.training.sampling import choose_passes
 
+    data: DataOptions = datamodule.options
     passes = data.passes_per_epoch
     if passes is None:
         passes = 1

@@ -49,7 +49,7 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
         ("ORIGINAL/PRIMARY/LOCALIZER", "localizer"),
         ("DERIVED/SECONDARY/LOCALIZER/CT_SOM5 TOP", "localizer"),
         ("ORIGINAL/PRIMARY/SCOUT", "localizer"),
-        ("DERIVED/SECONDARY/OTHER/DOSE_INFO", "projection or rendering"),
+        ("DERIVED/SECONDARY/OTHER/DOSE_INFO", "a dose or its report"),
     )),
     ({"PixelPresentation": "COLOR"}, "colours"),
     ({"PixelPresentation": "TRUE_COLOR"}, "colours"),

@@ -18,20 +18,23 @@ AIR_TOLERANCE_HU = 60.0  # public series have their air between -1010 and -965
 _AIR_BAND_HU = (-1150.0, -800.0)  # air of a scale that is off by less than what else would look like air
 _PADDING_HU = -1200.0  # air has -1000, and noise around it; what is lower stands where a scanner saw nothing
 _BONE_HU, _MOST_BONE = 500.0, 0.2  # bones never fill more of a slice than this
+_METAL_HU = 2500.0  # even less of a slice
 _SPONGY_HU, _DENSE_HU = (300.0, 850.0), (850.0, 1250.0)  # tissue that lost an intercept of -1024 looks like dense bone
-_FAT_HU = (-150.0, -40.0)
+_FAT_HU, _SURE_FAT_HU = (-150.0, -40.0), (-150.0, -70.0)  # noise of air at 0 reaches to -60
+_NO_FAT_HU = (-300.0, -140.0)  # between fat and lungs no heap lies
 _LUNG_HU = (-1000.0 + AIR_TOLERANCE_HU, -700.0)
 _RANGE = (-32768.0, 65536.0)
 _LOWEST_SPREAD = -4000.0  # below lies padding, which is one value; values that spread there are no HU
 _TISSUE_HU = (-200.0, 300.0)
 _LEAST_TISSUE = 0.01  # of the pixels of a slice through a body
-_MUCH_TISSUE = 0.5  # of what is no air, where HU are right
+_MUCH_TISSUE, _LITTLE_TISSUE = 0.5, 0.4  # of what is no air; in public series it is 0.88 and more
+_BODY = 0.05  # of a picture that holds a body
 _BIN_HU, _BINS, _FIRST_BIN_HU = 10, 600, -4000
 _GREAT, _NARROW = 0.03, 0.55  # share of all values within 50 HU, and of those within 150 HU around
 _CLIPPED = 0.03  # share of one lowest value: noise spreads wider, so what was lower has been cut off
 _WALL_HU = 4.0  # noise spreads the lowest twentieth of values wider, whatever tissue that is
 _FEW = 0.005
-_NEIGHBOURS_HU = 30.0  # as medians over air or tissue; those of neighbouring slices lie within 10
+_AIR_STEP_HU, _TISSUE_STEP_HU = 12.0, 20.0  # as medians; those of neighbouring slices lie within 4 and 7
 _MOST_VALUES = 2**16  # more do not change a histogram
 
 
@@ -72,7 +75,7 @@ def judge_scale(values: NDArray[Any]) -> Scale:
     if lowest < _RANGE[0] or highest > _RANGE[1] or highest < _PADDING_HU:
         return Scale(fault=told)
     seen = _without_padding(_sample(values))
-    if _share(seen, -np.inf, _LOWEST_SPREAD) > _GREAT:
+    if _share(seen, -np.inf, _LOWEST_SPREAD) > _GREAT or _share(seen, _METAL_HU, np.inf) > _MOST_BONE:
         return Scale(fault=told)
     heaps = _heaps(seen)
     if heaps and heaps[0] < _AIR_BAND_HU[0] and _is_air_of_no_tissue(seen, heaps[0]):
@@ -85,13 +88,16 @@ def judge_scale(values: NDArray[Any]) -> Scale:
 
 def _judge_air(seen: NDArray[Any], heaps: list[float], air: float, told: str) -> Scale:
     """The same of values without padding whose air, or what looks like it, lies there."""
+    body = seen[seen > air + (300 if air < _AIR_BAND_HU[1] else 50)]  # without lungs, where air may be air
+    share = _share(body, *_TISSUE_HU) if body.size else 0.0
     if abs(air + 1000) <= AIR_TOLERANCE_HU:
-        return Scale(air)
+        fat = next((heap for heap in heaps if _NO_FAT_HU[0] < heap < _NO_FAT_HU[1]), None)
+        if body.size > _BODY * seen.size and share < _LITTLE_TISSUE:
+            return Scale(air, doubt=f"{OFF_SCALE}: most of what is no air lies outside of -200 to 300 HU")
+        return Scale(air, doubt="" if fat is None else f"{OFF_SCALE}: fat lies at {fat:.0f} HU and not at -100")
     if _LUNG_HU[0] < air < _LUNG_HU[1] and any(_FAT_HU[0] < heap < _FAT_HU[1] for heap in heaps):
         return Scale()  # a lung without air around the body: fat lies where it should
-    body = seen[seen > air + 300]
-    is_tissue = body.size and _share(body, *_TISSUE_HU) >= _MUCH_TISSUE
-    if not (is_tissue or _AIR_BAND_HU[0] <= air <= _AIR_BAND_HU[1]):
+    if share < _MUCH_TISSUE and not _AIR_BAND_HU[0] <= air <= _AIR_BAND_HU[1]:
         return Scale(fault=f"{told}: air lies at {air:.0f}")
     return Scale(air, doubt=f"{OFF_SCALE}: air lies at {air:.0f} HU and not at -1000, or was cut off there")
 
@@ -103,11 +109,11 @@ def describe_difference(hu: NDArray[np.float32], neighbour: NDArray[np.float32])
     """
     if hu.shape != neighbour.shape:
         return ""
-    for what, (least, most) in (("air", _AIR_BAND_HU), ("tissue", _TISSUE_HU)):
+    for what, (least, most), limit in (("air", _AIR_BAND_HU, _AIR_STEP_HU), ("tissue", _TISSUE_HU, _TISSUE_STEP_HU)):
         there = (neighbour > least) & (neighbour < most)
         if np.count_nonzero(there) >= _GREAT * hu.size:
             difference = float(np.median(neighbour[there] - hu[there]))
-            if abs(difference) > _NEIGHBOURS_HU:
+            if abs(difference) > limit:
                 return f"{what} lies {abs(difference):.0f} HU {'above' if difference > 0 else 'below'}"
     return ""
 
@@ -119,7 +125,7 @@ def _judge_without_air(seen: NDArray[Any], padded: bool, told: str) -> Scale:
     clipped = not padded and is_full and np.count_nonzero(seen == lowest) >= max(10.0, _CLIPPED * seen.size)
     low, twentieth = (float(value) for value in np.quantile(seen, (_FEW, 0.05)))
     dense = _share(seen, *_DENSE_HU)
-    is_moved = dense > max(_share(seen, *_SPONGY_HU), _share(seen, *_FAT_HU), _FEW)
+    is_moved = dense > max(_share(seen, *_SPONGY_HU), _share(seen, *_SURE_FAT_HU), _FEW)
     if is_full and (
         is_moved
         or low >= 0

@@ -172,7 +172,8 @@ def test_doubtful_hu_are_told(slice_file: SliceFile, tags: dict[str, Any], says:
         "Z Effective", "Z-Eff 3.0", "Effective Z", "Uric Acid", "VUE", "Virtual Unenhanced", "Virtual Non-Contrast 3.0",
         "DE_VNC", "rho/z", "electron density", "lung PBV", "Subtracted", "AvgIP", "Avg IP 10", "MinIP", "MIP 10mm",
         "VRT", "TMax", "Blood Flow", "rBF", "CBV", "CT Perf 5.0", "Perfusion 5.0", "Material density", "Mono 70 keV",
-        "70 keV", "Mono+ 40 keV", "MonoE_50keV", "120 keV Mono", "DE Iodine 3.0", "Iodine(Water)", "Iodine no Water [mg/ml]",
+        "70 keV", "Mono+ 40 keV", "MonoE_50keV", "120 keV Mono", "DE Iodine 3.0", "Iodine(Water)",
+        "Iodine no Water [mg/ml]",
         "Iodine overlay",
     ],
 )  # fmt: skip

@@ -196,7 +196,7 @@ def _doubts(
     if slope is not None and abs(slope) >= COARSE_HU:
         found.append(f"coarse: one grey level is {abs(slope):.3g} HU, so areas within a range of HU are off")
     if ends[0] < ends[1] and (ends[0] > _LEAST_AIR_HU or ends[1] < _LEAST_BONE_HU):
-        found.append(f"{OFF_SCALE}: its values can only run from {ends[0]:g} to {ends[1]:g}, from air at -1000 to bone")
+        found.append(f"{OFF_SCALE}: its values can only run from {ends[0]:g} to {ends[1]:g}, not from air to bone")
     return tuple(found)
 
 

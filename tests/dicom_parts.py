@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import Dataset, Sequence
 
 from sarco.io.dicom import read_header
 from sarco.io.dicom_pixels import read_dicom_hu
@@ -22,6 +22,16 @@ def data_set(**tags: Any) -> Dataset:
         for name, value in tags.items():
             setattr(made, name, value)
     return made
+
+
+def unit(code: str) -> Sequence:
+    """A code for a unit."""
+    return Sequence([data_set(CodeValue=code, CodingSchemeDesignator="UCUM", CodeMeaning=code)])
+
+
+def real_world(*codes: str) -> Sequence:
+    """Real world value mappings to these units."""
+    return Sequence([data_set(MeasurementUnitsCodeSequence=unit(code)) for code in codes])
 
 
 def read_slice(path: Path) -> tuple[NDArray[np.float32], SliceHeader]:

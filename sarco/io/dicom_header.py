@@ -10,7 +10,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from sarco.core.errors import GeometryError, InputError, OtherKindError
 from sarco.core.messages import reason_of
-from sarco.io.dicom_kind import KIND_TAGS, check_kind, check_scale, find_doubts
+from sarco.io.dicom_kind import KIND_TAGS, check_kind, check_scale, find_doubts, scale_of
 from sarco.io.dicom_tags import (
     number_of,
     numbers_of,
@@ -32,6 +32,7 @@ HEADER_TAGS = [
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *KIND_TAGS,
 ]  # fmt: skip
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_UNITS = "RealWorldValueMappingSequence"
 _LARGEST_SIDE = 16384  # pixels; no CT comes near, a damaged header easily does
 _LARGEST_LENGTH_MM = 1e5  # positions and steps beyond 100 m are damage, not patients
 _MOST_FRAMES = 100_000
@@ -75,7 +76,8 @@ def inspect_file(path: Path) -> DicomFile:
     reason = None
     try:
         check_kind(path, dataset)
-        headers = tuple(_header_of(path, flat, frame) for frame, flat in enumerate(flatten_frames(path, dataset)))
+        frames = flatten_frames(path, dataset)
+        headers = tuple(_header_of(path, flat, frame, flat is not dataset) for frame, flat in enumerate(frames))
     except InputError as error:
         reason = error
     marks = [quiet_text(dataset, tag) for tag in ("SeriesInstanceUID", "Modality", "SeriesDescription")]
@@ -144,7 +146,9 @@ def _frame_of(common: pydicom.Dataset, groups: pydicom.Dataset) -> pydicom.Datas
 
 def _lay_flat(flat: pydicom.Dataset, groups: pydicom.Dataset) -> None:
     for element in groups:
-        if element.VR == "SQ" and len(element.value):
+        if element.keyword == _UNITS:
+            flat.add(element)  # its items are several mappings, one to HU among them
+        elif element.VR == "SQ" and len(element.value):
             flat.update(element.value[0])
     if "FrameType" in flat:
         flat.ImageType = flat.FrameType
@@ -163,8 +167,8 @@ def orientation_of(path: Path, dataset: pydicom.Dataset) -> tuple[float, ...]:
         raise InputError(f"{path}: {error}; correct ImageOrientationPatient") from None
 
 
-def _header_of(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
-    if "FrameType" in dataset:
+def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) -> SliceHeader:
+    if is_flat:  # a frame may say another kind or unit than its file
         check_kind(path, dataset)
     sides = [number_of(path, dataset, tag) for tag in ("Rows", "Columns")]
     if not all(side and 1 <= side <= _LARGEST_SIDE for side in sides):
@@ -204,6 +208,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
         has_patient_id=bool(patient_id),
         instance=quiet_text(dataset, "InstanceNumber"),
         doubts=find_doubts(path, dataset),
+        scale=scale_of(path, dataset),
     )
 
 

@@ -3,19 +3,23 @@
 import hashlib
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.errors import GeometryError, SarcoError
+from sarco.core.errors import GeometryError, InputError, SarcoError
 from sarco.io.dicom import FoundSeries, ListedSeries, find_series
 from sarco.io.dicom_header import read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
 from sarco.scan.geometry import plane_affine, slice_normal, unit_cosines
-from sarco.scan.person import check_field_of_view
-from sarco.scan.series import Series, SliceHeader, check_axial
+from sarco.scan.hu import OFF_SCALE, describe_difference, judge_scale
+from sarco.scan.person import check_field_of_view, check_step
+from sarco.scan.series import Series, SliceHeader, check_axial, pick_evenly
+
+_LOOKED_AT = 3  # slices of a series, evenly spread
 
 
 def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
@@ -39,14 +43,39 @@ def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
 def _only_usable(one: ListedSeries) -> ListedSeries:
     """A series as it was listed, or the reason why it is not axial or its pixels cannot be used."""
     try:
-        for series in one.series:
-            check_axial(series.slices[0])
-            read_dicom_hu(
-                series.slices[len(series.slices) // 2]
-            )  # so that what no slice can be read for is known at once
+        return replace(one, series=tuple(map(_look_at_pixels, one.series)))
     except SarcoError as error:
         return replace(one, series=(), reason=error)
-    return one
+
+
+def _look_at_pixels(series: Series) -> Series:
+    """A series with what its pixels make doubtful; so what no slice can be read for is known at once.
+
+    Raises:
+        GeometryError: it is not axial.
+        InputError: pixels cannot be read, are no HU, or those of a slice are on another scale than its neighbours.
+    """
+    check_axial(series.slices[0])
+    places = pick_evenly(range(len(series.slices)), _LOOKED_AT)
+    scale = judge_scale(np.stack([read_dicom_hu(series.slices[place]) for place in places]))
+    _check_one_scale(series)
+    first = series.slices[0]
+    if not scale.doubt or any(doubt.startswith(OFF_SCALE) for doubt in series.doubts):
+        return series
+    return replace(series, slices=(replace(first, doubts=(*first.doubts, scale.doubt)), *series.slices[1:]))
+
+
+def _check_one_scale(series: Series) -> None:
+    """Slices may have scales of their own, as long as neighbours then show the same air and tissue."""
+    for one, other in pairwise(series.slices):
+        if one.scale == other.scale:
+            continue
+        difference = describe_difference(read_dicom_hu(one), read_dicom_hu(other))
+        if difference:
+            raise InputError(
+                f"{other.name}: has another RescaleSlope or RescaleIntercept than {one.path.name}, and its "
+                f"{difference} that of the other, so one of the two is wrong; export the series again"
+            )
 
 
 def read_hu(header: SliceHeader) -> NDArray[np.float32]:
@@ -94,6 +123,8 @@ def _series_of_volume(path: Path) -> Series:
     step_mm = float(abs(affine[:3, 2] @ slice_normal(orientation)))
     rows, columns, n_planes = volume.hu.shape
     check_field_of_view(str(path), (rows, columns), (float(lengths[0]), float(lengths[1])))
+    check_step(str(path), n_planes, step_mm)
+    doubt = judge_scale(volume.hu).doubt
     slices = tuple(
         SliceHeader(
             path=path,
@@ -110,6 +141,7 @@ def _series_of_volume(path: Path) -> Series:
             number=None,
             frame=plane,
             has_patient_id=False,
+            doubts=(doubt,) if doubt else (),
         )
         for plane in range(n_planes)
     )

@@ -100,12 +100,14 @@ def _ids_of(path: Path, image: nib.Nifti1Image, values: NDArray[Any]) -> NDArray
 
 def _load(path: Path, what: str) -> tuple[nib.Nifti1Image, NDArray[Any]]:
     """A file with its values as an array of three dimensions, in the order of the file."""
-    if not path.is_file():
-        fault = "is a folder; give a NIfTI file in it" if path.is_dir() else "there is no such file; check the path"
-        raise InputError(f"{path}: {fault}")
     try:
+        if not path.is_file():
+            fault = "is a folder; give a NIfTI file in it" if path.is_dir() else "there is no such file; check the path"
+            raise InputError(f"{path}: {fault}")
         with _quiet_nibabel():
             image, values = _read_whole(path)
+    except PermissionError:
+        raise InputError(f"{path}: you have no permission to read it; ask for it, or copy the file") from None
     except _READ_ERRORS as error:
         raise InputError(f"{path}: cannot be read as NIfTI ({reason_of(error)}); export the {what} again") from None
     while values.ndim > 3 and values.shape[-1] == 1:

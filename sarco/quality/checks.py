@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sarco.crop.body import BODY_THRESHOLD_HU, Body, find_body
 from sarco.quality.likeness import coarsen_labels, slice_features
 from sarco.scan.geometry import spacing_mm
-from sarco.scan.hu import holds_tissue
+from sarco.scan.hu import Scale, holds_tissue, judge_scale
 from sarco.scan.labels import IGNORE_ID
 from sarco.scan.view import View
 
@@ -28,6 +28,7 @@ class SliceFindings:
     """One slice in figures.
 
     Attributes:
+        scale: where air lies, and what speaks against the scale of the values.
         holds_tissue: whether pixels have the HU of soft tissue, see `sarco.scan.hu.holds_tissue`.
         body_cm2: area of the body without arms and table; 0 where none was found.
         body_width_mm, body_depth_mm: of the same, along columns and rows of the view; 0 where none was found.
@@ -41,6 +42,7 @@ class SliceFindings:
         features: what is compared with the training data (see `sarco.quality.likeness`).
     """
 
+    scale: Scale
     holds_tissue: bool
     body_cm2: float
     body_width_mm: float
@@ -85,6 +87,7 @@ def check_slice(
     depth_mm, width_mm = View.of(affine_lps).turn_pair(*extent_mm)
     small, small_share = _small_pieces(mask, row_mm * column_mm / 100)
     return SliceFindings(
+        scale=judge_scale(hu),
         holds_tissue=holds_tissue(hu),
         body_cm2=float(body.trunk.sum()) * pixel_cm2,
         body_width_mm=width_mm,

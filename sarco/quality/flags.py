@@ -15,6 +15,7 @@ from sarco.crop.body import MARGIN_MM, Body
 from sarco.crop.grid import widen_field
 from sarco.quality.checks import AIR_BELOW_HU, BONE_HU, METAL_HU, SMALL_PIECE_CM2, SliceFindings, check_slice
 from sarco.quality.likeness import z_scores
+from sarco.scan.hu import OFF_SCALE
 from sarco.scan.person import describe_misfit
 
 
@@ -62,6 +63,7 @@ LIMITS: Mapping[str, Limit] = {
     "misfit_share": Limit(
         0.5, "1", "of the slices with a body: a slice at an end may hold little of it, most of a scan's cannot"
     ),
+    "air_hu": Limit(40, "HU", "in public series air lies within 15 HU in all slices"),
     "thick_mm": Limit(5.1, "mm", "5 mm is what routine abdominal CT has; edges and density blur in thicker ones"),
 }
 
@@ -166,6 +168,7 @@ class SeriesQuality:
             *self._no_person(),
             *self._no_tissue(),
             *(Flag("doubtful_hu", f"the series is {doubt}") for doubt in doubts),
+            *self._off_scale(doubts),
             *(self._field_of_view() if self._plane_name == "axial" else []),
             *self._metal(),
             *self._implausible_mask(),
@@ -231,6 +234,26 @@ class SeriesQuality:
             "hardly a pixel of any slice has the HU of soft tissue (-200 to 300): these are no HU, or this is no body"
         )
         return [Flag("no_tissue", reason)]
+
+    def _off_scale(self, doubts: Sequence[str]) -> list[Flag]:
+        scales = {index: item.scale for index, item in sorted(self._findings.items())}
+        off = {index: scale for index, scale in scales.items() if scale.doubt or scale.fault}
+        is_told = any(doubt.startswith(OFF_SCALE) for doubt in doubts) and len(off) > len(scales) / 2
+        found = []
+        if off and not is_told:
+            first = next(iter(off.values()))
+            reason = f"in {_slices(off)} values are {first.doubt or f'{OFF_SCALE}: {first.fault}'}"
+            found.append(Flag("doubtful_hu", reason, {"n_slices": len(off)}, tuple(off)))
+        air = {index: scale.air_hu for index, scale in scales.items() if scale.air_hu is not None and index not in off}
+        usual = float(np.median([*air.values()])) if air else 0.0
+        odd = {index: value - usual for index, value in air.items() if abs(value - usual) > LIMITS["air_hu"].value}
+        if odd:
+            most = max(map(abs, odd.values()))
+            reason = (
+                f"in {_slices(odd)} air lies up to {most:.0f} HU from that of the others, so their scale is another"
+            )
+            found.append(Flag("doubtful_hu", reason, {"largest_hu": most, "n_slices": len(odd)}, tuple(odd)))
+        return found
 
     def _field_of_view(self) -> list[Flag]:
         found = []

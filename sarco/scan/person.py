@@ -6,6 +6,10 @@ from sarco.core.errors import InputError
 # of about 240 mm around (Hadlock 1984, Radiology 152:497): a circle of 76 mm and 46 cm2. Limits lie beyond both ends,
 # for what they catch is off by ten or a thousand: spacing in cm, in metres, or with its point lost.
 FIELD_OF_VIEW_MM = (70.0, 1000.0)
+_LEAST_SIDE_MM = 30.0  # of a picture that was cut around a part of the trunk
+_MOST_RATIO = 5.0  # of the two spacings: pixels of scanners are square, and a unit mixed up in one makes it 10
+_STEP_MM = (0.05, 50.0)
+_LONGEST_MM = 2500.0  # of a scan: no person is taller
 TRUNK_WIDTH_MM = (60.0, 900.0)
 TRUNK_DEPTH_MM = (45.0, 900.0)
 TRUNK_CM2 = (25.0, 5000.0)
@@ -23,10 +27,30 @@ def check_field_of_view(name: str, shape: tuple[int, int], spacing_mm: tuple[flo
         InputError: it is; the spacing is in another unit, probably.
     """
     rows_mm, columns_mm = shape[0] * spacing_mm[0], shape[1] * spacing_mm[1]
-    if not FIELD_OF_VIEW_MM[0] <= max(rows_mm, columns_mm) <= FIELD_OF_VIEW_MM[1]:
+    ratio = max(spacing_mm) / min(spacing_mm)
+    shorter, longer = sorted((rows_mm, columns_mm))
+    if ratio > _MOST_RATIO:
+        raise InputError(
+            f"{name}: pixels are {spacing_mm[1]:.3g} mm wide and {spacing_mm[0]:.3g} mm high, which no CT has; "
+            "its pixel spacing is damaged: correct it"
+        )
+    if shorter < _LEAST_SIDE_MM or not FIELD_OF_VIEW_MM[0] <= longer <= FIELD_OF_VIEW_MM[1]:
         raise InputError(
             f"{name}: the picture is {columns_mm:.3g} mm wide and {rows_mm:.3g} mm high, which no CT of a person is; "
             "its pixel spacing is not in mm, or damaged: correct it"
+        )
+
+
+def check_step(name: str, n_planes: int, step_mm: float) -> None:
+    """Refuses slices that lie closer together or further apart than those of any scan of a person.
+
+    Raises:
+        InputError: they do; the step is in another unit than mm, probably.
+    """
+    if not _STEP_MM[0] <= step_mm <= _STEP_MM[1] or n_planes * step_mm > _LONGEST_MM:
+        raise InputError(
+            f"{name}: its {n_planes} slices lie {step_mm:.3g} mm apart, as in no CT of a person; "
+            "the step is not in mm, or damaged: correct it"
         )
 
 

@@ -36,6 +36,7 @@ class SliceHeader:
         has_patient_id: whether ``patient_id`` is a PatientID.
         instance: InstanceNumber as it stands there, which only copies of a slice share; empty where it is missing.
         doubts: why its HU may not be those of a plain CT, a line each.
+        scale: RescaleSlope and RescaleIntercept; None where they do not say how stored values become HU.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class SliceHeader:
     has_patient_id: bool = True
     instance: str = ""
     doubts: tuple[str, ...] = ()
+    scale: tuple[float, float] | None = None
 
     @property
     def affine_lps(self) -> Affine:

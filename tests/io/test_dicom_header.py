@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from dicom_parts import real_world
 from turns import rotation
 
-from sarco.core.errors import InputError
+from sarco.core.errors import InputError, OtherKindError
 from sarco.io.dicom import find_series, read_series
 from sarco.io.dicom_header import inspect_file, read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
@@ -60,21 +61,65 @@ def test_frames_of_an_enhanced_file_are_slices(
     assert sorted(header.frame for header in series.slices) == list(range(phantom.hu.shape[2]))
 
 
+def frame_group(change: Callable[[pydicom.Dataset, pydicom.Dataset], None]) -> Callable[[pydicom.Dataset], None]:
+    """Gives the second frame a pixel value transformation of its own, and changes it and the groups of the frame."""
+
+    def of(dataset: pydicom.Dataset) -> None:
+        groups = dataset.PerFrameFunctionalGroupsSequence[1]
+        own = copy.deepcopy(dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence)
+        groups.PixelValueTransformationSequence = own
+        change(groups, own[0])
+
+    return of
+
+
 def test_a_frame_may_have_its_own_rescale(enhanced_file: Callable[..., Path], phantoms: dict[str, Phantom]) -> None:
     """Catches the rescale of the first frame on all of them."""
 
-    def change(dataset: pydicom.Dataset) -> None:
-        shared = dataset.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
-        own = copy.deepcopy(shared)
-        own[0].RescaleIntercept = float(own[0].RescaleIntercept) + 100
-        dataset.PerFrameFunctionalGroupsSequence[1].PixelValueTransformationSequence = own
+    def raised_by_2(_: pydicom.Dataset, own: pydicom.Dataset) -> None:
+        own.RescaleIntercept = float(own.RescaleIntercept) + 2
 
-    path = enhanced_file(change)
+    path = enhanced_file(frame_group(raised_by_2))
     (series,) = find_series(path).series
     raised = [plane for header, plane in zip(series.slices, series.plane_index, strict=True) if header.frame == 1]
     difference = read_series(series) - phantoms["oblique"].hu
-    assert [float(difference[..., plane].mean()) for plane in raised] == [100]
+    assert [float(difference[..., plane].mean()) for plane in raised] == [2]
     assert np.count_nonzero(difference.any(axis=(0, 1))) == 1
+    assert len({header.scale for header in series.slices}) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda groups, own: setattr(own, "RescaleType", "MGML"), "RescaleType is MGML"),
+        (
+            lambda groups, own: setattr(groups, "RealWorldValueMappingSequence", real_world("mg/mL")),
+            "its unit is mg/mL",
+        ),
+        (lambda groups, own: setattr(groups, "RealWorldValueMappingSequence", real_world("s", "[hnsf'U]")), ""),
+    ],
+)
+@pytest.mark.parametrize("has_frame_type", [True, False])
+def test_each_frame_is_asked_for_its_unit(
+    enhanced_file: Callable[..., Path],
+    change: Callable[[pydicom.Dataset, pydicom.Dataset], None],
+    says: str,
+    has_frame_type: bool,
+) -> None:
+    """Catches a frame in mg/ml among frames in HU, in a file whose frames do not say their FrameType."""
+
+    def change_all(dataset: pydicom.Dataset) -> None:
+        frame_group(change)(dataset)
+        for groups in (*dataset.SharedFunctionalGroupsSequence, *dataset.PerFrameFunctionalGroupsSequence):
+            if not has_frame_type and "CTImageFrameTypeSequence" in groups:
+                del groups.CTImageFrameTypeSequence
+
+    path = enhanced_file(change_all)
+    if not says:
+        assert len(read_dicom_headers(path)) > 1
+        return
+    with pytest.raises(OtherKindError, match=says):
+        read_dicom_headers(path)
 
 
 def drop_group(name: str, frame: int) -> Callable[[pydicom.Dataset], None]:

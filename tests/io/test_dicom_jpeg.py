@@ -45,9 +45,9 @@ def code_of(path: Path) -> bytes:
 
 def signed(dataset: pydicom.Dataset) -> None:
     """HU as they are, in signed pixels."""
-    hu = dataset.pixel_array.astype(np.int16) - 1024
-    dataset.PixelData = hu.tobytes()
-    dataset.PixelRepresentation, dataset.RescaleIntercept = 1, 0
+    hu = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    dataset.PixelData = np.rint(hu).astype("<i2").tobytes()
+    dataset.PixelRepresentation, dataset.RescaleSlope, dataset.RescaleIntercept = 1, 1, 0
 
 
 @pytest.mark.parametrize("change", [None, signed], ids=["unsigned", "signed"])

@@ -6,23 +6,13 @@ from typing import Any
 
 import pydicom
 import pytest
-from dicom_parts import data_set
+from dicom_parts import real_world, unit
 
 from sarco.core.errors import InputError, OtherKindError
 from sarco.io.dicom_header import inspect_file, read_dicom_headers
 from sarco.io.images import find_images
 
 SliceFile = Callable[..., Path]
-
-
-def unit(code: str) -> pydicom.Sequence:
-    """A code for a unit."""
-    return pydicom.Sequence([data_set(CodeValue=code, CodingSchemeDesignator="UCUM", CodeMeaning=code)])
-
-
-def real_world(*codes: str) -> pydicom.Sequence:
-    """Real world value mappings to these units."""
-    return pydicom.Sequence([data_set(MeasurementUnitsCodeSequence=unit(code)) for code in codes])
 
 
 OTHERS: list[tuple[dict[str, Any], str]] = [
@@ -49,7 +39,25 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
         ("ORIGINAL/PRIMARY/LOCALIZER", "localizer"),
         ("DERIVED/SECONDARY/LOCALIZER/CT_SOM5 TOP", "localizer"),
         ("ORIGINAL/PRIMARY/SCOUT", "localizer"),
-        ("DERIVED/SECONDARY/OTHER/DOSE_INFO", "projection or rendering"),
+        ("DERIVED/SECONDARY/OTHER/DOSE_INFO", "a dose or its report"),
+        *((f"DERIVED/PRIMARY/AXIAL/{word}", "perfusion map") for word in (
+            "PBV", "BF", "BV", "PS", "KTRANS", "TTD", "TIME_TO_PEAK", "MEAN_TRANSIT_TIME", "PARAMETRIC", "VENTILATION",
+            "XENON", "CT_SOM7 VPCT/BF",
+        )),
+        *((f"DERIVED/PRIMARY/AXIAL/{word}", "map of a material") for word in (
+            "IODINEMAP", "JOD", "FAT_MAP", "BASIS_MATERIAL", "MATERIAL_DENSITY", "MUMAP", "GSI MD",
+        )),
+        *((f"DERIVED/PRIMARY/AXIAL/{word}", "atomic numbers") for word in (
+            "Z_EFFECTIVE", "EFF ATOMIC NUM", "ED", "RED", "SPR", "RHO",
+        )),
+        *((f"DERIVED/SECONDARY/AXIAL/{word}", "combination") for word in ("SUB", "DSA", "DIFF", "SUBTRACTED")),
+        *((f"DERIVED/SECONDARY/AXIAL/{word}", "projection") for word in (
+            "CSAMIP", "MIPTHICK", "VOLREN", "RENDERED", "CSA MIP", "CT_SOM5 MIP", "PROJECTION IMAGE",
+        )),
+        *((f"DERIVED/PRIMARY/AXIAL/{word}", "map of labels") for word in ("SEGMENTATION", "MASK", "LABEL")),
+        *((f"DERIVED/SECONDARY/OTHER/{word}", "dose") for word in ("RTDOSE", "DOSE REPORT", "CT_SOM5 PROT")),
+        ("ORIGINAL/PRIMARY/AXIAL/CT_SOM5 TOP", "localizer"),
+        ("ORIGINAL/PRIMARY/PILOT", "localizer"),
     )),
     ({"PixelPresentation": "COLOR"}, "colours"),
     ({"PixelPresentation": "TRUE_COLOR"}, "colours"),
@@ -110,6 +118,11 @@ PLAIN = (
     "ORIGINAL/PRIMARY/AXIAL",
     "ORIGINAL/PRIMARY/AXIAL/CT_SOM5 SPI",
     "ORIGINAL/PRIMARY/AXIAL/HELIX",
+    "ORIGINAL/PRIMARY/AXIAL/LOW_DOSE",
+    "ORIGINAL/PRIMARY/AXIAL/FULL DOSE",
+    "ORIGINAL/PRIMARY/AXIAL/CT_SOM7 SPI DUAL/STD/SNRG/DET_AB",
+    "ORIGINAL/PRIMARY/AXIAL/CT_SOM10 DET3D/T1/COUNT_2SRC/CONVCT",
+    "ORIGINAL/PRIMARY/VOLUME/NONE",
     "ORIGINAL/PRIMARY",
 )
 
@@ -132,7 +145,12 @@ def test_plain_ct_is_not_doubted(slice_file: SliceFile, kind: str) -> None:
         ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL"]}, "a derived image"),
         ({"SeriesDescription": "Monoenergetic Plus 55 keV"}, "its description says"),
         ({"SeriesDescription": "Iodine map"}, "its description says"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI", "ME60KEV", "DEMEP"]}, "monoenergetic"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "CSAMPRTHICK"]}, "reformatted"),
+        ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "WHATEVER"]}, "a derived image"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary capture"),
+        ({"RescaleSlope": "1.96", "RescaleIntercept": "-200", "BitsStored": 8, "HighBit": 7}, "off the scale of HU"),
+        ({"RescaleIntercept": "-500"}, "can only run from -500"),
         (
             {"RescaleSlope": "32.12", "RescaleIntercept": "-4047", "BitsStored": 8, "HighBit": 7},
             "one grey level is 32.1 HU",
@@ -146,6 +164,36 @@ def test_doubtful_hu_are_told(slice_file: SliceFile, tags: dict[str, Any], says:
     )
     (doubt,) = read_dicom_headers(path)[0].doubts
     assert says in doubt
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Z Effective", "Z-Eff 3.0", "Effective Z", "Uric Acid", "VUE", "Virtual Unenhanced", "Virtual Non-Contrast 3.0",
+        "DE_VNC", "rho/z", "electron density", "lung PBV", "Subtracted", "AvgIP", "Avg IP 10", "MinIP", "MIP 10mm",
+        "VRT", "TMax", "Blood Flow", "rBF", "CBV", "CT Perf 5.0", "Perfusion 5.0", "Material density", "Mono 70 keV",
+        "70 keV", "Mono+ 40 keV", "MonoE_50keV", "120 keV Mono", "DE Iodine 3.0", "Iodine(Water)",
+        "Iodine no Water [mg/ml]",
+        "Iodine overlay",
+    ],
+)  # fmt: skip
+def test_descriptions_of_computed_images_are_doubted(slice_file: SliceFile, text: str) -> None:
+    """Catches a map whose ImageType an archive has made ORIGINAL, so that its description alone tells."""
+    (doubt,) = read_dicom_headers(slice_file(lambda ds: setattr(ds, "SeriesDescription", text)))[0].doubts
+    assert "its description says" in doubt
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "with IV iodine contrast", "iodine allergy", "w iodine", "120 KEV", "120KEV 5mm", "Mono phase", "monophasic",
+        "pre perfusion", "post perfusion", "for VRT/MPR", "THIN FOR MIP", "thin for MIP and VRT", "no MIP", "LOW DOSE",
+        "perforation", "Abdomen 5.0 B30f",
+    ],
+)  # fmt: skip
+def test_descriptions_of_plain_ct_are_not_doubted(slice_file: SliceFile, text: str) -> None:
+    """Catches a contrast medium, a slip for kV, and what a series is made for, that are taken for what it is."""
+    assert read_dicom_headers(slice_file(lambda ds: setattr(ds, "SeriesDescription", text)))[0].doubts == ()
 
 
 def test_a_mapping_to_hu_among_others_is_fine(slice_file: SliceFile) -> None:

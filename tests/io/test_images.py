@@ -1,11 +1,13 @@
 """Images for inference: a NIfTI volume is read as the DICOM series it was made from, whichever way its axes run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from numpy.typing import NDArray
 
@@ -132,6 +134,73 @@ def test_units_other_than_mm_are_converted(phantoms: dict[str, Phantom], tmp_pat
     in_metres.header.set_xyzt_units("meter")
     nib.save(in_metres, path)
     np.testing.assert_allclose(only(path).affine_lps, phantoms["anisotropic"].affine_lps, atol=1e-3)
+
+
+@pytest.mark.parametrize("factor", [0.001, 10, 1000])
+def test_a_step_in_another_unit_is_refused(phantoms: dict[str, Phantom], tmp_path: Path, factor: float) -> None:
+    """Catches a volume of slices in metres, times ten, or in micrometres."""
+    path = save(tmp_path / "scan.nii", phantoms["anisotropic"])
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[:3, 2] *= factor
+    nib.save(nib.Nifti1Image(np.array(image.dataobj), affine), path)
+    with pytest.raises(InputError, match="slices lie"):
+        find_images(path)
+
+
+def test_a_scale_that_is_off_is_told_of_series_and_volume_alike(
+    phantoms: dict[str, Phantom], tmp_path: Path, series_folder: Callable[..., Path]
+) -> None:
+    """Catches air at -900 HU that one format tells and the other does not."""
+    phantom = phantoms["anisotropic"]
+    moved = replace(phantom, hu=phantom.hu + 100)
+    (told,) = only(save(tmp_path / "scan.nii", moved)).doubts
+    assert told.startswith("off the scale of HU: air lies at -900")
+    assert only(series_folder(moved)).doubts == (told,)
+    assert only(save(tmp_path / "plain.nii", phantom)).doubts == only(series_folder(phantom, "plain")).doubts == ()
+
+
+def rescaled(folder: Path, slope: float, intercept: float, values_too: bool) -> Path:
+    """One slice with a rescale of its own, to which its values were fitted or not."""
+    path = sorted(folder.iterdir())[2]
+    dataset = pydicom.dcmread(path)
+    old = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
+    if values_too:
+        hu = dataset.pixel_array * old[0] + old[1]
+        dataset.PixelData = np.rint((hu - old[1] - intercept) / (old[0] * slope)).astype("<i2").tobytes()
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 15, 1
+    dataset.RescaleSlope, dataset.RescaleIntercept = f"{old[0] * slope:g}", f"{old[1] + intercept:g}"
+    dataset.save_as(path)
+    return folder
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 24), (1, -60), (1, 124), (0.9, 0), (1.1, 0), (2, 0), (0.5, 100)])
+@pytest.mark.parametrize("values_too", [True, False])
+def test_one_slice_of_another_scale_is_compared_with_its_neighbours(
+    series_folder: Callable[..., Path], phantoms: dict[str, Phantom], slope: float, intercept: float, values_too: bool
+) -> None:
+    """Catches one slice whose intercept or slope is wrong, and a refusal of slices that have rescales of their own."""
+    folder = rescaled(series_folder(phantoms["anisotropic"]), slope, intercept, values_too)
+    found = find_images(folder)
+    if values_too:
+        np.testing.assert_allclose(volume_of(found.series[0]), phantoms["anisotropic"].hu, atol=2)
+        assert found.series[0].doubts == ()
+        return
+    assert not found.series
+    assert "one of the two is wrong" in str(found.refused[0]) or "no CT in HU" in str(found.refused[0])
+
+
+def test_a_file_that_may_not_be_read_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches "export it again" where the file is sound and only its permissions are not."""
+    path = tmp_path / "scan.nii"
+    path.write_bytes(b"x" * 400)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(InputError, match="no permission to read it"):
+        find_images(path)
 
 
 def broken(path: Path, phantom: Phantom, kind: str) -> Path:

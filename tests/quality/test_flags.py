@@ -222,6 +222,21 @@ def test_what_the_series_lacks() -> None:
     assert "give --l3 or --vertebrae" in flags[0].reason
 
 
+@pytest.mark.parametrize(("by", "n_told"), [(100.0, 2), (-700.0, 2), (50.0, 1), (0.0, 0)])
+def test_slices_on_another_scale_are_told(by: float, n_told: int) -> None:
+    """Catches a slice whose values are moved, in a series whose headers say nothing of it."""
+    phantom = make_phantom(2, PhantomOptions(**GRID))
+    quality = SeriesQuality()
+    for k in range(3):
+        hu = phantom.hu[..., k].astype(np.float32) + (by if k < max(n_told, 1) else 0)
+        quality.add(k, hu, phantom.label_map[..., k], phantom.affine_lps, 0.97)
+    found = [flag for flag in quality.flags(n_planes=3, step_mm=4) if flag.name == "doubtful_hu"]
+    assert [flag.slices for flag in found] == ([tuple(range(n_told))] if n_told else [])
+    doubt = "off the scale of HU: air lies at -900 HU"
+    told = quality.flags(n_planes=3, step_mm=4, doubts=[doubt])
+    assert sum(flag.name == "doubtful_hu" for flag in told) == (2 if by == 50 else 1)
+
+
 def test_an_intercept_that_counts_twice_is_told() -> None:
     """Catches a body at -1000 HU, where a network finds whatever it likes."""
     phantom = make_phantom(2, PhantomOptions(**GRID))

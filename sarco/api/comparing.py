@@ -53,17 +53,16 @@ def compare(truth: str | Path, prediction: str | Path) -> Comparison:
     """
     truth, prediction = path_of(truth), path_of(prediction)
     found = find_pairs(truth, prediction)
+    names = read_label_names((truth if truth.is_dir() else truth.parent) / "labels.json")
     rows: list[LabelComparison] = []
     patients: list[str] = []
     failed: list[SarcoError] = []
     for name, one, other in found.pairs:
         try:
-            rows += compare_label_maps(one, other, name)
+            rows += compare_label_maps(one, other, name, names)
             patients.append(name)
         except SarcoError as error:
             if len(found.pairs) == 1:
                 raise
             failed.append(error)
-    folder = truth if truth.is_dir() else truth.parent
-    names = read_label_names(folder / "labels.json")
     return Comparison(with_absent(rows, patients), names, len(found.pairs), tuple(found.alone), tuple(failed))

@@ -32,6 +32,10 @@ COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
 
 
 LEFT, RIGHT = "left", "right"
+# What the name of 255 may say where it stands for what sarco takes it for, and for no structure.
+_UNSEEN = re.compile(
+    r"(ignor|exclu|void|unknown|unsure|uncertain|unseen|unlabel|unannot|not? (label|look|annot|seen)|nobody|invalid)"
+)
 _OTHER = {LEFT: RIGHT, RIGHT: LEFT}
 # English, German and Dutch, Latin. Words of other languages stand for muscles too: "droit" is rectus.
 _SIDE_WORDS = dict.fromkeys(
@@ -197,8 +201,27 @@ class LabelTable:
         return cls({int(i): known.get(int(i), f"label_{int(i)}") for i in ids if int(i) != BACKGROUND_ID})
 
 
+def refuse_structure_255(names: Mapping[int, str], path: Path) -> None:
+    """Refuses names by which 255 is a structure, where it would count as "nobody looked".
+
+    Args:
+        names: from a ``labels.json``.
+        path: where they or the label map come from, for the message.
+
+    Raises:
+        InputError: 255 has such a name.
+    """
+    if IGNORE_ID in names:
+        raise InputError(
+            f'{path}: 255 is called {names[IGNORE_ID]!r} in labels.json, but means "nobody looked" here and would '
+            "count nowhere; give that structure another number"
+        )
+
+
 def read_label_names(path: Path) -> dict[int, str]:
     """Names by label id from a ``labels.json`` such as ``{"1": "psoas_left"}``; a missing file gives no names.
+
+    A name of 255 is left out where it says that nobody looked ("ignore", "unlabelled"), which 255 means anyway.
 
     Raises:
         InputError: the file is no JSON object of whole numbers to names, or two ids share a name.
@@ -218,6 +241,8 @@ def read_label_names(path: Path) -> dict[int, str]:
         if label_id in names:
             raise InputError(f"{path}: label id {label_id} stands there twice; keep one of them")
         names[label_id] = name
+    if _UNSEEN.match(" ".join(_words_of(names.get(IGNORE_ID, "")))):
+        del names[IGNORE_ID]
     foreground = [name for label_id, name in names.items() if label_id != BACKGROUND_ID]
     if len(set(foreground)) != len(foreground):
         raise InputError(f"{path}: two label ids share a name; give each its own")

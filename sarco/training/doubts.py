@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sarco.core.errors import DataWarning, InputError
 from sarco.core.messages import count_of
 from sarco.io.nifti import read_label_map
-from sarco.scan.label_map import MASK_OF_255
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.training.cases import Case, LabelledSlice
 
@@ -23,18 +22,23 @@ def _shown(files: Sequence[Path]) -> str:
     return ", ".join(map(str, files[:_FILES_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
-def refuse_masks_of_255(cases: Iterable[Case]) -> None:
-    """Refuses label maps whose foreground is 255, because they would teach background alone.
+def refuse_structures_of_255(cases: Iterable[Case], names: Collection[int]) -> None:
+    """Refuses label maps in which 255 is a structure, because they would teach without it.
+
+    Args:
+        cases: what people labelled.
+        names: label ids that have a name.
 
     Raises:
         InputError: some are; names them. Or one cannot be read.
     """
-    masks = [path for path in dict.fromkeys(case.label_path for case in cases) if read_label_map(path).is_mask_of_255]
-    if masks:
-        raise InputError(
-            f"{_shown(masks)}: {len(masks)} label maps hold 0 and 255 alone. {MASK_OF_255} If so, save it with 1 "
-            "instead of 255"
-        )
+    faults: dict[str, list[Path]] = defaultdict(list)
+    for path in dict.fromkeys(case.label_path for case in cases):
+        if fault := read_label_map(path).fault_of_255(names):
+            faults[fault].append(path)
+    if faults:
+        told = [f"{_shown(paths)}: {'each ' * (len(paths) > 1)}{fault}" for fault, paths in faults.items()]
+        raise InputError("; ".join(told[:_FILES_SHOWN]))
 
 
 def warn_of_values(slices: Sequence[LabelledSlice], occurs: NDArray[np.bool_], names: Iterable[int]) -> None:

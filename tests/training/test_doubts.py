@@ -96,7 +96,74 @@ WITH_A_LABEL[2, 2, 2] = 1
 )
 def test_a_mask_of_255_is_told_from_what_nobody_looked_at(ids: NDArray[np.uint8], expected: bool) -> None:
     """Catches sparse labels taken for a mask, a mask taken for sparse labels, and one value taken for another."""
-    assert LabelMap(np.ascontiguousarray(ids), None, Path("label.nii")).is_mask_of_255 is expected
+    fault = LabelMap(np.ascontiguousarray(ids), None, Path("label.nii")).fault_of_255()
+    assert bool(fault) is expected and ("mask of 0/255" in fault) is expected
+
+
+@pytest.mark.parametrize(
+    ("beside", "named", "expected"),
+    [
+        ("127", "", True),
+        ("128", "", True),
+        ("85 170", "", True),
+        ("85", "", True),  # a case that lacks the other one
+        ("64 128 191", "", True),
+        ("51 102 153 204", "", True),
+        ("1 2 253 254", "", True),  # packed with losses, or made smaller
+        ("1 128", "1", True),
+        ("1", "", False),
+        ("2", "2", False),
+        ("1 2 3", "", False),
+        ("86 87 88 89", "", False),  # muscles of a large set
+        ("128", "128", False),
+        ("85 170", "85 170 255", False),
+    ],
+)
+def test_greys_of_a_picture_are_told_from_labels(beside: str, named: str, expected: bool) -> None:
+    """Catches the brightest structure of a picture that is left out of everything as "nobody looked"."""
+    ids = mask_of(6, 7, 5)
+    for row, value in enumerate(map(int, beside.split()), start=1):
+        ids[row, 2:4, 1:4] = value
+    names = [int(one) for one in named.split()]
+    fault = LabelMap(ids, None, Path("label.nii")).fault_of_255(names)
+    assert ("greys of a picture" in fault) is expected and bool(fault) is expected
+    ids[...] = np.where(ids == 255, 0, ids)
+    ids[:, :, 2] = 255  # nobody looked at a slice
+    assert not LabelMap(ids, None, Path("label.nii")).fault_of_255(names)
+
+
+def with_greys(ids: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What is labelled as 128 in its upper half and 255 in its lower one."""
+    lower = np.arange(len(ids))[:, None, None] > len(ids) // 2
+    return np.where(ids == 0, 0, np.where(lower, 255, 128)).astype(np.uint8)
+
+
+def test_greys_are_refused_unless_they_have_names(data: Path) -> None:
+    """Catches a structure that is lost because its label map went through a picture, and a name that does not help."""
+    change_labels(data, "P001 P003", with_greys)
+    with pytest.raises(
+        InputError, match=r"P001.*P003\.nii\.gz: each holds 128 beside 255.*greys of a picture"
+    ) as caught:
+        module(data)
+    assert "P002" not in str(caught.value)
+    (data / "labels.json").write_text('{"1": "muscle", "128": "other muscle"}')
+    datamodule = module(data)
+    assert datamodule.labels.ids == (1, 128)
+    assert any(note.startswith("6 slices hold 255 (nobody looked) beside other values") for note in datamodule.notes)
+    (data / "labels.json").write_text('{"1": "muscle", "128": "other muscle", "255": "fat"}')
+    with pytest.raises(InputError, match=r"255 is called .fat. in labels\.json, but means .nobody looked."):
+        module(data)
+
+
+def test_names_count_where_slices_were_prepared_before(data: Path, tmp_path: Path) -> None:
+    """Catches greys that pass for labels from the second run on, after their names were taken away again."""
+    change_labels(data, "P001 P003", with_greys)
+    (data / "labels.json").write_text('{"1": "muscle", "128": "other muscle"}')
+    options = DataOptions(data_dir=data, image_size=64, batch_size=4)
+    SarcoDataModule(options, tmp_path / "cache").setup()
+    (data / "labels.json").unlink()
+    with pytest.raises(InputError, match="greys of a picture"):
+        SarcoDataModule(options, tmp_path / "cache").setup()
 
 
 @pytest.mark.parametrize("value", [2, 128, 254])

@@ -75,7 +75,22 @@ def warn_of_values(slices: Sequence[LabelledSlice], occurs: NDArray[np.bool_], n
 
 
 def warn_of_sides(labels: LabelTable) -> None:
-    """A `DataWarning` where a label names a side and none of the other side is its mirror image."""
+    """`DataWarning`s where mirrored slices may teach left as right: by a name that says too little, or by none."""
+    if maybe := labels.maybe_sides():
+        told = ", ".join(f"{one!r} and {other!r}" for one, other in maybe)
+        warnings.warn(
+            f"labels {told} may be left and right, but mirrored slices do not swap them; if they are, write left and "
+            "right in labels.json",
+            DataWarning,
+            3,
+        )
+    if len(unnamed := labels.unnamed()) > 1:
+        warnings.warn(
+            f"labels {', '.join(map(str, unnamed))} have no names, so mirrored slices do not swap them; if some are "
+            "left and right, name them in labels.json",
+            DataWarning,
+            3,
+        )
     lonely = labels.without_partner()
     if lonely:
         warnings.warn(

@@ -14,7 +14,7 @@ from sarco.core.training_options import DataOptions
 from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.scan.label_map import LabelMap
 from sarco.scan.labels import LabelTable
-from sarco.training.doubts import describe_sides
+from sarco.training.doubts import describe_sides, warn_of_sides
 from sarco_datamodule import SarcoDataModule
 
 Change = Callable[[NDArray[np.uint8]], NDArray[Any]]
@@ -210,6 +210,26 @@ def test_a_label_of_one_patient_trains_and_is_said_to_be_untested(data: Path) ->
         trains = {datamodule.slices[i].header.path.parent.name for i in datamodule.split.train}
         assert "P003" in trains
         assert any("no validation slice has label_2" in note for note in datamodule.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ({1: "psoas_g", 2: "psoas_d"}, "'psoas_g' and 'psoas_d' may be left and right"),
+        ({1: "label_1", 2: "label_2", 3: "fat"}, "labels 1, 2 have no names"),
+        ({1: "psoas_left", 2: "psoas_rihgt"}, "labels 'psoas_left' name a side"),
+    ],
+)
+def test_mirrors_that_may_teach_left_as_right_are_told(names: dict[int, str], told: str) -> None:
+    """Catches a pair that mirrored slices mix up in silence because its names do not say that it is one."""
+    with pytest.warns(DataWarning, match=told):
+        warn_of_sides(LabelTable(names))
+
+
+@pytest.mark.parametrize("names", [{1: "label_1"}, {1: "label_1", 2: "fat"}, {1: "lpsoas", 2: "Psoas (right)"}])
+def test_mirrors_without_a_doubt_are_not_told(names: dict[int, str]) -> None:
+    """Catches a warning about labels that cannot be mixed up."""
+    warn_of_sides(LabelTable(names))
 
 
 def test_a_label_that_cannot_train_is_told() -> None:

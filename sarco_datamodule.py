@@ -27,7 +27,7 @@ from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
 from sarco.training.cases import Case, LabelledSlice, find_cases, make_label_table
 from sarco.training.cases import Dataset as FoundCases
 from sarco.training.distillation import FoundPredictions, assign_sides, find_predictions
-from sarco.training.doubts import describe_sides, refuse_structures_of_255, warn_of_sides, warn_of_values
+from sarco.training.doubts import check_label_maps, describe_sides, warn_of_sides, warn_of_values
 from sarco.training.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from sarco.training.split import Split, find_copies, name_people, pseudonym, split_by_patient
 from transforms import as_meta_tensor, make_crop, scale_window
@@ -311,7 +311,7 @@ class SarcoDataModule(pl.LightningDataModule):
 
     def _prepare(self, slices: Sequence[LabelledSlice], named: Sequence[int]) -> Iterator[CachedSlice]:
         """Decodes and crops slices; neighbours and volume label maps are read once, not once a slice."""
-        refuse_structures_of_255((item.case for item in slices if not item.case.predicted), named)
+        check_label_maps((item.case for item in slices if not item.case.predicted), named)
         crop = make_crop(self.options, keys=("image", "label"))
         read = lru_cache(maxsize=4)(read_hu)
         read_labels = lru_cache(maxsize=1)(Case.read_label_maps)

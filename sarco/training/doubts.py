@@ -22,8 +22,10 @@ def _shown(files: Sequence[Path]) -> str:
     return ", ".join(map(str, files[:_FILES_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
-def refuse_structures_of_255(cases: Iterable[Case], names: Collection[int]) -> None:
+def check_label_maps(cases: Iterable[Case], names: Collection[int]) -> None:
     """Refuses label maps in which 255 is a structure, because they would teach without it.
+
+    A `DataWarning` tells of those that do not say how they lie: nobody but the user can know whether they are mirrored.
 
     Args:
         cases: what people labelled.
@@ -33,12 +35,23 @@ def refuse_structures_of_255(cases: Iterable[Case], names: Collection[int]) -> N
         InputError: some are; names them. Or one cannot be read.
     """
     faults: dict[str, list[Path]] = defaultdict(list)
+    loose = []
     for path in dict.fromkeys(case.label_path for case in cases):
-        if fault := read_label_map(path).fault_of_255(names):
+        label_map = read_label_map(path)
+        if fault := label_map.fault_of_255(names):
             faults[fault].append(path)
+        if label_map.affine_lps is None:
+            loose.append(path)
     if faults:
         told = [f"{_shown(paths)}: {'each ' * (len(paths) > 1)}{fault}" for fault, paths in faults.items()]
         raise InputError("; ".join(told[:_FILES_SHOWN]))
+    if loose:
+        warnings.warn(
+            f"{count_of(len(loose), 'label map')} without a usable affine, so axes count as right, anterior, superior; "
+            f"look whether they lie on their images: {_shown(loose)}",
+            DataWarning,
+            3,
+        )
 
 
 def warn_of_values(slices: Sequence[LabelledSlice], occurs: NDArray[np.bool_], names: Iterable[int]) -> None:

@@ -155,6 +155,18 @@ def test_greys_are_refused_unless_they_have_names(data: Path) -> None:
         module(data)
 
 
+def test_label_maps_without_an_affine_are_told(data: Path) -> None:
+    """Catches labels that are mirrored in silence, because a file does not say how it lies."""
+    for name in ("P001", "P003"):
+        image = nib.load(data / f"{name}.nii.gz")
+        image = nib.Nifti1Image(np.asarray(image.dataobj), None)
+        image.set_sform(None, 0)
+        image.set_qform(None, 0)
+        nib.save(image, data / f"{name}.nii.gz")
+    with pytest.warns(DataWarning, match=r"2 label maps without a usable affine, .*P001\.nii\.gz, .*P003\.nii\.gz$"):
+        module(data)
+
+
 def test_names_count_where_slices_were_prepared_before(data: Path, tmp_path: Path) -> None:
     """Catches greys that pass for labels from the second run on, after their names were taken away again."""
     change_labels(data, "P001 P003", with_greys)

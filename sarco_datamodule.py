@@ -27,7 +27,7 @@ from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
 from sarco.training.cases import Case, LabelledSlice, find_cases, make_label_table
 from sarco.training.cases import Dataset as FoundCases
 from sarco.training.distillation import FoundPredictions, assign_sides, find_predictions
-from sarco.training.doubts import check_label_maps, describe_sides, warn_of_sides, warn_of_values
+from sarco.training.doubts import check_label_maps, describe_sides, warn_of_namesakes, warn_of_sides, warn_of_values
 from sarco.training.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from sarco.training.split import Split, find_copies, name_people, pseudonym, split_by_patient
 from transforms import as_meta_tensor, make_crop, scale_window
@@ -115,6 +115,7 @@ class SarcoDataModule(pl.LightningDataModule):
             told = count_of(partly, "slice holds", "slices hold")
             self.notes.append(f"{told} {IGNORE_ID} (nobody looked) beside other values; those pixels count nowhere")
         slices = name_people(slices, find_copies(slices, self.cache.images))
+        warn_of_namesakes(slices)
         split = split_by_patient(
             [slices[i] for i in kept],
             self.options.val_fraction,

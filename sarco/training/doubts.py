@@ -1,5 +1,7 @@
 """What a person should know about labels before they are learnt."""
 
+import contextlib
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -10,11 +12,15 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, InputError
 from sarco.core.messages import count_of
+from sarco.io.dicom_tags import open_dataset, quiet_pydicom, quiet_text
 from sarco.io.nifti import read_label_map
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.training.cases import Case, LabelledSlice
 
 _FILES_SHOWN = 5
+_NAME_BREAK = re.compile(r"[\s^=,]+")
+# What stands for names, then often with one birth date for all, or with the first of January.
+_ANONYMISED = re.compile(r"anon|de-?id|removed|redact|patient|subject|unknown|no ?name|test|phantom|xx|^\W*$")
 
 
 def _shown(files: Sequence[Path]) -> str:
@@ -109,6 +115,30 @@ def warn_of_sides(labels: LabelTable) -> None:
         warnings.warn(
             f"labels {', '.join(map(repr, lonely))} name a side, but no label is called the same of the other "
             "side, so mirrored slices teach them on both; name both alike in labels.json, or set --do_flips=no",
+            DataWarning,
+            3,
+        )
+
+
+def warn_of_namesakes(slices: Sequence[LabelledSlice]) -> None:
+    """A `DataWarning` where two people of the split have one name and one birth date; shows neither.
+
+    Args:
+        slices: with whose they are (see `sarco.training.split.name_people`).
+    """
+    known: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
+    for patient, path in {item.patient: item.header.path for item in slices}.items():
+        with quiet_pydicom(), contextlib.suppress(InputError):
+            dataset = open_dataset(path, stop_before_pixels=True, specific_tags=["PatientName", "PatientBirthDate"])
+            name, born = (quiet_text(dataset, tag) for tag in ("PatientName", "PatientBirthDate"))
+            words = " ".join(_NAME_BREAK.split(name.casefold())).strip()
+            if words and born and not _ANONYMISED.search(words) and not born.endswith("0101"):
+                known[words, born][patient] = path
+    if twice := [[*people.values()] for people in known.values() if len(people) > 1]:
+        warnings.warn(
+            f"{count_of(len(twice), 'name')} with the same birth date under several PatientIDs, the first in "
+            f"{twice[0][0]} and {twice[0][1]}; if that is one person, give one PatientID, so that nobody trains and "
+            "validates",
             DataWarning,
             3,
         )

@@ -1,11 +1,13 @@
 """What a person should know about labels: masks of 0/255, values that mean something else, labels of one side alone."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from numpy.typing import NDArray
 
@@ -165,6 +167,35 @@ def test_label_maps_without_an_affine_are_told(data: Path) -> None:
         nib.save(image, data / f"{name}.nii.gz")
     with pytest.warns(DataWarning, match=r"2 label maps without a usable affine, .*P001\.nii\.gz, .*P003\.nii\.gz$"):
         module(data)
+
+
+@pytest.mark.parametrize(
+    ("names", "born", "told"),
+    [
+        ("Doe^Jane|DOE^JANE^^|Roe^Ann", "19500212|19500212|19500212", True),
+        ("Doe^Jane|Doe Jane|Doe^Jane", "19500212|19500212|19500212", True),
+        ("Doe^Jane|Doe^Jane|Doe^Jane", "19500212|19500213|19500214", False),
+        ("Doe^Jane|Doe^Joan|Doe^June", "19500212|19500212|19500212", False),
+        ("Doe^Jane|Doe^Jane|Doe^Jane", "||", False),
+        ("||", "19500212|19500212|19500212", False),
+        ("Doe^Jane|Doe^Jane|Doe^Jane", "19500101|19500101|19500101", False),  # the year alone was kept
+        ("Anonymous|Anonymous|Anonymous", "19500212|19500212|19500212", False),
+    ],
+)
+def test_one_person_under_two_ids_is_told(data: Path, names: str, born: str, told: bool) -> None:
+    """Catches a person on both sides who has an ID of each hospital, and a name in a message."""
+    for case, name, date in zip(("P001", "P002", "P003"), names.split("|"), born.split("|"), strict=True):
+        for path in (data / case).iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.PatientName, dataset.PatientBirthDate = name, date
+            dataset.save_as(path)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", DataWarning)
+        module(data)
+    texts = [str(one.message) for one in found if "birth date" in str(one.message)]
+    assert len(texts) == told
+    assert not any(part in text.lower() for text in texts for part in ("doe", "jane", "1950"))
+    assert all("P001" in text and "P00" in text.partition(" and ")[2] for text in texts)
 
 
 def test_names_count_where_slices_were_prepared_before(data: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
 from sarco.training.cases import Case, LabelledSlice, find_cases, make_label_table
 from sarco.training.cases import Dataset as FoundCases
 from sarco.training.distillation import FoundPredictions, assign_sides, find_predictions
-from sarco.training.doubts import describe_sides, refuse_masks_of_255, warn_of_sides, warn_of_values
+from sarco.training.doubts import check_label_maps, describe_sides, warn_of_namesakes, warn_of_sides, warn_of_values
 from sarco.training.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from sarco.training.split import Split, find_copies, name_people, pseudonym, split_by_patient
 from transforms import as_meta_tensor, make_crop, scale_window
@@ -100,7 +100,7 @@ class SarcoDataModule(pl.LightningDataModule):
             found = find_predictions(self.predicted, self.options.data_dir, human)
         slices = (*human, *found.slices)
         self._settle_crop(slices)
-        self.cache = self._open_cache(slices)
+        self.cache = self._open_cache(slices, sorted(dataset.label_names))
         occurs: NDArray[np.bool_] = self.cache.occurs
         looked_at = np.asarray(occurs[:, :IGNORE_ID].any(axis=1))
         self.labels = self._table(dataset, len(human))
@@ -111,7 +111,11 @@ class SarcoDataModule(pl.LightningDataModule):
         if len(kept) < len(human):
             left = count_of(len(human) - len(kept), "slice")
             self.notes.append(f"{left} left out, unlabelled ({IGNORE_ID} throughout)")
+        if partly := int(np.count_nonzero(looked_at[: len(human)] & occurs[: len(human), IGNORE_ID])):
+            told = count_of(partly, "slice holds", "slices hold")
+            self.notes.append(f"{told} {IGNORE_ID} (nobody looked) beside other values; those pixels count nowhere")
         slices = name_people(slices, find_copies(slices, self.cache.images))
+        warn_of_namesakes(slices)
         split = split_by_patient(
             [slices[i] for i in kept],
             self.options.val_fraction,
@@ -290,7 +294,7 @@ class SarcoDataModule(pl.LightningDataModule):
         """The slices that make up the image, one a channel."""
         return (item.header,)
 
-    def _open_cache(self, slices: Sequence[LabelledSlice]) -> SliceCache:
+    def _open_cache(self, slices: Sequence[LabelledSlice], named: Sequence[int]) -> SliceCache:
         side, pixel_mm = self.options.crop_size
         inputs = [[h.path for h in self._headers(s)] + [s.case.label_path] for s in slices]
         key = make_key(
@@ -298,14 +302,17 @@ class SarcoDataModule(pl.LightningDataModule):
             {
                 "crop": [self.channels, side, pixel_mm],
                 "slices": [[_name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
+                "named": named,  # they decide whether a label map is refused
                 "frames": [[h.frame for h in self._headers(s)] for s in slices],
             },
         )
-        return open_cache(self.cache_root, key, len(slices), (self.channels, side, side), lambda: self._prepare(slices))
+        return open_cache(
+            self.cache_root, key, len(slices), (self.channels, side, side), lambda: self._prepare(slices, named)
+        )
 
-    def _prepare(self, slices: Sequence[LabelledSlice]) -> Iterator[CachedSlice]:
+    def _prepare(self, slices: Sequence[LabelledSlice], named: Sequence[int]) -> Iterator[CachedSlice]:
         """Decodes and crops slices; neighbours and volume label maps are read once, not once a slice."""
-        refuse_masks_of_255(item.case for item in slices if not item.case.predicted)
+        check_label_maps((item.case for item in slices if not item.case.predicted), named)
         crop = make_crop(self.options, keys=("image", "label"))
         read = lru_cache(maxsize=4)(read_hu)
         read_labels = lru_cache(maxsize=1)(Case.read_label_maps)

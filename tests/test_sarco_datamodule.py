@@ -208,7 +208,10 @@ def test_unlabelled_slices_are_left_out_and_said(data: Path, tmp_path: Path) -> 
     assert datamodule.labels == module(data).labels
     split = datamodule.split
     assert len(split.train) + len(split.val) == 3 * SLICES - 1
-    assert datamodule.notes == ["1 slice left out, unlabelled (255 throughout)"]
+    assert datamodule.notes == [
+        "1 slice left out, unlabelled (255 throughout)",
+        "1 slice holds 255 (nobody looked) beside other values; those pixels count nowhere",
+    ]
     left_out = set(range(3 * SLICES)) - {*split.train, *split.val}
     assert [datamodule.slices[i].header.path.parent.name for i in left_out] == ["P001"]
 

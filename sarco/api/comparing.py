@@ -1,12 +1,14 @@
 """Label maps against label maps: `compare` from Python, and what ``sarco compare`` prints."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sarco.comparison.agreement import BlandAltman, Summary, bland_altman, summarise_patients
 from sarco.comparison.maps import LabelComparison, compare_label_maps, find_pairs, with_absent
-from sarco.core.errors import SarcoError
+from sarco.comparison.names import compare_names, names_of
+from sarco.core.errors import DataWarning, SarcoError
 from sarco.core.parser import path_of
 from sarco.scan.labels import read_label_names
 
@@ -48,22 +50,29 @@ def compare(truth: str | Path, prediction: str | Path) -> Comparison:
         truth: a NIfTI label map, or a folder with several.
         prediction: a NIfTI label map, a results folder, or a folder with several of either.
 
+    A `DataWarning` tells of numbers that the two sides name differently.
+
     Raises:
         SarcoError: there is nothing to compare, or the only pair cannot be compared.
     """
     truth, prediction = path_of(truth), path_of(prediction)
     found = find_pairs(truth, prediction)
+    names = read_label_names((truth if truth.is_dir() else truth.parent) / "labels.json")
+    told: dict[str, Path] = {}
     rows: list[LabelComparison] = []
     patients: list[str] = []
     failed: list[SarcoError] = []
     for name, one, other in found.pairs:
         try:
-            rows += compare_label_maps(one, other, name)
+            known = names or names_of(one, truth)
+            for remark in compare_names(known, names_of(other, prediction), other):
+                told.setdefault(remark, other)
+            rows += compare_label_maps(one, other, name, known)
             patients.append(name)
         except SarcoError as error:
             if len(found.pairs) == 1:
                 raise
             failed.append(error)
-    folder = truth if truth.is_dir() else truth.parent
-    names = read_label_names(folder / "labels.json")
+    for remark, path in told.items():
+        warnings.warn(f"{path}: {remark}", DataWarning, 2)
     return Comparison(with_absent(rows, patients), names, len(found.pairs), tuple(found.alone), tuple(failed))

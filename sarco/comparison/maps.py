@@ -16,8 +16,8 @@ from sarco.core.tree import files_below
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.io.results import LABEL_MAP, PREDICTED, PREDICTION
 from sarco.scan.geometry import Affine, plane_affine, spacing_mm, voxel_volume_mm3
-from sarco.scan.label_map import MASK_OF_255, LabelMap
-from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID
+from sarco.scan.label_map import LabelMap
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, refuse_structure_255
 
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes of a grid; distances along the axes take right angles
 NO_LABEL = "no label"  # what rows are of where every label map is empty
@@ -126,25 +126,40 @@ def _name_of(file: Path) -> str:
     return nifti_stem(file)
 
 
-def compare_label_maps(truth_path: Path, prediction_path: Path, patient: str = "") -> tuple[LabelComparison, ...]:
+def compare_label_maps(
+    truth_path: Path, prediction_path: Path, patient: str = "", names: Mapping[int, str] | None = None
+) -> tuple[LabelComparison, ...]:
     """Compares each label that either of two label maps holds, in the world, not by index.
 
-    Voxels that are 255 (nobody looked) in the truth count nowhere; a `DataWarning` tells of those in the prediction.
+    Voxels that are 255 (nobody looked) in the truth count nowhere; a `DataWarning` tells of those within slices that
+    were looked at, and of those in the prediction.
+
+    Args:
+        truth_path: a NIfTI file.
+        prediction_path: likewise.
+        patient: for the result.
+        names: of labels, by id; none where nobody named them.
 
     Raises:
-        InputError: a file cannot be read, is a mask of 0 and 255, or nobody looked at any of the truth.
+        InputError: a file cannot be read, has 255 for a structure, or is 255 throughout.
         GeometryError: the grids do not coincide; names both files.
     """
     truth, prediction = read_label_map(truth_path), read_label_map(prediction_path)
+    names = names or {}
     for one in (truth, prediction):
-        if one.is_mask_of_255:
-            raise InputError(f"{one.path}: holds no label but 255. {MASK_OF_255} If so, save it with 1 instead of 255")
+        if (one.ids == IGNORE_ID).any():
+            refuse_structure_255(names, one.path)
+        if fault := one.fault_of_255(names):
+            raise InputError(f"{one.path}: {fault}")
         if (one.ids == IGNORE_ID).all():
             raise InputError(f'{one.path}: is 255 ("nobody looked") throughout, so there is nothing to compare')
     if truth.affine_lps is None:
         raise GeometryError(f"{truth_path}: has no usable affine, so nothing can be laid over it; export it again")
     moved = _move_onto(prediction, truth, truth.affine_lps)
     ignored = truth.ids == IGNORE_ID
+    if truth.is_unseen_in_part:
+        told = f'{truth_path}: {np.count_nonzero(ignored)} voxels are 255 ("nobody looked") and count nowhere'
+        warnings.warn(f"{told}, also within slices that were looked at", DataWarning, 2)
     _tell_of_unseen(prediction_path, int(np.count_nonzero((moved == IGNORE_ID) & ~ignored)))
     maps = [np.where(ignored, BACKGROUND_ID, ids) for ids in (truth.ids, moved)]
     ids = sorted({int(i) for one in maps for i in np.unique(one)} - {BACKGROUND_ID, IGNORE_ID})

@@ -15,7 +15,7 @@ from sarco.io.images import find_images, read_hu
 from sarco.io.nifti import is_nifti, read_label_map
 from sarco.measurement.series import Evidence, Plans, check_options
 from sarco.measurement.slices import SliceMeasurement
-from sarco.scan.label_map import MASK_OF_255, LabelMap, compare_steps, lay_over
+from sarco.scan.label_map import LabelMap, compare_steps, lay_over
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series
 
@@ -152,10 +152,12 @@ def name_labels(label_map: LabelMap, names_path: Path | None) -> dict[int, str]:
     names = read_label_names(names_path or label_map.path.parent / "labels.json")
     found = {int(label_id) for label_id in np.unique(label_map.ids)} - {BACKGROUND_ID}
     if IGNORE_ID not in names:
-        if found == {IGNORE_ID}:
+        fault = label_map.fault_of_255(names)
+        if not fault and found == {IGNORE_ID}:
+            fault = 'is 255 ("nobody looked") wherever it is not 0; if 255 is a structure, save it with 1'
+        if fault:
             raise InputError(
-                f"{label_map.path}: holds no label but 255. {MASK_OF_255} If so, name it with --labels FILE: "
-                '{"255": "skeletal_muscle"}'
+                f'{label_map.path}: {fault}, or name what 255 is with --labels FILE: {{"255": "skeletal_muscle"}}'
             )
         found -= {IGNORE_ID}
     if not found and not names:

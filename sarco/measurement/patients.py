@@ -19,7 +19,7 @@ _MOST_LISTED = 20  # in one message
 _SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": None, "other": None}
 _AGE_UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}  # PS3.5 section 6.2, value representation AS
 _FIELDS = ("sex", "height_m", "weight_kg", "age_years")
-# Column names, without case, blanks and underscores, and what they hold.
+# Column names, letters and digits alone and without case, and what they hold.
 _COLUMNS = {
     "patientid": "patient_id",
     "studyinstanceuid": "study_uid", "studyuid": "study_uid",
@@ -28,6 +28,15 @@ _COLUMNS = {
     "weight": "weight_kg", "weightkg": "weight_kg", "patientweight": "weight_kg",
     "age": "age_years", "ageyears": "age_years", "patientage": "age_years",
 }  # fmt: skip
+# Columns that are meant by their words, with units or in languages that are not read: by what they would hold.
+_MEANT = {
+    "sex": r"(?:patients?)?(?:sex|gender|geschlecht|sexe|sexo)(?:[mfw]{2})?",
+    "height": r"(?:patients?)?(?:body)?(?:height|stature|größe|körpergröße)(?:in)?(?:mm|cm|m|in|inch|inches|ft|feet)?",
+    "weight": r"(?:patients?)?(?:body)?(?:weight|gewicht|körpergewicht)(?:in)?(?:g|kg|lb|lbs|pounds|st|stones?)?",
+    "age": r"(?:patients?)?(?:age|alter)(?:in)?(?:at(?:ct|scan))?(?:y|yrs?|years?|jahren?|months?|days?)?",
+}
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+|\d+\.\d+[eE][+-]?\d{1,2})")  # DICOM allows powers of ten
+_LARGEST_SHOWN = 1e4  # a number beyond it may be a date or an ID
 
 
 @dataclass(frozen=True)
@@ -255,15 +264,25 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Line numbers and cells of all rows that are not empty, by what the columns hold."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
+        if "\0" in text:  # of 16 bits
+            raise UnicodeError
+    except UnicodeError:
         raise InputError(f"{path}: is not UTF-8 text; save the table as CSV (UTF-8)") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check --patients") from None
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = next(reader, [])
-    columns = [_COLUMNS.get(re.sub(r"[\s_]", "", name).lower()) for name in header]
+    try:
+        return _rows_of(path, reader, delimiter)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num} is no CSV ({error}); save the table again") from None
+
+
+def _columns_of(path: Path, header: list[str]) -> list[str | None]:
+    """What each column holds; None for what is not looked at."""
+    names = ["".join(c for c in name.lower() if c.isalnum()) for name in header]
+    columns = [_COLUMNS.get(name) for name in names]
     known = Counter(name for name in columns if name)
     if not {"patient_id", "study_uid"} & known.keys():
         raise InputError(f"{path}: has no column PatientID or StudyInstanceUID; name it in the first line")
@@ -271,10 +290,33 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise InputError(f"{path}: has none of the columns sex, height, weight_kg, age_years; name them in line 1")
     if double := [name for name, count in known.items() if count > 1]:
         raise InputError(f"{path}: two columns hold {double[0]}; keep one")
+    for what, words in _MEANT.items():
+        meant = [name for name, plain in zip(header, names, strict=True) if re.fullmatch(words, plain)]
+        if meant and not any(name.startswith(what) for name in known):
+            raise InputError(
+                f"{path}: column {meant[0].strip()!r} is none that is read; make it sex (F or M), height_cm, weight_kg "
+                "or age_years, or take it out"
+            )
+    return columns
+
+
+def _rows_of(path: Path, reader: Any, delimiter: str) -> list[tuple[int, dict[str, str]]]:
+    header: list[str] = next(reader, [])
+    columns = _columns_of(path, header)
+    last_named = max(place for place, name in enumerate(header) if name.strip())
     rows = []
     for cells in reader:
         if not any(cell.strip() for cell in cells):
             continue
+        while len(cells) > len(header) and not cells[-1].strip():
+            cells.pop()
+        if any(_swallows_rows(cell, delimiter, len(header)) for cell in cells):
+            raise InputError(f"{path}: a quote that ends on line {reader.line_num} swallows whole lines; correct it")
+        if any(cell.strip() for cell in cells[last_named + 1 :]):
+            raise InputError(
+                f"{path}: line {reader.line_num} has a cell beyond the last named column; quote cells that hold a "
+                f"{delimiter!r}, or name the column"
+            )
         if len(cells) != len(header):
             raise InputError(
                 f"{path}: line {reader.line_num} has {len(cells)} cells, the first line {len(header)}; quote cells "
@@ -283,6 +325,12 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         named = zip(columns, cells, strict=True)
         rows.append((reader.line_num, {name: cell.strip() for name, cell in named if name}))
     return rows
+
+
+def _swallows_rows(cell: str, delimiter: str, n_columns: int) -> bool:
+    """Whether a cell begins in one row and ends in a later one, because a quote is missing."""
+    breaks = len(cell.strip().splitlines()) - 1
+    return breaks > 0 and cell.count(delimiter) == breaks * (n_columns - 1)
 
 
 def _patient_of_row(cells: dict[str, str], source: str) -> Patient:
@@ -305,16 +353,18 @@ def _patient_of_row(cells: dict[str, str], source: str) -> Patient:
 
 def _read_sex(text: str) -> str | None:
     if text.lower() not in _SEXES:
-        raise ValueError(f"sex is {text[:20]!r}, not F or M")
+        raise ValueError(f"sex is {repr(text) if len(text) == 1 else 'a word or number'}, not F or M")
     return _SEXES[text.lower()]
 
 
 def _read_height(text: str, column: str = "height") -> float:
     """Metres, from metres or centimetres; inches and feet fall between the two and are refused."""
     value = _number(text, column)
+    if value in (1, 2) and len(text) == 1:
+        raise ValueError(f"{column} is {text}, as if cut off at a decimal comma")
     in_m, in_cm = (HEIGHT_M[0] <= metres <= HEIGHT_M[1] for metres in (value, value / 100))
     if not ((in_m and column != "height_cm") or (in_cm and column != "height_m")):
-        raise ValueError(f"{column} is {value:g}, which is no height in {_unit_of(column)}")
+        raise ValueError(f"{column} is {_shown(value)}, which is no height in {_unit_of(column)}")
     return value if in_m else round(value / 100, 4)
 
 
@@ -325,7 +375,7 @@ def _unit_of(column: str) -> str:
 def _read_weight(text: str) -> float:
     value = _number(text, "weight")
     if not WEIGHT_KG[0] <= value <= WEIGHT_KG[1]:
-        raise ValueError(f"weight is {value:g}, which is no weight in kg")
+        raise ValueError(f"weight is {_shown(value)}, which is no weight in kg")
     return value
 
 
@@ -334,16 +384,16 @@ def _read_age(text: str) -> float:
     match = re.fullmatch(r"(\d{1,3})([YMWD])", text.upper())
     value = int(match[1]) * _AGE_UNITS[match[2]] if match else _number(text, "age")
     if not AGE_YEARS[0] <= value <= AGE_YEARS[1]:
-        raise ValueError(f"age is {value:g}, which is no age in years")
+        raise ValueError(f"age is {_shown(value)}, which is no age in years")
     return round(value, 2)
 
 
 def _number(text: str, name: str) -> float:
-    plain = text.replace(",", ".") if "." not in text else text  # decimal commas, as in tables with semicolons
-    try:
-        value = float(plain)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{name} is {text[:20]!r}, which is no number")
-    return value
+    """A number as people write it, decimal commas too; the text is not shown, because it may be a name or a date."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{name} is no number; write it as digits without a unit")
+    return float(text.replace(",", "."))
+
+
+def _shown(value: float) -> str:
+    return f"{value:g}" if abs(value) < _LARGEST_SHOWN else "a large number"

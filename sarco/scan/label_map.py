@@ -1,5 +1,6 @@
 """A label map in memory, and how it is laid over slices by their place in the patient."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from sarco.scan.geometry import GRID_TOLERANCE_VOXELS, Affine, find_plane, spaci
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID
 from sarco.scan.series import Series
 
-MASK_OF_255 = '255 means "nobody looked"; is this a mask of 0/255?'
+_HIGHEST_NUMBERING = 126  # label sets are numbered from 1; the largest in common use (TotalSegmentator) ends at 117
+_MOST_GREYS = 5  # structures that a picture is likely to tell apart, 255 among them
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,35 @@ class LabelMap:
     path: Path
 
     @property
-    def is_mask_of_255(self) -> bool:
-        """Whether it holds 0 and 255 alone, mixed within planes: another program's mask, not "nobody looked".
-
-        Sparse labels are 255 on whole planes, and may be empty on all others.
-        """
-        held = np.flatnonzero(np.bincount(self.ids.ravel(), minlength=256))
-        if held.tolist() != [BACKGROUND_ID, IGNORE_ID]:
-            return False
+    def is_unseen_in_part(self) -> bool:
+        """Whether 255 stands beside other values within planes, whichever way these run."""
+        unseen = self.ids == IGNORE_ID
         others = ((1, 2), (0, 2), (0, 1))
-        return all((self.ids.min(axis=axes) < self.ids.max(axis=axes)).any() for axes in others)
+        return all((unseen.any(axis=axes) & ~unseen.all(axis=axes)).any() for axes in others)
+
+    def fault_of_255(self, named: Collection[int] = ()) -> str:
+        """Why 255 is a structure here rather than "nobody looked"; empty where nothing speaks for it.
+
+        Pictures and masks of other programs have 255 for what they mark, and greys for what they mark besides. Sparse
+        labels are 255 on whole planes, and ids that somebody named were meant.
+
+        Args:
+            named: ids that have a name.
+        """
+        held = set(np.flatnonzero(np.bincount(self.ids.ravel(), minlength=256)).tolist())
+        others = held - {BACKGROUND_ID, IGNORE_ID}
+        if IGNORE_ID in named or (others and not _are_greys(others - set(named))) or not self.is_unseen_in_part:
+            return ""
+        if not others:
+            return (
+                'holds no label but 255, which means "nobody looked"; is this a mask of 0/255? If so, save it with 1 '
+                "instead of 255"
+            )
+        greys = ", ".join(map(str, sorted(others)[:_MOST_GREYS])) + (", ..." if len(others) > _MOST_GREYS else "")
+        return (
+            f'holds {greys} beside 255, which means "nobody looked"; are these greys of a picture? If so, save it with '
+            "1, 2, ... instead; if not, name them in labels.json"
+        )
 
     def on_slice(self, slice_affine: ArrayLike, shape: tuple[int, int], image: Path) -> NDArray[np.uint8]:
         """The label map on the grid of one image slice.
@@ -72,6 +93,15 @@ class LabelMap:
             grid_shape: (rows, columns, planes) of the image.
         """
         return replace(self, affine_lps=_affine_of_ras_array(grid_affine, grid_shape))
+
+
+def _are_greys(ids: Iterable[int]) -> bool:
+    """Whether ids beside 255 are shades, not numbers that somebody gave: high, or steps of a scale that ends at 255."""
+    scales = [[step * IGNORE_ID / count for step in range(1, count)] for count in range(2, _MOST_GREYS + 1)]
+    ids = list(ids)
+    if max(ids, default=0) > _HIGHEST_NUMBERING:
+        return True
+    return bool(ids) and any(all(min(abs(i - grey) for grey in scale) < 1 for i in ids) for scale in scales)
 
 
 def _affine_of_ras_array(grid_affine: ArrayLike, grid_shape: tuple[int, int, int]) -> Affine:

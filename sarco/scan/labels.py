@@ -1,9 +1,11 @@
 """Label ids, names and colours: one table, read from ``labels.json`` and carried in every checkpoint."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from sarco.core.errors import InputError
@@ -32,8 +34,12 @@ COLOURS_RGB: tuple[tuple[int, int, int], ...] = (
 
 
 LEFT, RIGHT = "left", "right"
+# What the name of 255 may say where it stands for what sarco takes it for, and for no structure.
+_UNSEEN = re.compile(
+    r"(ignor|exclu|void|unknown|unsure|uncertain|unseen|unlabel|unannot|not? (label|look|annot|seen)|nobody|invalid)"
+)
 _OTHER = {LEFT: RIGHT, RIGHT: LEFT}
-# English, German and Dutch, Latin. Words of other languages stand for muscles too: "droit" is rectus.
+# Words of other languages that stand for muscles too are not among them: "droit" is rectus, unless it ends a name.
 _SIDE_WORDS = dict.fromkeys(
     [
         "left",
@@ -61,6 +67,8 @@ _SIDE_WORDS = dict.fromkeys(
         "lft",
         "lhs",
         "izq",
+        "izdo",
+        "izda",
     ],
     LEFT,
 )
@@ -91,13 +99,26 @@ _SIDE_WORDS |= dict.fromkeys(
         "dx",
         "rgt",
         "rhs",
+        "dcho",
+        "dcha",
     ],
     RIGHT,
 )
-_SHORT_SIDES = {"l": LEFT, "lt": LEFT, "r": RIGHT, "rt": RIGHT}
-_LAST_SIDES = {"li": LEFT, "sin": LEFT, "re": RIGHT, "dex": RIGHT, "dext": RIGHT}  # elsewhere they may be anything
+_SHORT_SIDES = {"l": LEFT, "lt": LEFT, "lh": LEFT, "r": RIGHT, "rt": RIGHT, "rh": RIGHT}
+_LAST_SIDES = dict.fromkeys(["li", "sin", "esq"], LEFT) | dict.fromkeys(
+    ["re", "dex", "dext", "der", "dir", "droit"], RIGHT
+)  # elsewhere they may be anything
+_RECTUS = {"grand", "muscle", "m"}  # before "droit": the muscle, not the side
 _GLUED_SIDE = re.compile(r"(left|right|links|rechts)?([^\W\d_]{3,}?)(left|right|links|rechts)?")
+_STRUCTURE = (
+    "(?:ilio)?psoas|iliacus|rectus|quadratus|erector|multifidus|multifidi|paraspinals?|autochthon|glute(?:us|i)|"
+    "transversus|obliques?|obliquus|muscles?|kidney"
+)
+_GLUED_LETTER = re.compile(rf"([lr])?({_STRUCTURE})([lr])?")  # lpsoas, psoasr
+# Letters that may be left and right in some language, but may as well be anything.
+_MAYBE_SIDES = [{"l", "r"}, {"g", "d"}, {"i", "d"}, {"s", "d"}, {"e", "d"}, {"v", "h"}]
 _NEW_WORD = re.compile(r"(?<=[a-zß-ÿ])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # psoasLeft, LPsoas
+_WORD_BREAK = re.compile(r"[\s_]+|(?<=\w)-(?=\w)")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
@@ -113,8 +134,11 @@ def read_side(name: str) -> tuple[tuple[str, ...], str | None]:
     words = _words_of(name)
     sides = [_SIDE_WORDS.get(word) for word in words]
     found = {side for side in sides if side}
+    last = max((place for place, word in enumerate(words) if not word.isdigit()), default=0)
     for place, word in enumerate(words):
-        short = _SHORT_SIDES.get(word) or (_LAST_SIDES.get(word) if 0 < place == len(words) - 1 else None)
+        short = _SHORT_SIDES.get(word) or (_LAST_SIDES.get(word) if 0 < place == last else None)
+        if word == "droit" and words[place - 1] in _RECTUS:
+            short = None
         if words[place + 1 : place + 2] and words[place + 1].isdigit() and word == "l":  # a lumbar vertebra
             short = None
         if short and (not found or short in found):  # beside a whole word, "r" may stand for rectus
@@ -129,8 +153,22 @@ def _words_of(name: str) -> list[str]:
     words: list[str] = []
     for word in _WORD.findall(_NEW_WORD.sub(" ", name)):
         glued = None if word.lower() in _SIDE_WORDS else _GLUED_SIDE.fullmatch(word.lower())
-        words += [part for part in glued.groups() if part] if glued else [word.lower()]
+        for part in filter(None, glued.groups()) if glued else [word.lower()]:
+            letter = _GLUED_LETTER.fullmatch(part)
+            words += filter(None, letter.groups()) if letter else [part]
     return words
+
+
+def _may_be_sides(one: str, other: str) -> bool:
+    """Whether two names differ only in what may be left and right, though nobody can be sure."""
+    words = _words_of(one), _words_of(other)
+    differing = [(a, b) for a, b in zip(*words, strict=False) if a != b]
+    if len(words[0]) != len(words[1]) or len(differing) != 1:
+        return False
+    ((a, b),) = differing
+    ends = ({a[0], b[0]}, a[1:], b[1:]), ({a[-1], b[-1]}, a[:-1], b[:-1])
+    glued = any(letters == {"l", "r"} and rest == same and len(rest) > 2 for letters, rest, same in ends)
+    return {a, b} in _MAYBE_SIDES or glued
 
 
 @dataclass(frozen=True)
@@ -169,6 +207,15 @@ class LabelTable:
         partners = self._partners()
         return [name for label_id, name in self.names.items() if read_side(name)[1] and label_id not in partners]
 
+    def maybe_sides(self) -> list[tuple[str, str]]:
+        """Pairs of names without a side that differ only in what may be one: psoas_g and psoas_d."""
+        names = [name for name in self.names.values() if not read_side(name)[1]]
+        return [pair for pair in combinations(names, 2) if _may_be_sides(*pair)]
+
+    def unnamed(self) -> list[int]:
+        """The ids that nobody named."""
+        return [label_id for label_id, name in self.names.items() if name == _stand_in(label_id)]
+
     def _partners(self) -> dict[int, int]:
         """For each label that has one, the id of its mirror image."""
         read = {label_id: read_side(name) for label_id, name in self.names.items()}
@@ -194,11 +241,34 @@ class LabelTable:
     def from_ids(cls, ids: Iterable[int], names: Mapping[int, str] | None = None) -> "LabelTable":
         """The table of the ids that were found, named where a name is known and ``label_<id>`` elsewhere."""
         known = names or {}
-        return cls({int(i): known.get(int(i), f"label_{int(i)}") for i in ids if int(i) != BACKGROUND_ID})
+        return cls({int(i): known.get(int(i), _stand_in(int(i))) for i in ids if int(i) != BACKGROUND_ID})
+
+
+def _stand_in(label_id: int) -> str:
+    return f"label_{label_id}"
+
+
+def refuse_structure_255(names: Mapping[int, str], path: Path) -> None:
+    """Refuses names by which 255 is a structure, where it would count as "nobody looked".
+
+    Args:
+        names: from a ``labels.json``.
+        path: where they or the label map come from, for the message.
+
+    Raises:
+        InputError: 255 has such a name.
+    """
+    if IGNORE_ID in names:
+        raise InputError(
+            f'{path}: 255 is called {names[IGNORE_ID]!r} in labels.json, but means "nobody looked" here and would '
+            "count nowhere; give that structure another number"
+        )
 
 
 def read_label_names(path: Path) -> dict[int, str]:
     """Names by label id from a ``labels.json`` such as ``{"1": "psoas_left"}``; a missing file gives no names.
+
+    A name of 255 is left out where it says that nobody looked ("ignore", "unlabelled"), which 255 means anyway.
 
     Raises:
         InputError: the file is no JSON object of whole numbers to names, or two ids share a name.
@@ -218,7 +288,11 @@ def read_label_names(path: Path) -> dict[int, str]:
         if label_id in names:
             raise InputError(f"{path}: label id {label_id} stands there twice; keep one of them")
         names[label_id] = name
-    foreground = [name for label_id, name in names.items() if label_id != BACKGROUND_ID]
-    if len(set(foreground)) != len(foreground):
-        raise InputError(f"{path}: two label ids share a name; give each its own")
+    if _UNSEEN.match(" ".join(_words_of(names.get(IGNORE_ID, "")))):
+        del names[IGNORE_ID]
+    id_of: dict[str, int] = {}
+    for label_id, name in names.items():
+        alike = " ".join(_WORD_BREAK.split(unicodedata.normalize("NFKC", name).casefold())).strip()
+        if label_id != BACKGROUND_ID and (other := id_of.setdefault(alike, label_id)) != label_id:
+            raise InputError(f"{path}: label ids {other} and {label_id} share the name {name!r}; give each its own")
     return names

@@ -16,7 +16,7 @@ from sarco.core.tree import files_below
 from sarco.io.dicom import find_series, read_header
 from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
 from sarco.scan.label_map import compare_steps
-from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names, refuse_structure_255
 from sarco.scan.series import Series, SliceHeader, check_axial, find_doubles, find_neighbours, make_series
 
 _NAMES_SHOWN = 20
@@ -249,8 +249,10 @@ def make_label_table(ids: Sequence[int], names: dict[int, str], data_dir: Path) 
     """The table of the label ids that a data set holds.
 
     Raises:
-        InputError: all label maps are empty.
+        InputError: all label maps are empty, or 255 is held and named as a structure.
     """
+    if IGNORE_ID in ids:
+        refuse_structure_255(names, data_dir)
     ids = [label_id for label_id in ids if label_id not in (BACKGROUND_ID, IGNORE_ID)]
     if not ids:
         raise InputError(

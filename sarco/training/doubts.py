@@ -1,8 +1,10 @@
 """What a person should know about labels before they are learnt."""
 
+import contextlib
+import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,15 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, InputError
 from sarco.core.messages import count_of
+from sarco.io.dicom_tags import open_dataset, quiet_pydicom, quiet_text
 from sarco.io.nifti import read_label_map
-from sarco.scan.label_map import MASK_OF_255
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.training.cases import Case, LabelledSlice
 
 _FILES_SHOWN = 5
+_NAME_BREAK = re.compile(r"[\s^=,]+")
+# What stands for names, then often with one birth date for all, or with the first of January.
+_ANONYMISED = re.compile(r"anon|de-?id|removed|redact|patient|subject|unknown|no ?name|test|phantom|xx|^\W*$")
 
 
 def _shown(files: Sequence[Path]) -> str:
@@ -23,17 +28,35 @@ def _shown(files: Sequence[Path]) -> str:
     return ", ".join(map(str, files[:_FILES_SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
-def refuse_masks_of_255(cases: Iterable[Case]) -> None:
-    """Refuses label maps whose foreground is 255, because they would teach background alone.
+def check_label_maps(cases: Iterable[Case], names: Collection[int]) -> None:
+    """Refuses label maps in which 255 is a structure, because they would teach without it.
+
+    A `DataWarning` tells of those that do not say how they lie: nobody but the user can know whether they are mirrored.
+
+    Args:
+        cases: what people labelled.
+        names: label ids that have a name.
 
     Raises:
         InputError: some are; names them. Or one cannot be read.
     """
-    masks = [path for path in dict.fromkeys(case.label_path for case in cases) if read_label_map(path).is_mask_of_255]
-    if masks:
-        raise InputError(
-            f"{_shown(masks)}: {len(masks)} label maps hold 0 and 255 alone. {MASK_OF_255} If so, save it with 1 "
-            "instead of 255"
+    faults: dict[str, list[Path]] = defaultdict(list)
+    loose = []
+    for path in dict.fromkeys(case.label_path for case in cases):
+        label_map = read_label_map(path)
+        if fault := label_map.fault_of_255(names):
+            faults[fault].append(path)
+        if label_map.affine_lps is None:
+            loose.append(path)
+    if faults:
+        told = [f"{_shown(paths)}: {'each ' * (len(paths) > 1)}{fault}" for fault, paths in faults.items()]
+        raise InputError("; ".join(told[:_FILES_SHOWN]))
+    if loose:
+        warnings.warn(
+            f"{count_of(len(loose), 'label map')} without a usable affine, so axes count as right, anterior, superior; "
+            f"look whether they lie on their images: {_shown(loose)}",
+            DataWarning,
+            3,
         )
 
 
@@ -71,12 +94,51 @@ def warn_of_values(slices: Sequence[LabelledSlice], occurs: NDArray[np.bool_], n
 
 
 def warn_of_sides(labels: LabelTable) -> None:
-    """A `DataWarning` where a label names a side and none of the other side is its mirror image."""
+    """`DataWarning`s where mirrored slices may teach left as right: by a name that says too little, or by none."""
+    if maybe := labels.maybe_sides():
+        told = ", ".join(f"{one!r} and {other!r}" for one, other in maybe)
+        warnings.warn(
+            f"labels {told} may be left and right, but mirrored slices do not swap them; if they are, write left and "
+            "right in labels.json",
+            DataWarning,
+            3,
+        )
+    if len(unnamed := labels.unnamed()) > 1:
+        warnings.warn(
+            f"labels {', '.join(map(str, unnamed))} have no names, so mirrored slices do not swap them; if some are "
+            "left and right, name them in labels.json",
+            DataWarning,
+            3,
+        )
     lonely = labels.without_partner()
     if lonely:
         warnings.warn(
             f"labels {', '.join(map(repr, lonely))} name a side, but no label is called the same of the other "
             "side, so mirrored slices teach them on both; name both alike in labels.json, or set --do_flips=no",
+            DataWarning,
+            3,
+        )
+
+
+def warn_of_namesakes(slices: Sequence[LabelledSlice]) -> None:
+    """A `DataWarning` where two people of the split have one name and one birth date; shows neither.
+
+    Args:
+        slices: with whose they are (see `sarco.training.split.name_people`).
+    """
+    known: dict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
+    for patient, path in {item.patient: item.header.path for item in slices}.items():
+        with quiet_pydicom(), contextlib.suppress(InputError):
+            dataset = open_dataset(path, stop_before_pixels=True, specific_tags=["PatientName", "PatientBirthDate"])
+            name, born = (quiet_text(dataset, tag) for tag in ("PatientName", "PatientBirthDate"))
+            words = " ".join(_NAME_BREAK.split(name.casefold())).strip()
+            if words and born and not _ANONYMISED.search(words) and not born.endswith("0101"):
+                known[words, born][patient] = path
+    if twice := [[*people.values()] for people in known.values() if len(people) > 1]:
+        warnings.warn(
+            f"{count_of(len(twice), 'name')} with the same birth date under several PatientIDs, the first in "
+            f"{twice[0][0]} and {twice[0][1]}; if that is one person, give one PatientID, so that nobody trains and "
+            "validates",
             DataWarning,
             3,
         )

@@ -1,9 +1,11 @@
 """Who trains and who validates: whole people on one side each, and no label in validation alone."""
 
 import hashlib
+import re
+import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +16,8 @@ from sarco.core.errors import DataWarning, InputError
 from sarco.core.messages import count_of
 from sarco.scan.series import SliceHeader
 from sarco.training.cases import LabelledSlice
+
+_FEWEST_VALUES = 8  # of an image that shows a patient: air and padding are alike in all
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,9 @@ class Split:
 def name_people(slices: Sequence[LabelledSlice], copies: Iterable[tuple[int, int]] = ()) -> tuple[LabelledSlice, ...]:
     """The slices, with whose they are.
 
-    One PatientID is one person. Slices without one are the person's with whom they share a case or a study; else they
-    are a person of their own by what stands for the ID.
+    One PatientID is one person, and so are IDs that differ in case, blanks or leading zeros alone, which a
+    `DataWarning` tells: a person on both sides of the split costs more than two who count as one. Slices without an ID
+    are the person's with whom they share a case or a study; else they are a person of their own by what stands for it.
 
     Args:
         slices: all there are.
@@ -46,11 +51,12 @@ def name_people(slices: Sequence[LabelledSlice], copies: Iterable[tuple[int, int
             mark = above
         return mark
 
+    _warn_of_alike_ids(slices)
     unnamed = {mark for item in slices for mark in _marks_of_unnamed(item.header)}
     for index, item in enumerate(slices):
         header = item.header
         uids = {("study", header.study_uid), ("frame", header.frame_of_reference)} & unnamed
-        for mark in [("patient", header.has_patient_id, header.patient_id), ("case", item.case.label_path), *uids]:
+        for mark in [("patient", header.has_patient_id, _id_of(header)), ("case", item.case.label_path), *uids]:
             parent[root(mark)] = root(("slice", index))
     for one, other in copies:
         parent[root(("slice", one))] = root(("slice", other))
@@ -59,6 +65,33 @@ def name_people(slices: Sequence[LabelledSlice], copies: Iterable[tuple[int, int
         whose = root(("slice", index))
         names[whose] = min(names.get(whose, item.header.patient_id), item.header.patient_id)
     return tuple(replace(item, person=names[root(("slice", index))]) for index, item in enumerate(slices))
+
+
+def _id_of(header: SliceHeader) -> str:
+    """The PatientID without what people and programs change about one: case, blanks, leading zeros."""
+    if not header.has_patient_id:
+        return header.patient_id
+    plain = "".join(unicodedata.normalize("NFKC", header.patient_id).casefold().split())
+    return re.sub(r"(?<!\d)0+(?=\d)", "", plain)
+
+
+def _warn_of_alike_ids(slices: Sequence[LabelledSlice]) -> None:
+    first: dict[str, SliceHeader] = {}
+    others: dict[str, SliceHeader] = {}  # by PatientID
+    for item in slices:
+        if item.header.has_patient_id:
+            one = first.setdefault(_id_of(item.header), item.header)
+            if one.patient_id != item.header.patient_id:
+                others.setdefault(item.header.patient_id, item.header)
+    if others:
+        other = next(iter(others.values()))
+        warnings.warn(
+            f"{count_of(len(others), 'PatientID differs', 'PatientIDs differ')} from another in case, blanks or "
+            f"leading zeros alone and count as the same person's, the first: that of {other.path}, from that of "
+            f"{first[_id_of(other)].path}; give other IDs if they are two people",
+            DataWarning,
+            4,
+        )
 
 
 def _marks_of_unnamed(header: SliceHeader) -> list[tuple[str, str]]:
@@ -70,26 +103,16 @@ def _marks_of_unnamed(header: SliceHeader) -> list[tuple[str, str]]:
 
 
 def find_copies(slices: Sequence[LabelledSlice], images: NDArray[np.int16]) -> list[tuple[int, int]]:
-    """Pairs of slices of different patients that show the very same pixels at the same place; told in a `DataWarning`.
+    """Pairs of slices of different patients that are one image, which a `DataWarning` tells.
+
+    One image has the very same pixels, wherever it lies, or one SOPInstanceUID at one place: tools that anonymise
+    twice move or pack images, too.
 
     Args:
         slices: as they are.
         images: (N, C, S, S) of each slice.
     """
-    alike: dict[Any, list[int]] = defaultdict(list)
-    for index, item in enumerate(slices):
-        header = item.header
-        alike[header.shape, header.spacing_mm, header.position, header.orientation].append(index)
-    pairs = []
-    for indices in alike.values():
-        if len({slices[index].patient for index in indices}) < 2:
-            continue
-        first: dict[bytes, int] = {}
-        for index in indices:
-            image = images[index][len(images[index]) // 2]  # of three slices the middle one
-            other = first.setdefault(hashlib.blake2b(image.tobytes()).digest(), index)
-            if slices[other].patient != slices[index].patient and image.min() < image.max():
-                pairs.append((other, index))
+    pairs = sorted({*_copies_by_pixels(slices, images), *_copies_by_uid(slices)})
     if pairs:
         one, other_path = (slices[index].header.path for index in pairs[0])
         warnings.warn(
@@ -99,6 +122,43 @@ def find_copies(slices: Sequence[LabelledSlice], images: NDArray[np.int16]) -> l
             3,
         )
     return pairs
+
+
+def _of_several(slices: Sequence[LabelledSlice], marks: Iterable[Any]) -> list[list[int]]:
+    """Places of slices with the same mark, where they are of several patients."""
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for index, mark in enumerate(marks):
+        alike[mark].append(index)
+    return [indices for indices in alike.values() if len({slices[index].patient for index in indices}) > 1]
+
+
+def _copies_by_pixels(slices: Sequence[LabelledSlice], images: NDArray[np.int16]) -> Iterator[tuple[int, int]]:
+    middle = images.shape[1] // 2  # of three slices
+    rows = (
+        images[index, middle, images.shape[2] // 2].tobytes() for index in range(len(slices))
+    )  # the rest is on disk
+    for indices in _of_several(slices, rows):
+        first: dict[bytes, int] = {}
+        for index in indices:
+            image = images[index, middle]
+            other = first.setdefault(hashlib.blake2b(image.tobytes()).digest(), index)
+            if slices[other].patient != slices[index].patient and len(np.unique(image)) >= _FEWEST_VALUES:
+                yield other, index
+
+
+def _copies_by_uid(slices: Sequence[LabelledSlice]) -> Iterator[tuple[int, int]]:
+    places: dict[tuple[str, str], set[Any]] = defaultdict(set)
+    for item in slices:
+        places[item.patient, item.header.sop_uid].add(item.header.position)
+    marks = [(header.sop_uid, header.shape, header.spacing_mm, header.position, header.orientation)
+             for header in (item.header for item in slices)]  # fmt: skip
+    for first, *others in _of_several(slices, marks):
+        for other in others:
+            ends = (slices[first], slices[other])
+            # Careless tools give one UID to all.
+            is_one = all(len(places[end.patient, end.header.sop_uid]) == 1 for end in ends)
+            if ends[0].header.sop_uid and is_one and ends[0].patient != ends[1].patient:
+                yield first, other
 
 
 def split_by_patient(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sarco
-from sarco.core.errors import SarcoError
+from sarco.core.errors import DataWarning, SarcoError
 
 
 def change(source: Path, target: Path) -> float:
@@ -58,6 +58,24 @@ def test_folders_pair_by_name(tiny_run: Any, tmp_path: Path) -> None:
     (mean,) = [one.mean for one in found.summary if one.measure == "dice"]
     assert mean == pytest.approx((dices["P001"] + dices["P002"]) / 2)
     assert [one.n for one in found.agreement if one.label_id == 1][:1] == [2]
+
+
+def test_names_of_two_sides(tiny_run: Any, tmp_path: Path) -> None:
+    """Catches structures compared by numbers that mean something else, and one remark a patient about their names."""
+    truth, other = tmp_path / "truth", tmp_path / "other"
+    truth.mkdir()
+    for name in ("P001", "P002"):
+        shutil.copyfile(tiny_run.data / f"{name}.nii.gz", truth / f"{name}.nii.gz")
+        change(truth / f"{name}.nii.gz", other / f"{name}.nii.gz")
+    (truth / "labels.json").write_text('{"1": "psoas_left", "2": "psoas_right"}')
+    (other / "labels.json").write_text('{"1": "iliopsoas_left"}')
+    with pytest.warns(
+        DataWarning, match=r"P001\.nii\.gz: label 1 is 'psoas_left' in the truth and 'iliopsoas_l"
+    ) as told:
+        assert len(sarco.compare(truth, other).rows) == 2
+    assert len(told) == 1
+    (other / "labels.json").write_text('{"1": "psoas_right", "2": "psoas_left"}')
+    assert ["renumber" in str(error) for error in sarco.compare(truth, other).failed] == [True, True]
 
 
 def test_the_only_pair_that_cannot_be_compared_is_an_error(tiny_run: Any, tmp_path: Path) -> None:

@@ -123,6 +123,19 @@ def test_a_mask_of_0_and_255_is_refused_with_the_reason(phantom: Phantom, which:
         compare_label_maps(*paths)
 
 
+def test_greys_of_a_picture_are_refused(phantom: Phantom, tmp_path: Path) -> None:
+    """Catches a structure that counts nowhere because a picture has 255 for it; with names it was meant."""
+    truth, prediction = write_pair(phantom, tmp_path)
+    drawn = np.where(phantom.label_map == 1, 255, np.where(phantom.label_map > 0, 128, 0)).astype(np.uint8)
+    write_label_map(truth, drawn, phantom.affine_lps)
+    with pytest.raises(InputError, match=r"truth\.nii\.gz: holds 128 beside 255.*greys of a picture"):
+        compare_label_maps(truth, prediction)
+    with pytest.warns(DataWarning, match=r"truth\.nii\.gz: \d+ voxels are 255 .* within slices that were looked at"):
+        assert 128 in {row.label_id for row in compare_label_maps(truth, prediction, names={128: "psoas"})}
+    with pytest.raises(InputError, match=r"truth\.nii\.gz: 255 is called 'fat' in labels\.json"):
+        compare_label_maps(truth, prediction, names={128: "psoas", 255: "fat"})
+
+
 def test_an_empty_truth_of_few_slices_is_no_mask(phantom: Phantom, tmp_path: Path) -> None:
     """Catches sparse labels that are taken for a mask of 0/255: one slice was looked at and holds nothing."""
     truth = np.full_like(phantom.label_map, 255)

@@ -22,6 +22,8 @@ NONE = (
     "Without", "native", "no IV", "nein", "no agent", "None given", "kein i.v. KM", "w/o contrast media",
     "Unenhanced CT", "no dye", "NC", "NCCT", "non injecté", "plain CT", "non-ce", "No Contrast/None",
     "Kontrastmittel: keines",
+    "senza m.d.c.", "senza mdc e.v.", "0ml", "0 cc", "nee", "i.v. contrast: nee", "n.a.", "not applicable", "not done",
+    "noncontrast", "non-con", "TDM sans injection", "sin CIV", "KM: nej", "oral contrast, no IV", "oral + nativ",
     "contrast withheld", "IV: no", "i.v.: nein", "IV-", "uten kontrast", "No oral or IV contrast",
 )  # fmt: skip
 GIVEN = (
@@ -29,13 +31,20 @@ GIVEN = (
     "Isovue", "C+", "with contrast", "mit KM", "Omnipaque oral + IV", "Iohexol i.v.", "Xenetix",
     "Optiray 320, no adverse reaction", "yes", "1", "CONTRAST", "Omnipaque 350, no reaction",
     "Visipaque iv and oral", "100 ml", "Iomeron non-ionic", "Ioversol 68% (Optiray 320)",
-    "portal venous", "Applied", "KM", "i.v.", "contrast", "Accupaque-300", "Novel agent",
+    "portal venous", "Applied", "KM", "i.v.", "contrast", "Accupaque-300",
+    "100 ml Ultravist 370 i.v.", "IV + oral", "post", "post-contrast", "postcontrast", "arterial phase", "fase portal",
+    "phase portale", "portalvenös", "EV", "mdc e.v.", "con CIV", "avec injection", "IV only", "nur i.v.", "10.0 ml",
+    "water oral, IV Omnipaque", "Omnipaque 350 100ml IV", "Novel agent",
 )  # fmt: skip
 NOT_SAID = (
     "with and without contrast", "unknown", "?", "Gastrografin", "oral", "oral contrast", "Telebrix oral", "Barium",
     "per os", "NaCl", "saline", "rectal", "Telebrix Gastro", "Wasser", "", "p.o.", "PO", "not recorded",
     "W/WO contrast", "Nonanol", "Nioxol", "see report", "not documented", "keine Angabe", "no information",
     "with/without",
+    "sans contraste oral", "without contrast per os", "Omnipaque 0 ml", "Ultravist 0ml", "contrast allergy",
+    "Kontrastmittelallergie", "KM-Allergie", "failed IV", "IV extravasated", "contrast free", "contraindicated",
+    "nativ + pv", "nativ/PV", "nativ, dann Spätphase", "pre/post", "wwo", "with IV, no oral", "oral ja, iv nein",
+    "kontrastmittelfrei", "100", "delayed", "intrathecal", "no oral", "with",
     "yes/no", "before and after", "rektal", "NG tube", "per bocca", "myelo", "sans produit de contraste", "nativ + KM",
     "nativ und venous", "none - renal failure", "平扫", "без контраста", "no iodinated contrast",
 )  # fmt: skip
@@ -77,6 +86,13 @@ def test_what_says_neither_is_unknown(agent: str) -> None:
         ({"ContrastBolusAgent": "APPLIED", "ContrastBolusVolume": 0, "ContrastBolusStartTime": "1402"}, True),
         ({"ContrastBolusVolume": 0, "ContrastBolusStartTime": "1402"}, None),
         ({"ContrastBolusRoute": "none"}, False),
+        ({"ContrastBolusRoute": "IV no"}, False),
+        ({"ContrastBolusRoute": "endovenosa"}, True),
+        ({"ContrastBolusAgent": "Omnipaque", "ContrastBolusRoute": "oral, no IV"}, None),
+        ({"ContrastBolusAgent": "Omnipaque", "ContrastBolusRoute": "IV?"}, None),
+        ({"ContrastBolusAgent": "water", "ContrastBolusVolume": 500}, None),
+        ({"ContrastBolusAgent": "NaCl", "ContrastBolusVolume": 50, "ContrastBolusRoute": "IV"}, None),
+        ({"ContrastBolusAgent": ["Omnipaque", "NaCl"], "ContrastBolusVolume": 150}, True),
         ({"ContrastBolusAgentAdministered": "NO"}, False),
     ],
 )

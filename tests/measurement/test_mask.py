@@ -250,6 +250,27 @@ def test_a_mask_of_0_and_255(
     assert summary["smi"]["value"] > 0
 
 
+def test_greys_of_a_picture(
+    phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run, tmp_path: Path
+) -> None:
+    """Catches a structure of 255 beside one of 128 that is not measured; with names both are, and "ignore" is none."""
+    phantom = phantoms["anisotropic"]
+    folder, mask = on_disk(phantom)
+    drawn = np.where(phantom.label_map == 1, 255, np.where(phantom.label_map > 0, 128, 0)).astype(np.uint8)
+    write_label_map(mask, drawn, phantom.affine_lps)
+    with pytest.raises(InputError, match=r"holds 128 beside 255.*greys of a picture.*--labels"):
+        measure(folder, mask)
+    names = tmp_path / "names.json"
+    for text, ids in (
+        ('"255": "psoas"', {"128", "255"}),
+        ('"255": "ignore"', {"128"}),
+        ('"255": "Not labelled"', {"128"}),
+    ):
+        names.write_text(f'{{"128": "other muscle", {text}}}')
+        found = measure(folder, mask, f"--labels={names}", "--l3=2")
+        assert {row["label_id"] for row in found["rows"]} == ids
+
+
 def test_pixels_nobody_looked_at_count_nowhere(
     phantoms: dict[str, Phantom], on_disk: Callable[[Phantom], tuple[Path, Path]], measure: Run, capsys: Any
 ) -> None:

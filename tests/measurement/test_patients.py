@@ -100,6 +100,12 @@ def test_messages_never_show_a_patient_id(tmp_path: Path) -> None:
         ("PatientID;sex;height;weight;age_years\r\nA;Female;1,72;70,5;64\r\n", "utf-8-sig"),
         ("\tage\tPatient ID\tsex\theight_m\tweight\n1\t64\t A \tF\t1.72\t70.5\n\n\n", "utf-8"),
         ('patient_id,note,sex,height_cm,weight,age\nA,"tall, thin\nthanks",F,172,70.5,064Y\n', "utf-8"),
+        ("PATIENT-ID,Sex,Height (cm),Weight [kg],Age (years)\nA,f ,172,70.5,64\n", "utf-8"),
+        ("PatientID;sex;height;weight;age\nA;F;1,72;70,5;64;;\n", "utf-8-sig"),
+        ("PatientID,sex,height,weight,age,,\nA,F,1.720,070.5,64.0,,\n", "utf-8"),
+        ("PatientID;gender;sex;height_in;height_m;weight;age\nA;f;F;68;1,72;70,5;64\n", "utf-8"),
+        ("PatientID,sex,height,weight,age\rA,F,+1.72,70.5,64\r", "utf-8"),
+        ("PatientID,sex,height,weight,age\nA,F,\uff11\uff17\uff12,70.5,64\n", "utf-8"),
     ],
 )
 def test_tables_as_people_write_them(tmp_path: Path, text: str, encoding: str) -> None:
@@ -146,6 +152,18 @@ def test_metres_and_centimetres_are_told_apart(tmp_path: Path, text: str, metres
         ("age", "190", "age is 190"),
         ("height,weight", "1.10,300", "BMI of 247.9"),
         ("height_m,height_cm", "1.72,182", "two different heights"),
+        ("height", "1_72", "height is no number"),
+        ("height", "1e2", "height is no number"),
+        ("height", "1.72 m", "height is no number; write it as digits without a unit"),
+        ("height", "5'7\"", "height is no number"),
+        ("height", "\u00b2", "height is no number"),
+        ("height", "1", "as if cut off at a decimal comma"),
+        ("height_m", "2", "as if cut off at a decimal comma"),
+        ("weight", "7_0", "weight is no number"),
+        ("weight", "154 lb", "weight is no number"),
+        ("weight", "1.07.5", "weight is no number"),
+        ("age", "6_4", "age is no number"),
+        ("sex", "M/F", "not F or M"),
     ],
 )
 def test_what_cannot_be_true_is_refused(tmp_path: Path, columns: str, cells: str, part: str) -> None:
@@ -155,6 +173,15 @@ def test_what_cannot_be_true_is_refused(tmp_path: Path, columns: str, cells: str
         read_patients(path)
     assert "line 2" in str(caught.value)
     assert "Doe" not in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["sex", "height", "weight", "age"])
+@pytest.mark.parametrize("cell", ["Doe^Jane", "1950-01-01", "01.02.1950", "19500102", "GEHEIM-4711"])
+def test_a_cell_in_the_wrong_column_is_not_shown(tmp_path: Path, column: str, cell: str) -> None:
+    """Catches a name, a birth date or an ID in a log because columns of a table were shifted."""
+    with pytest.raises(InputError, match=f"line 2: {column} is") as caught:
+        read_patients(write(tmp_path, f"PatientID,{column}\nA,{cell}\n"))
+    assert not any(part in str(caught.value) for part in (cell, "Doe", "1950", "1.95", "4711"))
 
 
 def test_all_faulty_lines_are_listed(tmp_path: Path) -> None:
@@ -172,7 +199,19 @@ def test_all_faulty_lines_are_listed(tmp_path: Path) -> None:
         ("id,sex\nA,F\n", "no column PatientID"),
         ("PatientID,gender\nA,F\n", "none of the columns"),
         ("PatientID,sex,Patient Sex\nA,F,M\n", "two columns hold sex"),
-        ("PatientID,sex\nA,F,1.72\n", "line 2 has 3 cells"),
+        ("PatientID,sex\nA,F,1.72\n", "line 2 has"),
+        ("PatientID,sex,height\nA,F,1,72\n", "line 2 has a cell beyond the last named column; quote cells"),
+        ("PatientID,sex,height,\nA,F,1,72\n", "line 2 has a cell beyond the last named column; quote cells"),
+        ("PatientID,sex\nA\n", "line 2 has 1 cells"),
+        ("PatientID,sex,height_in\nA,F,68\n", "column 'height_in' is none that is read; make it"),
+        ("PatientID,sex,Weight (lb)\nA,F,150\n", "column 'Weight (lb)' is none that is read"),
+        ("PatientID,gender,height\nA,F,168\n", "column 'gender' is none that is read"),
+        ("PatientID;Geschlecht;age\nA;F;64\n", "column 'Geschlecht' is none that is read"),
+        ("PatientID;sex;Größe (cm)\nA;F;164\n", "column 'Größe (cm)' is none that is read"),
+        ('PatientID,note,sex\nA,"tall,F\nB,x",M\n', "quote that ends on line 3 swallows whole lines"),
+        ('PatientID,note,sex\nA,"tall,F\nB,x,M\nC,y",F\n', "quote that ends on line 4 swallows whole lines"),
+        ('PatientID,sex,note\nA,F,"tall\nB,M,x\nC,F,y\n', "swallows whole lines"),
+        ("PatientID,sex\n" + "A" * 140_000 + ",F\n", "line 2 is no CSV"),
     ],
 )
 def test_columns_that_are_missing_or_doubled(tmp_path: Path, text: str, part: str) -> None:
@@ -187,6 +226,9 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_patients(tmp_path / "absent.csv")
     with pytest.raises(InputError, match="UTF-8"):
         read_patients(write(tmp_path, "PatientID,sex\nÄ,F\n", "latin-1"))
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):  # Excel's "Unicode text"
+        with pytest.raises(InputError, match="UTF-8"):
+            read_patients(write(tmp_path, "PatientID\tsex\nA\tF\n", encoding))
 
 
 # --- DICOM -----------------------------------------------------------------------------------------------------------
@@ -299,6 +341,9 @@ def test_a_file_holds_all_of_it() -> None:
         ("PatientSize", b"1.62 m", "height_m", None),
         ("PatientSize", b"1.62\\1.62", "height_m", None),
         ("PatientSize", b"5'4\"", "height_m", None),
+        ("PatientSize", b"1.62E+00", "height_m", 1.62),
+        ("PatientSize", b"1_62", "height_m", None),
+        ("PatientSize", b"2", "height_m", None),
         ("PatientSize", b"\xff\xfe", "height_m", None),
         ("PatientWeight", b"70,5", "weight_kg", 70.5),
         ("PatientWeight", b"70.5kg", "weight_kg", None),

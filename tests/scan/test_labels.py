@@ -41,6 +41,9 @@ def test_no_file_gives_no_names(tmp_path: Path) -> None:
         '{"-1": "psoas"}',
         '{"256": "psoas"}',
         '{"1": "psoas", "2": "psoas"}',
+        '{"1": "Psoas_Left", "2": "psoas left"}',
+        '{"1": "psoas-left", "3": "PSOAS  LEFT "}',
+        '{"1": "\\uff50soas", "2": "psoas"}',
         '{"1": null}',
         '{"1": {"name": "psoas"}}',
         '{"1": ""}',
@@ -125,6 +128,30 @@ PAIRS = [
     ("Rückenmuskel_links", "Rückenmuskel_rechts"),
     ("left", "right"),
     ("L", "R"),
+    ("lpsoas", "rpsoas"),
+    ("LPSOAS", "RPSOAS"),
+    ("psoasl", "psoasr"),
+    ("psoasL", "psoasR"),
+    ("rectusl", "rectusr"),
+    ("liliopsoas", "riliopsoas"),
+    ("psoas (left)", "psoas (right)"),
+    ("Left Psoas Major", "Right Psoas Major"),
+    ("psoas_lt", "psoas_rt"),
+    ("psoas_lh", "psoas_rh"),
+    ("m_psoas_li", "m_psoas_re"),
+    ("m_psoas_li_2", "m_psoas_re_2"),
+    ("psoas_gauche", "psoas_droite"),
+    ("psoas gauche", "psoas droit"),
+    ("grand droit gauche", "grand droit droit"),
+    ("psoas_sin", "psoas_dex"),
+    ("psoas_sin", "psoas_dext"),
+    ("psoas izq", "psoas der"),
+    ("psoas izdo.", "psoas dcho."),
+    ("psoas_esq", "psoas_dir"),
+    ("left_psoas", "psoas_R"),
+    ("lpsoas", "psoas_right"),
+    ("psoas_left_L3", "psoas_right_L3"),
+    ("L3_psoas_L", "L3_psoas_R"),
 ]
 
 
@@ -155,6 +182,15 @@ def test_sides_swap_in_a_mirror_however_they_are_written(left: str, right: str) 
         "label_1",
         "lateral wall",
         "grand droit",
+        "muscle droit",
+        "droit",
+        "der muscle",
+        "vertebra_L1",
+        "vertebrae L 5",
+        "L1 to L5",
+        "lumbar",
+        "renal",
+        "rmuscular",
     ],
 )
 def test_what_names_no_side_or_both_has_none(name: str) -> None:
@@ -178,6 +214,26 @@ def test_sides_without_one_partner_stay_and_are_named(names: tuple[str, ...], al
     table = LabelTable(dict(enumerate(names, start=1)))
     assert table.mirrored_channels() == [*range(len(names) + 1)]
     assert table.without_partner() == alone
+
+
+@pytest.mark.parametrize(
+    ("names", "maybe"),
+    [
+        (("psoas_g", "psoas_d"), True),
+        (("lerectores", "rerectores"), True),
+        (("erectoresl", "erectoresr"), True),
+        (("psoas_g", "iliacus_d"), False),
+        (("psoas_1", "psoas_2"), False),
+        (("sat", "vat"), False),
+        (("psoas major", "psoas minor"), False),
+        (("psoas_l", "psoas_r"), False),
+        (("vertebra_L1", "vertebra_L2"), False),
+    ],
+)
+def test_what_may_be_a_side_stays_and_is_named(names: tuple[str, str], maybe: bool) -> None:
+    """Catches left taught as right in silence, for sides in letters that nobody can be sure of."""
+    table = LabelTable(dict(enumerate(names, start=1)))
+    assert table.maybe_sides() == ([names] if maybe else [])
 
 
 def test_other_pairs_swap_beside_one_without_partner() -> None:

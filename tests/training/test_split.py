@@ -109,10 +109,15 @@ def test_without_patient_id_the_study_counts(tmp_path: Path, pair: tuple[Phantom
 
 def slice_of(case: str, patient_id: str, **more: Any) -> LabelledSlice:
     """A slice that is known by its header alone; without PatientID, ``patient_id`` stands for it."""
-    values: dict[str, Any] = {"frame_of_reference": "", "has_patient_id": True, "study_uid": "", "position": (0, 0, 0)}
+    values: dict[str, Any] = {
+        "frame_of_reference": "",
+        "has_patient_id": True,
+        "sop_uid": "",
+        "study_uid": "",
+        "position": (0, 0, 0),
+    }
     header = SliceHeader(
         path=Path(f"{case}.dcm"),
-        sop_uid="",
         series_uid=case,
         patient_id=patient_id,
         shape=(4, 5),
@@ -160,13 +165,45 @@ def test_one_image_under_two_ids_is_one_person() -> None:
     images: NDArray[np.int16] = rng.integers(-1000, 1000, (6, 1, 4, 4)).astype(np.int16)
     images[3] = images[0]  # the same place
     images[4] = images[1]  # elsewhere
-    images[5] = images[2] = 0  # nothing to see
+    images[5] = images[2] = np.where(images[2] > 0, -1000, -1024)  # nothing to see
     slices = [slice_of(f"c{k}", f"P{k}", position=(0, 0, 9 if k == 4 else 0)) for k in range(6)]
-    with pytest.warns(DataWarning, match=r"another PatientID stands in 1 copy of slices, .*c3\.dcm, as c0\.dcm"):
+    with pytest.warns(DataWarning, match=r"another PatientID stands in 2 copies of slices, .*c3\.dcm, as c0\.dcm"):
         copies = find_copies(slices, images)
-    assert copies == [(0, 3)]
-    assert groups(slices, copies) == [0, 1, 2, 0, 4, 5]
+    assert copies == [(0, 3), (1, 4)]
+    assert groups(slices, copies) == [0, 1, 2, 0, 1, 5]
     assert find_copies([replace(item, person="same") for item in slices], images) == []
+
+
+def test_one_uid_at_one_place_under_two_ids_is_one_person() -> None:
+    """Catches a patient on both sides whose second copy was packed with losses, and all patients of one UID as one."""
+    images = np.random.default_rng(0).integers(-1000, 1000, (6, 1, 4, 4)).astype(np.int16)
+    slices = [
+        slice_of("a", "P1", sop_uid="1.1"),
+        slice_of("b", "P2", sop_uid="1.1"),
+        slice_of("c", "P3", sop_uid="1.1", position=(0, 0, 9)),  # elsewhere
+        *(slice_of("d", "P4", sop_uid="1.2", position=(0, 0, z)) for z in (0, 5)),  # one UID for all
+        slice_of("e", "P5", sop_uid="1.2"),
+    ]
+    with pytest.warns(DataWarning, match=r"in 1 copy of slices, .*b\.dcm, as a\.dcm"):
+        copies = find_copies(slices, images)
+    assert groups(slices, copies) == [0, 0, 2, 3, 3, 5]
+
+
+@pytest.mark.parametrize("other", ["p0012", "P12", "P 0012", "P012", "\uff300012"])
+def test_one_id_written_in_two_ways_is_one_person(other: str) -> None:
+    """Catches a patient on both sides because one tool pads or drops zeros, or changes case; and an ID in a message."""
+    slices = [slice_of("a", "P0012"), slice_of("b", "P0013"), slice_of("c", other), slice_of("d", "P1200")]
+    with pytest.warns(
+        DataWarning, match=r"1 PatientID differs from another .*that of c\.dcm, from that of a\.dcm"
+    ) as told:
+        assert groups(slices) == [0, 1, 0, 3]
+    assert "0012" not in str(told[0].message)
+
+
+def test_ids_that_differ_are_different_people() -> None:
+    """Catches people of whom one ID is part of another's, or the same but for a sign."""
+    names = ["1", "10", "100", "1.0", "0", "P1", "1P", "P-1", "P_1"]
+    assert groups([slice_of(f"c{k}", name) for k, name in enumerate(names)]) == [*range(len(names))]
 
 
 def held_by(*labels: str) -> NDArray[np.bool_]:

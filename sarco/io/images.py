@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.errors import GeometryError, SarcoError
+from sarco.core.errors import GeometryError, InputError, SarcoError
 from sarco.io.dicom import FoundSeries, ListedSeries, find_series
 from sarco.io.dicom_header import read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
@@ -29,7 +29,11 @@ def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
         InputError: nothing there can be used; says why.
         GeometryError: the only series there cannot be used.
     """
-    if path.is_file() and is_nifti(path):
+    try:
+        is_volume = path.is_file() and is_nifti(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    if is_volume:
         series = _series_of_volume(path)
         return FoundSeries((ListedSeries(series.uid, "", "CT", "NIfTI", 1, (series,), None, ()),))
     found = find_series(path, allow_gaps)

@@ -1,11 +1,10 @@
 """Predicts CT scans with a trained run: run id -> checkpoint -> predict -> measure -> results. ``sarco predict``."""
 
-import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sarco.core.command import run_command, share_the_cpu
+from sarco.core.command import print_line, run_command, share_the_cpu
 from sarco.core.options import InferenceOptions, MeasurementOptions
 from sarco.core.parser import Command, build
 
@@ -41,7 +40,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> None:
 
 def tell(debug: bool, line: str, reason: str) -> None:
     """Prints a line, with the reason behind it where one wants to know."""
-    print(f"{line}, {reason}" if debug and reason else line, flush=True)
+    print_line(f"{line}, {reason}" if debug and reason else line)
 
 
 def predict_all(predictor: "Predictor", debug: bool = False) -> None:
@@ -58,14 +57,14 @@ def predict_all(predictor: "Predictor", debug: bool = False) -> None:
     from sarco.io.results import all_at_once
 
     for error in predictor.left_out:
-        print(f"left out: {error}", file=sys.stderr)
+        print_line(f"left out: {error}", is_fault=True)
     work = SeriesBySeries(predictor, debug)
     places = [predictor.results]
     with all_at_once(places[0], replace=predictor.options.overwrite, beside=places.append) as folder:
         work.predict(folder)
         if not any(folder.iterdir()):
             raise work.failed[0]
-    print(f"results: {places[-1]}", flush=True)
+    print_line(f"results: {places[-1]}")
     predictor.finish()
     if work.interrupted:
         raise KeyboardInterrupt

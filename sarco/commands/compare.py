@@ -1,8 +1,8 @@
 """``sarco compare TRUTH PREDICTION``: overlap, distances and volumes of label maps, and agreement over patients."""
 
-import sys
 from collections.abc import Sequence
 
+from sarco.core.command import print_line
 from sarco.core.errors import PartlyDoneError, SarcoError
 from sarco.core.options import CompareOptions
 from sarco.core.parser import Command, build
@@ -32,17 +32,17 @@ def main(argv: Sequence[str], program: str = "sarco compare") -> None:
         check_out(options.out)
     found = compare(options.truth, options.prediction)
     for path in found.alone:
-        print(f"left out: {path} has no partner of the same name", file=sys.stderr)
+        print_line(f"left out: {path} has no partner of the same name", is_fault=True)
     for error in found.failed:
-        print(f"left out: {error}", file=sys.stderr)
+        print_line(f"left out: {error}", is_fault=True)
     several = found.n_pairs > 1
     for row in found.rows:
-        print(f"{row.patient} " * several + describe_row(row, found.names))
+        print_line(f"{row.patient} " * several + describe_row(row, found.names))
     if several:
         print("\n".join(describe_agreement(found.summary, found.agreement, found.names)))
     if options.out and found.rows:
         write_tables(found.rows, found.names, options.out, options.csv)
-        print(f"tables and plot: {options.out}")
+        print_line(f"tables and plot: {options.out}")
     if found.failed:
         kind = PartlyDoneError if found.rows else SarcoError
         raise kind(f"{len(found.failed)} of {found.n_pairs} pairs could not be compared, the reasons stand above")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sarco.core.command import share_the_cpu
+from sarco.core.command import print_line, share_the_cpu
 from sarco.core.messages import count_of
 from sarco.core.options import ExportOptions
 from sarco.core.parser import Command, build
@@ -29,7 +29,7 @@ def main(argv: Sequence[str], program: str = "sarco export") -> None:
 
     report = write_onnx_file(options)
     size_mb = options.onnx.stat().st_size / 1e6
-    print(f"{options.onnx}: {size_mb:.1f} MB, run {options.run_id} ({options.ckpt_choice} checkpoint)")
+    print_line(f"{options.onnx}: {size_mb:.1f} MB, run {options.run_id} ({options.ckpt_choice} checkpoint)")
     found = f"Dice {report['dice']:.5f}, largest difference of area {100 * report['area_difference']:.2f} %"
     print(
         f"compared with torch on {count_of(len(report['slices']), 'slice')} of {report['compared_on']}: lowest {found}"

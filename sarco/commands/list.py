@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sarco.core.command import print_line
 from sarco.core.options import ListOptions
 from sarco.core.parser import Command, build
 
@@ -28,9 +29,9 @@ def main(argv: Sequence[str], program: str = "sarco list") -> None:
     for texts in described:
         for title, text in zip(LISTED_COLUMNS, texts, strict=True):
             if text:
-                print(f"{title:<{width}}  {text}")
+                print_line(f"{title:<{width}}  {text}")
         print()
     for error in found.unreadable:
-        print(f"not readable: {error}")
+        print_line(f"not readable: {error}")
     n_usable = sum(1 for texts in described if texts[-1].startswith("yes"))
     print(f"{len(described)} series, {n_usable} can be predicted")

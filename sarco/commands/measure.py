@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+from sarco.core.command import print_line
 from sarco.core.errors import InputError, PartlyDoneError
 from sarco.core.files import short_name
 from sarco.core.options import MaskOptions, MeasurementOptions
@@ -44,10 +45,10 @@ def main(argv: Sequence[str], program: str = "sarco measure") -> None:
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
     for line in describe_summary(found.summary):
-        print(line)
+        print_line(line)
     for note in found.notes:
-        print(f"note: {note}")
-    print(f"results: {place / MEASUREMENTS}, {place / SUMMARY}")
+        print_line(f"note: {note}")
+    print_line(f"results: {place / MEASUREMENTS}, {place / SUMMARY}")
     if place != folder:
         raise PartlyDoneError(f"{folder} holds measurements of another process by now, so these are in {place}")
 

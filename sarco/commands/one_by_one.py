@@ -1,13 +1,13 @@
 """The series of a folder predicted one after the other, with lines for people; one that fails costs no other."""
 
 import shutil
-import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sarco.commands.progress import slices_bar
 from sarco.core.attempts import Attempts, Failure, write_tracebacks
+from sarco.core.command import print_line
 from sarco.core.errors import SarcoError
 from sarco.core.files import short_name
 from sarco.core.messages import count_of
@@ -58,7 +58,7 @@ class SeriesBySeries:
         """Predicts each into a subfolder, or the only one into the folder itself."""
         count = len(self._names)
         for number, (series, name) in enumerate(zip(self.predictor.series, self._names, strict=True), start=1):
-            print(f"series {number} of {count} ({name}): {_size_of(series)}", flush=True)
+            print_line(f"series {number} of {count} ({name}): {_size_of(series)}")
             target = folder if self._alone else folder / name
             try:
                 target.mkdir(exist_ok=True)
@@ -71,7 +71,9 @@ class SeriesBySeries:
                 if not any(folder.iterdir()) or self.predictor.options.overwrite:
                     raise
                 self.interrupted = True
-                print(f"interrupted: {number - 1} of {count} series are done, their results are kept", file=sys.stderr)
+                print_line(
+                    f"interrupted: {number - 1} of {count} series are done, their results are kept", is_fault=True
+                )
                 return
 
     def _predict_one(self, series: "Series", name: str, target: Path) -> None:
@@ -86,7 +88,7 @@ class SeriesBySeries:
             return
         self._lacking.append(name)
         for one in failures:
-            print(f"{name}: {one.part} could not be written: {self._explain(one, name)}", file=sys.stderr)
+            print_line(f"{name}: {one.part} could not be written: {self._explain(one, name)}", is_fault=True)
         self._attempts.failures.clear()
 
     def _print_summary(self, predicted: "PredictedSeries") -> None:
@@ -103,7 +105,7 @@ class SeriesBySeries:
             error = told
         self.failed.append(error)
         if not self._alone:
-            print(f"left out: {error}", file=sys.stderr)
+            print_line(f"left out: {error}", is_fault=True)
 
     def _explain(self, failure: "Failure", name: str) -> str:
         """The reason; where it is a bug, with the file that keeps its traceback."""

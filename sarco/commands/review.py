@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sarco.core.command import print_line
 from sarco.core.errors import OptionError
 from sarco.core.messages import count_of
 from sarco.core.options import ApplyOptions, IndexOptions
@@ -55,7 +56,7 @@ def _index(options: IndexOptions) -> None:
     from sarco.review.index import write_index
 
     count, page = write_index(options.folder)
-    print(f"{count_of(count, 'result')}: {page}")
+    print_line(f"{count_of(count, 'result')}: {page}")
 
 
 def _apply(options: ApplyOptions) -> None:
@@ -68,6 +69,6 @@ def _apply(options: ApplyOptions) -> None:
         all_slices=options.all_slices,
         scan=options.scan,
     )
-    print(f"{count_of(len(applied.slices), 'slice')} corrected: {applied.review}")
+    print_line(f"{count_of(len(applied.slices), 'slice')} corrected: {applied.review}")
     if applied.case:
-        print(f"training case: {applied.case}")
+        print_line(f"training case: {applied.case}")

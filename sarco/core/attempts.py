@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from sarco.core.errors import SarcoError
+from sarco.core.messages import one_line, shown
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -63,9 +64,9 @@ class Attempts:
 def reason_without_values(error: BaseException) -> str:
     """Why something failed, in one line, without what a library says of the data at hand."""
     if isinstance(error, SarcoError):
-        return " ".join(str(error).split("\n"))
+        return one_line(str(error))
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror + (f": {error.filename}" if error.filename else "")
+        return error.strerror + (f": {shown(str(error.filename))}" if error.filename else "")
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     return f"an unforeseen {type(error).__name__}"

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from sarco.core.errors import DataWarning, OptionError, PartlyDoneError, SarcoError
+from sarco.core.messages import one_line, shown
 
 Main = Callable[[Sequence[str], str], None]
 LOOKS, SECONDS_BETWEEN_LOOKS = 5, 0.002
+PATH_FAULTS = (errno.ENAMETOOLONG, errno.ELOOP)  # nothing can lie at such a path
 SYSTEM_FAULTS = (  # of disks and rights, wherever they are met; all else that the system says is a bug
+    *PATH_FAULTS,
     errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE,
 )  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -131,29 +134,24 @@ def _format_warning(
 ) -> str:
     """A warning about the user's data is for the user, so it comes without a place in the code."""
     if issubclass(category, DataWarning):
-        return f"warning: {_escaped(str(message))}\n"
+        return f"warning: {one_line(str(message))}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _one_line(error: SarcoError) -> str:
-    text = _escaped(str(error))
+    text = one_line(str(error))
     return f"{text} (-h lists the options)" if isinstance(error, OptionError) and "-h" not in text else text
-
-
-def _escaped(text: str) -> str:
-    """A text on one line: names of files may hold line breaks and what a terminal obeys."""
-    spaced = " ".join(text.split("\n"))
-    return "".join(one if one.isprintable() or "\ud800" <= one <= "\udfff" else ascii(one)[1:-1] for one in spaced)
 
 
 def _line_of_system(error: OSError) -> str:
     """What the system refused, in one line: the file, the reason, and what to see to."""
     inner = error.args[0] if error.strerror is None and error.args else None  # shutil gathers several
     if isinstance(inner, list) and inner and isinstance(inner[0], tuple):
-        return _escaped(f"{inner[0][1]}: cannot be written ({inner[0][2]}); see to the disk and your rights there")
+        return one_line(f"{inner[0][1]}: cannot be written ({inner[0][2]}); see to the disk and your rights there")
     where = error.filename2 or error.filename or "a file"
     why = error.strerror or type(error).__name__
-    return _escaped(f"{where}: cannot be read or written ({why}); see to the disk and your rights there")
+    advice = "give another path" if error.errno in PATH_FAULTS else "see to the disk and your rights there"
+    return f"{shown(str(where))}: cannot be read or written ({why}); {advice}"
 
 
 def name_the_user() -> None:
@@ -177,10 +175,15 @@ def shared_run_id(make: Callable[[], str]) -> str:
     return os.environ.setdefault("SARCO_RUN_ID", make())
 
 
+def print_line(text: str, is_fault: bool = False) -> None:
+    """Prints one line at once, whatever names of files are in it; what is a fault goes to stderr."""
+    print(one_line(text), file=sys.stderr if is_fault else sys.stdout, flush=True)
+
+
 def say(text: str) -> None:
     """Prints a line, in the first process only."""
     if is_first_process():
-        print(text, flush=True)
+        print_line(text)
 
 
 def share_the_cpu(several: bool = False) -> None:

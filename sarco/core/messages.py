@@ -11,6 +11,15 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(character for character in text if character.isprintable())
 
 
+def one_line(text: str) -> str:
+    r"""The text with all that no line can hold written out: names of files may have line breaks, bytes and codes.
+
+    >>> print(one_line("a\nb\x1b[31m.dcm"))
+    a\nb\x1b[31m.dcm
+    """
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def reason_of(error: BaseException) -> str:
     """The first line of what an exception says, short and printable; its name where it says nothing."""
     text = str(error).strip().splitlines()
@@ -19,7 +28,7 @@ def reason_of(error: BaseException) -> str:
 
 def shown(value: object) -> str:
     """What a file holds, for a message: short, on one line, without control characters."""
-    text = value if isinstance(value, str) and value.isprintable() else ascii(value)
+    text = one_line(value) if isinstance(value, str) else ascii(value)
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 

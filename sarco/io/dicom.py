@@ -1,8 +1,8 @@
 """DICOM CT in a folder tree: which series there are, and why each can or cannot be predicted."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError, OtherKindError, SarcoError
 from sarco.core.messages import count_of
-from sarco.core.tree import files_below
+from sarco.core.tree import look_below
 from sarco.io.dicom_header import DicomFile, inspect_file, read_dicom_headers
+from sarco.io.dicom_lost import Losses, LostFile, look_at
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.dicom_tags import is_dicom
 from sarco.scan.geometry import UnevenGapsError, gantry_tilt_deg, slice_normal, spacing_mm
@@ -26,10 +27,8 @@ from sarco.scan.series import (
     set_strays_aside,
 )
 
-SLICE_SUFFIXES = (".dcm", ".ima", ".dicom", ".dic")  # a file of such a name should be a slice
 _MOST_DOUBLES_NAMED = 3
 _OF_DISK = "lost+found"  # every disk has such a folder at its top, closed to users
-_LOOKED_AT_BYTES = 4096  # of a file that is no DICOM, to see whether it may have been
 
 
 @dataclass(frozen=True)
@@ -120,114 +119,58 @@ def find_series(path: Path, allow_gaps: bool = False) -> FoundSeries:
         InputError: there is no such path, it is a file and no CT slice, or the tree holds no CT slice at all.
     """
     if path.is_file():
-        only = _list_series([inspect_file(path)], (), allow_gaps)
+        only = _list_series([inspect_file(path)], None, allow_gaps)
         if only.reason:
             raise only.reason
         return FoundSeries((only,))
     if not path.is_dir():
         raise InputError(f"{path}: there is no such file or folder; check the path (quote it if it holds spaces)")
-    closed: list[LostFile] = []
-    files = files_below(path, lambda folder, reason: closed.append(LostFile(folder, reason)))
+    tree = look_below(path)
     groups: dict[str, list[DicomFile]] = defaultdict(list)
     unreadable: list[InputError] = []
     lost: list[LostFile] = []
-    n_others = 0
-    for file in files:
-        try:
-            found = _inspect(file)
-        except InputError as error:
-            lost.append(LostFile(file, error, _begins_as_dicom(file)))
-            continue
-        if found is None or found.is_directory:
-            n_others += 1
-        elif found.reason and not found.series_uid:
+    for file in tree.files:
+        found = _inspect(file)
+        if isinstance(found, LostFile):
+            lost.append(found)
+        elif found.reason and not found.series_uid and not found.is_directory:
             if found.is_damaged or not found.modality:  # a slice of a series without UID, or a file that was cut off
-                lost.append(LostFile(file, found.reason, is_dicom=True))
+                lost.append(LostFile(file, found.reason, file.name, is_dicom=True))
             else:
                 unreadable.append(found.reason)
-        else:
+        elif not found.is_directory:
             groups[found.series_uid].append(found)
-    listed = tuple(one for group in groups.values() for one in _list_group(group, lost, allow_gaps))
-    known = [file for group in groups.values() for file in group]
-    places = _places_of(known)
-    unreadable += [one.reason for one in lost if one.may_lie_at(places) or one.should_be_slice]
-    if not any(file.headers for file in known):
-        n_refused = len(files) - n_others
+    known = {uid: [file.path for file in group] for uid, group in groups.items()}
+    losses = Losses(tree, lost, (slice_path for paths in known.values() for slice_path in paths))
+    listed = tuple(one for group in groups.values() for one in _list_group(group, losses, allow_gaps))
+    unreadable += [one.reason for one in losses.told(known.values())]
+    if not any(file.headers for group in groups.values() for file in group):
         reasons = [*unreadable, *(one.reason for one in listed if one.reason)]
         first = f"; {reasons[0]}" if reasons else ""
+        n_refused = len(unreadable) + sum(map(len, known.values()))
         raise InputError(
-            f"{path}: no CT slice in this folder ({n_others} files are no DICOM, {n_refused} refused{first})"
+            f"{path}: no CT slice in this folder ({len(tree.files) - n_refused} files are no DICOM, "
+            f"{n_refused} refused{first})"
         )
-    of_patients = tuple(one.reason for one in closed if one.path.name != _OF_DISK)
-    return FoundSeries(listed, (*unreadable, *(one.reason for one in closed)), of_patients)
+    closed = tuple(reason for reason in tree.closed.values() if reason not in unreadable)
+    of_patients = tuple(reason for folder, reason in tree.closed.items() if folder.name != _OF_DISK)
+    return FoundSeries(listed, (*unreadable, *closed), of_patients)
 
 
-@dataclass(frozen=True)
-class LostFile:
-    """A file that may have been a slice, or a folder, that cannot be read.
-
-    Attributes:
-        path: the file or folder.
-        reason: what is wrong with it.
-        is_dicom: whether it begins as DICOM does, so that its name does not matter.
-    """
-
-    path: Path
-    reason: InputError
-    is_dicom: bool = False
-
-    def may_lie_at(self, places: Set[tuple[Path, str]]) -> bool:
-        """Whether it lies among files of these places and is called as they are, or as slices are."""
-        return (self.path.parent, "*" if self.should_be_slice else _kind_of_name(self.path)) in places
-
-    @property
-    def should_be_slice(self) -> bool:
-        """Whether its name or its first bytes say so."""
-        return self.is_dicom or _kind_of_name(self.path) in SLICE_SUFFIXES
-
-
-def _places_of(files: Iterable[DicomFile]) -> set[tuple[Path, str]]:
-    """Where slices lie and how they are called; any folder with slices may hold one that is called as slices are."""
-    return {(file.path.parent, kind) for file in files for kind in ("*", _kind_of_name(file.path))}
-
-
-def _kind_of_name(path: Path) -> str:
-    """The suffix; those of slices named after UIDs are numbers, and none is like the next."""
-    suffix = path.suffix.lower()
-    return "" if suffix[1:].isdigit() else suffix
-
-
-def _begins_as_dicom(file: Path) -> bool:
+def _inspect(file: Path) -> DicomFile | LostFile:
+    """What a search sees of a file; of one that is no DICOM, what it may have been."""
     try:
-        return is_dicom(file)
+        if not is_dicom(file):
+            return look_at(file)
     except OSError:
-        return False
-
-
-def _inspect(file: Path) -> DicomFile | None:
-    """What a search sees of a file; None where it has nothing to do with DICOM.
-
-    Raises:
-        InputError: it should be DICOM, or may have been, and cannot be read.
-    """
+        return look_at(file)  # which says why it cannot be opened
     try:
-        if is_dicom(file):
-            return inspect_file(file)
-        with open(file, "rb") as opened:
-            start = opened.read(_LOOKED_AT_BYTES)
-    except OSError as error:
-        gone = "is a link that leads nowhere" if file.is_symlink() and not file.exists() else "cannot be read"
-        raise InputError(f"{file}: {gone} ({error.strerror}); bring the file back") from None
-    if not start.strip(b"\0"):
-        raise InputError(f"{file}: {'holds nothing but zeros' if start else 'is empty'}; copy it again")
-    if file.suffix.lower() in SLICE_SUFFIXES:
-        raise InputError(f"{file}: is no DICOM file, though its name says so; export it again")
-    if _kind_of_name(file) == "" and b"\0" in start:
-        raise InputError(f"{file}: is no DICOM file; export it again, or take it away")
-    return None
+        return inspect_file(file)
+    except InputError as error:
+        return LostFile(file, error, file.name, is_dicom=True)
 
 
-def _list_group(files: Sequence[DicomFile], lost: Iterable[LostFile], allow_gaps: bool) -> list[ListedSeries]:
+def _list_group(files: Sequence[DicomFile], losses: Losses, allow_gaps: bool) -> list[ListedSeries]:
     """Makes a series of the files that share a UID; one a folder, where these cannot be one series.
 
     Anonymisers give several scans one UID. So folders of one UID are one series only where patient, study, frame of
@@ -238,10 +181,19 @@ def _list_group(files: Sequence[DicomFile], lost: Iterable[LostFile], allow_gaps
         by_folder[file.path.parent].append(file)
     several = len(by_folder) > 1 and any(file.headers for file in files)
     if not (several and _numbers_collide(files)):
-        whole = _list_series(files, lost, allow_gaps)
+        whole = _list_series(files, losses, allow_gaps)
         if not (several and isinstance(whole.reason, GeometryError)):
-            return [whole]
-    return [_list_series(folder, lost, allow_gaps) for folder in by_folder.values()]
+            return [_with_all_folders(whole, losses, allow_gaps) if several else whole]
+    return [_list_series(folder, losses, allow_gaps) for folder in by_folder.values()]
+
+
+def _with_all_folders(one: ListedSeries, losses: Losses, allow_gaps: bool) -> ListedSeries:
+    """A series as it was listed, or the reason why a folder of those that hold its slices may be missing."""
+    missing = losses.folders_beside([header.path for series in one.series for header in series.slices])
+    if allow_gaps or not missing:
+        return replace(one, aside=(*one.aside, *missing))
+    told = f"a folder called as those of its slices may hold more of them but does not: {missing[0]}"
+    return replace(one, series=(), reason=InputError(f"series {one.uid}: {told} (--allow_gaps=yes predicts without)"))
 
 
 def _numbers_collide(files: Sequence[DicomFile]) -> bool:
@@ -254,7 +206,7 @@ def _numbers_collide(files: Sequence[DicomFile]) -> bool:
     return False
 
 
-def _list_series(files: Sequence[DicomFile], lost: Iterable[LostFile], allow_gaps: bool) -> ListedSeries:
+def _list_series(files: Sequence[DicomFile], losses: Losses | None, allow_gaps: bool) -> ListedSeries:
     """Makes a series of files, or says why not."""
     first = next((file for file in files if file.headers), files[0])
     reasons = [file.reason for file in files if file.reason]
@@ -268,8 +220,7 @@ def _list_series(files: Sequence[DicomFile], lost: Iterable[LostFile], allow_gap
         damaged = [file.reason for file in files if file.reason and file.is_damaged]
         if damaged and not allow_gaps:  # without it the series would have a hole, or end early
             raise damaged[0]
-        places = _places_of(files)
-        beside = [one for one in lost if one.may_lie_at(places)]
+        beside = losses.beside(file.path for file in files) if losses else []
         if beside and not allow_gaps:
             count = "a file beside its slices" if len(beside) == 1 else f"{len(beside)} files beside its slices"
             raise InputError(

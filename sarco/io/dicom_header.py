@@ -15,8 +15,10 @@ from sarco.io.dicom_tags import (
     number_of,
     numbers_of,
     open_dataset,
+    quiet_number,
     quiet_pydicom,
     quiet_text,
+    raw_text,
     text_of,
     transfer_syntax,
     value_of,
@@ -187,20 +189,21 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
     study_uid = text_of(path, dataset, "StudyInstanceUID")
     frame_of_reference = text_of(path, dataset, "FrameOfReferenceUID")
     patient_id = text_of(path, dataset, "PatientID")
-    series_number = number_of(path, dataset, "SeriesNumber")
+    series_number = quiet_number(dataset, "SeriesNumber")
+    mark = raw_text(dataset, "SeriesNumber") or None if series_number is None else series_number
     sop_uid = text_of(path, dataset, "SOPInstanceUID")
     return SliceHeader(
         path=path,
         sop_uid=sop_uid or text_of(path, dataset.file_meta, "MediaStorageSOPInstanceUID"),
         series_uid=_fit_uid(text_of(path, dataset, "SeriesInstanceUID"))
-        or _stand_in("series", path.parent.absolute(), frame_of_reference, study_uid, patient_id, series_number),
+        or _stand_in("series", path.parent.absolute(), frame_of_reference, study_uid, patient_id, mark),
         study_uid=study_uid,
         patient_id=patient_id or study_uid or frame_of_reference or _stand_in("patient", path.parent.absolute()),
         shape=shape,
         spacing_mm=(spacing[0], spacing[1]),
         orientation=orientation,
         position=position,
-        thickness_mm=_thickness_mm(path, dataset),
+        thickness_mm=_thickness_mm(dataset),
         description=text_of(path, dataset, "SeriesDescription"),
         number=None if series_number is None else int(series_number),
         frame=frame,
@@ -223,7 +226,7 @@ def _stand_in(what: str, *marks: object) -> str:
     return f"no-{what}-{hashlib.blake2b(text, digest_size=8).hexdigest()}"
 
 
-def _thickness_mm(path: Path, dataset: pydicom.Dataset) -> float:
+def _thickness_mm(dataset: pydicom.Dataset) -> float:
     """SliceThickness, else SpacingBetweenSlices, which many programs fill with something else, else 1."""
-    found = [number_of(path, dataset, tag) for tag in ("SliceThickness", "SpacingBetweenSlices")]
+    found = [quiet_number(dataset, tag) for tag in ("SliceThickness", "SpacingBetweenSlices")]
     return next((one for one in found if one and 0 < one <= _THICKEST_MM), 1.0)

@@ -1,9 +1,10 @@
 """Opens DICOM files, and reads single tags with suspicion: what is damaged is an `InputError` that names the tag."""
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sarco.core.messages import printable, reason_of
 
 _CONTEXT_FREE = {"UI", "DS", "IS", "CS", "US"}  # value representations whose bytes alone say what the value is
 _SHORT_BYTES = 256
+_ROUGH_NUMBER = re.compile(r"\s*([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)\s*(?:mm)?\s*", re.IGNORECASE)
 
 
 @contextmanager
@@ -116,6 +118,8 @@ def _tag_of(keyword: str) -> BaseTag:
 def text_of(path: Path, dataset: pydicom.Dataset, tag: str) -> str:
     """The value of a tag as one line of text; empty where it is absent."""
     value = value_of(path, dataset, tag)
+    if isinstance(value, pydicom.multival.MultiValue) and len(set(map(str, value))) == 1:
+        value = value[0]  # several times the same says it once
     return "" if value is None else printable(str(value)).strip()
 
 
@@ -137,6 +141,29 @@ def number_of(path: Path, dataset: pydicom.Dataset, tag: str) -> float | None:
     if value is None or value == "":
         return None
     return _finite(path, tag, value)
+
+
+def quiet_number(dataset: pydicom.Dataset, tag: str) -> float | None:
+    """The number in a tag that nothing depends on; None where people could not agree on it either.
+
+    A unit of mm, a comma in the place of the point, and the same number several times do no harm.
+    """
+    with suppress(InputError):
+        return number_of(Path(), dataset, tag)
+    found = [_ROUGH_NUMBER.fullmatch(part) for part in raw_text(dataset, tag).split("\\")]
+    numbers = {float(one[1].replace(",", ".")) if one else math.nan for one in found}
+    return numbers.pop() if len(numbers) == 1 and all(map(math.isfinite, numbers)) else None
+
+
+def raw_text(dataset: pydicom.Dataset, tag: str) -> str:
+    """What stands in a tag, whatever it may hold; several values are parted by backslashes."""
+    try:
+        value = dataset.get_item(_tag_of(tag)).value
+    except Exception:  # as in `value_of`
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace").strip("\0 ")
+    return "\\".join(map(str, value)) if isinstance(value, (list, pydicom.multival.MultiValue)) else str(value)
 
 
 def numbers_of(path: Path, dataset: pydicom.Dataset, tag: str, count: int) -> tuple[float, ...]:

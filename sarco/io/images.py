@@ -33,7 +33,11 @@ def find_images(path: Path, allow_gaps: bool = False) -> FoundSeries:
         InputError: nothing there can be used; says why.
         GeometryError: the only series there cannot be used.
     """
-    if path.is_file() and is_nifti(path):
+    try:
+        is_volume = path.is_file() and is_nifti(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    if is_volume:
         series = _series_of_volume(path)
         return FoundSeries((ListedSeries(series.uid, "", "CT", "NIfTI", 1, (series,), None, ()),))
     found = find_series(path, allow_gaps)

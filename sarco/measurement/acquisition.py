@@ -1,12 +1,12 @@
 """How a slice was acquired, as far as it moves densities: contrast, tube voltage, kernel, thickness."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
+from sarco.io.dicom_tags import quiet_number
 from sarco.measurement.contrast import contrast_of
 
 
@@ -32,7 +32,7 @@ def acquisition_of(dataset: Dataset) -> dict[str, Any]:
         "kvp": _positive(dataset, "KVP"),
         "kernel": _text(dataset, "ConvolutionKernel"),
         "slice_thickness_mm": _positive(dataset, "SliceThickness"),
-        "gantry_tilt_deg": _number(dataset, "GantryDetectorTilt"),
+        "gantry_tilt_deg": quiet_number(dataset, "GantryDetectorTilt"),
         "series_description": _text(dataset, "SeriesDescription"),
         "manufacturer": _text(dataset, "Manufacturer"),
         "model": _text(dataset, "ManufacturerModelName"),
@@ -66,14 +66,6 @@ def _text(dataset: Dataset, tag: str) -> str | None:
     return text[:64] or None
 
 
-def _number(dataset: Dataset, tag: str) -> float | None:
-    try:
-        number = float(_value(dataset, tag))
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _positive(dataset: Dataset, tag: str) -> float | None:
-    number = _number(dataset, tag)
+    number = quiet_number(dataset, tag)
     return number if number is not None and number > 0 else None

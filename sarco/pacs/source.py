@@ -25,7 +25,7 @@ from pydicom.valuerep import DSfloat, validate_value
 
 import sarco
 from sarco.core.errors import InputError, OptionError
-from sarco.io.dicom_tags import is_dicom, open_dataset
+from sarco.io.dicom_tags import is_dicom, open_dataset, quiet_number
 from sarco.pacs.text import charsets_of, doubtful_texts
 from sarco.scan.geometry import spacing_mm, voxel_volume_mm3
 from sarco.scan.series import Series, SliceHeader
@@ -127,8 +127,8 @@ def read_source(series: Series) -> Source:
         _lay_on_grid(header, slice_header, series.slices[0])
         if not header.get("FrameOfReferenceUID"):
             header.FrameOfReferenceUID = stable_uid("frame of reference", header.SeriesInstanceUID)
-        if not header.get("SliceThickness") or float(header.SliceThickness) <= 0:
-            header.SliceThickness = as_ds(step_mm(series))  # a segmentation has to say one
+        thickness_mm = quiet_number(header, "SliceThickness") or 0.0
+        header.SliceThickness = as_ds(thickness_mm if thickness_mm > 0 else step_mm(series))  # a segmentation needs one
     by_uid: dict[str, Path] = {}
     for header, slice_header in zip(headers, series.slices, strict=True):
         other = by_uid.setdefault(str(header.SOPInstanceUID), slice_header.path)

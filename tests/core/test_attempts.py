@@ -30,8 +30,13 @@ def test_a_part_that_fails_costs_no_other() -> None:
 @pytest.mark.parametrize(
     ("error", "said", "foreseen"),
     [
-        (InputError("a.dcm: is\nno CT; leave it out"), "a.dcm: is no CT; leave it out", True),
+        (InputError("a.dcm: is\nno CT; leave it out"), r"a.dcm: is\nno CT; leave it out", True),
         (OSError(28, "No space left on device", "out/a.csv"), "No space left on device: out/a.csv", True),
+        (
+            OSError(28, "No space left on device", "out\x1b[2J\n.csv"),
+            r"No space left on device: out\x1b[2J\n.csv",
+            True,
+        ),
         (MemoryError("Unable to allocate 3 GiB"), "there is not enough memory", True),
         (ValueError(f"could not convert string to float: {SECRET!r}"), "an unforeseen ValueError", False),
         (KeyError(SECRET), "an unforeseen KeyError", False),

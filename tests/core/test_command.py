@@ -65,7 +65,7 @@ def test_fault_of_the_user_is_one_line(kind: type[SarcoError], status: int, caps
     assert ending(raiser(kind("scan: is\nnothing"))) == status
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.count("\n") == 1 and err.startswith("script.py: error: scan: is nothing")
+    assert err.count("\n") == 1 and err.startswith("script.py: error: scan: is\\nnothing")
 
 
 def test_wrong_flag_points_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,7 +314,9 @@ def test_process_without_a_user_name_gets_one(monkeypatch: pytest.MonkeyPatch, e
             shutil.Error([("a", "b/page", "[Errno 28] No space left on device")]),
             "b/page: cannot be written ([Errno",
         ),
-        (OSError(30, "Read-only file system", "x\ny"), "x y: cannot be read or written (Read-only"),
+        (OSError(30, "Read-only file system", "x\ny"), "x\\ny: cannot be read or written (Read-only"),
+        (OSError(36, "File name too long", "x" * 5000), f"{'x' * 297}...: cannot be read or written (File name too"),
+        (OSError(40, "Too many levels of symbolic links", "x"), "x: cannot be read or written (Too many"),
     ],
 )
 def test_what_a_disk_or_rights_refuse_is_one_line(
@@ -336,9 +338,9 @@ def test_no_name_of_a_file_breaks_the_line_or_steers_a_terminal(capsys: pytest.C
     """Catches a message of two lines, and escape codes of a file name that reach the terminal."""
 
     def main(argv: Sequence[str], program: str) -> None:
-        raise InputError("p\nq/\x1b[31mred\r: is empty")
+        raise InputError("p\nq/\x1b[31mred\r\udcff: is empty")
 
     with pytest.raises(SystemExit):
         run_command(main, "sarco", [])
     err = capsys.readouterr().err
-    assert err == "sarco: error: p q/\\x1b[31mred\\r: is empty\n"
+    assert err == "sarco: error: p\\nq/\\x1b[31mred\\r\\udcff: is empty\n"

@@ -21,7 +21,7 @@ def test_reason_of_an_exception(error: Exception, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("plain", "plain"), ("größe", "größe"), ("a\nb", r"'a\nb'"), (None, "None"), ([1], "[1]")],
+    [("plain", "plain"), ("größe", "größe"), ("a\nb", r"a\nb"), (None, "None"), ([1], "[1]")],
 )
 def test_a_value_is_shown(value: object, text: str) -> None:
     """Catches a name whose line break splits the message."""

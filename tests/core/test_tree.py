@@ -1,12 +1,14 @@
 """The search of a folder: links that lead round, nowhere or out of it, and folders that nobody may read."""
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sarco.core.errors import DataWarning, InputError
-from sarco.core.tree import files_below
+from sarco.core.tree import files_below, look_below
 
 
 def names_below(folder: Path) -> list[str]:
@@ -19,6 +21,25 @@ def make_files(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"1")
+
+
+@pytest.fixture
+def deep_folder(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes 1100 folders of one name inside each other with a file in the last one; pytest could not remove them."""
+
+    def make(name: str) -> Path:
+        place = os.open(tmp_path, os.O_RDONLY)
+        for _ in range(1100):
+            os.mkdir(name, dir_fd=place)
+            inner = os.open(name, os.O_RDONLY, dir_fd=place)
+            os.close(place)
+            place = inner
+        os.close(os.open("deep.dcm", os.O_CREAT | os.O_WRONLY, dir_fd=place))
+        os.close(place)
+        return tmp_path
+
+    yield make
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
 def test_files_come_sorted_and_hidden_ones_do_not(tmp_path: Path) -> None:
@@ -71,7 +92,36 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     make_files(tmp_path, "1.dcm")
     os.mkfifo(tmp_path / "pipe.dcm")
     (tmp_path / "link.dcm").symlink_to("pipe.dcm")
-    assert names_below(tmp_path) == ["1.dcm"]
+    (tmp_path / "zero.dcm").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / ".hidden")
+    with pytest.warns(DataWarning) as told:
+        assert names_below(tmp_path) == ["1.dcm"]
+    assert [str(one.message) for one in told] == [
+        f"{tmp_path}/link.dcm: is a pipe and no file, so it is left out",
+        f"{tmp_path}/pipe.dcm: is a pipe and no file, so it is left out",
+        f"{tmp_path}/zero.dcm: is a device and no file, so it is left out",
+    ]
+
+
+def test_the_whole_tree_is_seen(tmp_path: Path) -> None:
+    """Catches an empty folder and a hidden file that nobody can ask for, and a hidden folder that is looked into."""
+    make_files(tmp_path, "b/1.dcm", ".b.dcm", "b/.2.dcm", ".git/x")
+    for name in ("empty", "b/c", ".hidden"):
+        (tmp_path / name).mkdir()
+    tree = look_below(tmp_path)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tree.folders) == ["b", "b/c", "empty"]
+    assert [path.relative_to(tmp_path).as_posix() for path in tree.hidden] == [".b.dcm", "b/.2.dcm"]
+
+
+@pytest.mark.parametrize("name", ["d", "a_name_of_some_length"])
+def test_no_depth_is_too_deep(deep_folder: Callable[[str], Path], name: str) -> None:
+    """Catches a search that calls itself too often, or that dies of a path longer than the system takes."""
+    folder = deep_folder(name)
+    make_files(folder, "1.dcm")
+    tree = look_below(folder)
+    assert len(tree.files) == (2 if name == "d" else 1)
+    told = [str(reason) for reason in tree.closed.values()]
+    assert not told if name == "d" else len(told) == 1 and "File name too long" in told[0]
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_costs_no_other(

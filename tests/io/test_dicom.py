@@ -121,6 +121,22 @@ def test_series_whose_uids_were_emptied_stay_apart_by_folder(phantoms: dict[str,
     assert len({series.slices[0].patient_id for series in found.series}) == 2
 
 
+def test_series_without_uid_stay_apart_by_numbers_that_are_none(phantoms: dict[str, Phantom], tmp_path: Path) -> None:
+    """Catches two series of a folder that become one because what tells them apart is a text."""
+    for number, name in enumerate(("3A", "3B")):
+        folder = tmp_path / name
+        write_series(phantoms["anisotropic"], folder, patient_id="P", seed=1)
+        for place, path in enumerate(sorted(folder.iterdir())):
+            dataset = pydicom.dcmread(path)
+            tags = dict.fromkeys(("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"), "")
+            for tag, value in tags.items():
+                setattr(dataset, tag, value)
+            put_raw("SeriesNumber", "IS", name.encode())(dataset)
+            dataset.save_as(tmp_path / f"{number}{place}.dcm")
+        shutil.rmtree(folder)
+    assert [len(series.slices) for series in find_series(tmp_path).series] == [5, 5]
+
+
 def test_values_that_are_hu_already_need_no_slope(slice_file: SliceFile) -> None:
     """Catches a refusal of signed files without rescale, whose values reach down to air."""
 
@@ -465,6 +481,13 @@ def test_odd_tags_that_do_no_harm_are_read(slice_file: SliceFile) -> None:
         drop("SOPInstanceUID"),
         drop("SliceThickness"),
         put("PatientID", ""),
+        put_raw("SliceThickness", "DS", b"5,0 "),
+        put_raw("SliceThickness", "DS", b"5\\5 "),
+        put_raw("SpacingBetweenSlices", "DS", b"n/a "),
+        put_raw("SeriesNumber", "IS", b"3A"),
+        put_raw("SeriesNumber", "IS", b"3\\3 "),
+        put_raw("RescaleType", "LO", b"HU\\HU "),
+        put_raw("Modality", "CS", b"CT\\CT "),
     ):
         assert read_slice(slice_file(change))[1].sop_uid
 

@@ -274,3 +274,10 @@ def test_only_axial_series_are_predicted(
         assert geometry in str(found.refused[0])
     for geometry in ("feet first", "prone"):
         assert find_images(series_folder(turned_phantoms[geometry], name=geometry)).series
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "/".join(["long"] * 2000)])
+def test_a_path_that_no_system_takes_is_told(path: str) -> None:
+    """Catches a traceback for a name that is too long to be one."""
+    with pytest.raises(InputError, match=r"cannot be read \(File name too long\); check the path"):
+        find_images(Path(path))

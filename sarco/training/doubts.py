@@ -82,6 +82,13 @@ def warn_of_sides(labels: LabelTable) -> None:
         )
 
 
+def describe_mirror(labels: LabelTable) -> list[str]:
+    """A line where slices are not mirrored, because a label names a side and none of the other is its mirror image."""
+    lonely = ", ".join(map(repr, labels.without_partner()))
+    note = f"slices are not mirrored: {lonely} of one side; name left and right alike in labels.json to have it"
+    return [note] if lonely else []
+
+
 def describe_sides(labels: LabelTable, train: NDArray[np.bool_], val: NDArray[np.bool_]) -> list[str]:
     """A `DataWarning` of labels that are never learnt, and a line about those that are never tested.
 

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
+from sarco.augmentation.appearance import change_appearance
+from sarco.augmentation.draws import draw_augmentation
+from sarco.augmentation.warp import coordinate_map, warp_batch, warp_sample
 from sarco.core.errors import InputError
 from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
@@ -22,17 +25,24 @@ from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
-from sarco.training.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
 from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
 from sarco.training.cases import Case, LabelledSlice, find_cases, make_label_table
 from sarco.training.cases import Dataset as FoundCases
 from sarco.training.distillation import FoundPredictions, assign_sides, find_predictions
-from sarco.training.doubts import check_label_maps, describe_sides, warn_of_namesakes, warn_of_sides, warn_of_values
+from sarco.training.doubts import (
+    check_label_maps,
+    describe_mirror,
+    describe_sides,
+    warn_of_namesakes,
+    warn_of_sides,
+    warn_of_values,
+)
 from sarco.training.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
 from sarco.training.split import Split, find_copies, name_people, pseudonym, split_by_patient
 from transforms import as_meta_tensor, make_crop, scale_window
 
 VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
+TRUNK_MM = 400.0  # about what an image shows, where the size of its pixels depends on the patient
 CALIBRATION_SLICES = 64  # enough for means and variances of a network
 IGNORED = -1  # channel number of pixels that nobody looked at
 
@@ -75,7 +85,7 @@ class SarcoDataModule(pl.LightningDataModule):
             raise ValueError(f"{type(self).__name__} does not fit channel_3d={options.channel_3d}")
         self.options = options
         self.cache_root = cache_root
-        self.augment = augment or AugmentOptions()
+        self.augment = augment or AugmentOptions(augment="no")
         self.predicted = predicted or PredictedOptions()
         self.bar = bar
         self.slices: tuple[LabelledSlice, ...] = ()
@@ -107,6 +117,8 @@ class SarcoDataModule(pl.LightningDataModule):
         warn_of_values(human, occurs[: len(human)], dataset.label_names)
         if self.augment.do_flips:
             warn_of_sides(self.labels)
+        elif self.augment.augment == "strong":
+            self.notes += describe_mirror(self.labels)
         kept = [i for i in range(len(human)) if looked_at[i]]
         if len(kept) < len(human):
             left = count_of(len(human) - len(kept), "slice")
@@ -348,7 +360,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
             indices: which of them this data set shows, in order.
             weights: of each in the loss.
             labels: the table whose k-th label is channel k + 1.
-            options: HU window and seed.
+            options: HU window, seed, and size of a pixel.
             augment: how slices are varied; None for not at all.
             on_device: leave warp and HU window to `SarcoDataModule.on_after_batch_transfer`.
         """
@@ -361,6 +373,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         self.channel_of_id = np.zeros(256, dtype=np.int16)
         self.channel_of_id[list(labels.ids)] = np.arange(1, labels.n_channels)
         self.channel_of_id[IGNORE_ID] = IGNORED
+        self.may_mirror = not labels.mirror_doubt()
         self.mirrored_channel = np.array([*labels.mirrored_channels(), IGNORED], dtype=np.int16)  # the last is -1
 
     def __len__(self) -> int:
@@ -388,17 +401,22 @@ class SliceDataset(Dataset[dict[str, Any]]):
     def _vary(
         self, hu: NDArray[np.float32], label: NDArray[np.int16], draw: Draw
     ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32] | None]:
-        """Augments a sample; what is drawn depends on seed, epoch and slice alone.
+        """Augments a sample; what is drawn depends on seed, epoch, slice and its turn alone.
 
         Returns:
             Image, label, and the map that a device is to warp both by; None where it is done already.
         """
         assert self.augment is not None
-        rng = np.random.default_rng((SEED_OF_AUGMENTATION, self.options.seed, draw.epoch, self.indices[draw.place]))
-        augmentation = draw_augmentation(rng, self.augment)
+        turn = (draw.turn,) if draw.turn else ()  # so that a first turn draws what it did before there were others
+        rng = np.random.default_rng(
+            (SEED_OF_AUGMENTATION, self.options.seed, draw.epoch, self.indices[draw.place], *turn)
+        )
+        pixel_mm = self.options.pixel_mm or TRUNK_MM / hu.shape[-1]
+        augmentation = draw_augmentation(rng, self.augment, pixel_mm, self.may_mirror)
         if augmentation.mirrors:
             label = self.mirrored_channel[label]
-        hu = change_hu(hu, augmentation)  # before the warp, so that a device that warps later gets the same
+        # Before the warp, so that a device that warps later gets the same.
+        hu, label = change_appearance(hu, label, augmentation, pixel_mm)
         if self.on_device:
             return hu, label, coordinate_map(augmentation, hu.shape[-1])
         if augmentation.moves:

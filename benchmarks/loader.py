@@ -26,6 +26,8 @@ from harness import make_phantoms, report, table
 from monai.transforms import CenterSpatialCrop, CropForeground, Rand2DElastic, Resize
 
 from model import SarcoModel
+from sarco.augmentation.draws import draw_augmentation
+from sarco.augmentation.warp import coordinate_map, warp_sample
 from sarco.core.command import quieten_libraries, tune_allocator
 from sarco.core.training_options import (
     AugmentOptions,
@@ -39,16 +41,20 @@ from sarco.core.training_options import (
 from sarco.network.precision import bf16_pays_in_training
 from sarco.phantom.patient import PhantomOptions, make_phantom
 from sarco.runs.store import RunDescription
-from sarco.training.augment import coordinate_map, draw_augmentation, warp_sample
-from sarco_datamodule import SarcoDataModule
+from sarco.scan.labels import LabelTable
+from sarco.training.cache import SliceCache
+from sarco.training.sampling import Draw
+from sarco_datamodule import SarcoDataModule, SliceDataset
 from transforms import as_meta_tensor, make_crop
 
 AUGMENTATIONS = {
-    "none": AugmentOptions(),
-    "flips and elastic, each 0.2": AugmentOptions(do_flips=True, do_elastic_transforms=True),
-    "flips and elastic, each 1": AugmentOptions(do_flips=True, do_elastic_transforms=True, aug_prob=1.0),
+    "no": AugmentOptions(augment="no"),
+    "light": AugmentOptions(augment="light"),
+    "strong": AugmentOptions(augment="strong"),
+    "flips and elastic, each 1": AugmentOptions("no", do_flips=True, do_elastic_transforms=True, aug_prob=1.0),
 }
 ROUNDS = 15
+AUGMENTED_SIDES, AUGMENTED_EPOCHS = (192, 256, 512), 100
 
 
 class CpuClock(pl.Callback):
@@ -91,6 +97,9 @@ def main() -> None:
         "loader's share",
     ]
     text = table(head, rows) + f"\n\nBatch {typed.batch}, medians of {typed.steps} steps, CPU seconds per step.\n\n"
+    columns = ["image size", "augmentation", "mean, ms per slice", "median", "95 of 100 below"]
+    text += table(columns, time_augmentation())
+    text += f"\n\n{4 * AUGMENTED_EPOCHS} draws each in turns, one core, beyond what a plain slice takes.\n\n"
     text += table(["what, 512 x 512", "ms per slice", "spread"], time_transforms())
     text += f"\n\nMedians of {ROUNDS} rounds in turns, CPU milliseconds."
     words = f"--sides {' '.join(map(str, typed.sides))} --batch={typed.batch} --steps={typed.steps}"
@@ -135,6 +144,35 @@ def train(datamodule: SarcoDataModule, side: int) -> list[float]:
     )  # fmt: skip
     trainer.fit(SarcoModel(replace(description)), datamodule=datamodule)
     return np.diff(clock.ends).tolist()
+
+
+def time_augmentation() -> list[list[str]]:
+    """Milliseconds that augmentation adds to a slice of one core, by image size; some rare kinds take long."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    rows = []
+    for side in AUGMENTED_SIDES:
+        phantom = make_phantom(1, PhantomOptions(n_slices=4, rows=side, columns=side))
+        images = np.moveaxis(phantom.hu, -1, 0)[:, None]
+        cache = SliceCache(images, np.moveaxis(phantom.label_map, -1, 0), np.ones((4, 256), bool), Path(), False)
+        seconds: dict[str, list[float]] = {name: [] for name in AUGMENTATIONS}
+        kinds = {
+            name: SliceDataset(cache, range(4), [1.0] * 4, LabelTable(phantom.label_names), DataOptions(), augment)
+            for name, augment in AUGMENTATIONS.items()
+        }
+        for epoch in range(AUGMENTED_EPOCHS):  # in turns, so that a noisy moment hits all
+            for place in range(4):
+                for name, kind in kinds.items():
+                    start = time.process_time()
+                    kind[Draw(place, epoch)]
+                    seconds[name].append(1e3 * (time.process_time() - start))
+        plain = statistics.median(seconds["no"])
+        for name in list(AUGMENTATIONS)[1:]:
+            each = [value - plain for value in seconds[name][4:]]  # the first ones make what is kept for the others
+            figures = statistics.mean(each), statistics.median(each), statistics.quantiles(each, n=20)[-1]
+            rows.append([str(side), name, *(f"{figure:.2f}" for figure in figures)])
+    cv2.setNumThreads(threads)
+    return rows
 
 
 def time_transforms() -> list[list[str]]:

@@ -11,8 +11,9 @@ from harness import make_phantoms, read_metrics, report, run, table
 
 VARIANTS = {
     "plain": [],
-    "flips": ["--do_flips=yes"],
-    "elastic": ["--do_elastic_transforms=yes"],
+    "no augmentation": ["--augment=no"],
+    "light": ["--augment=light"],
+    "strong and flips": ["--do_flips=yes"],
     "input mixup": ["--mixup=input"],
     "manifold mixup": ["--mixup=manifold"],
     "3-slice": ["--channel_3d=yes"],

@@ -24,6 +24,7 @@ ROOMS = (
     "comparison",
     "quality",
     "prediction",
+    "augmentation",
     "training",
     "measurement",
     "review",
@@ -48,7 +49,8 @@ MAY_HAVE_FRAMEWORKS = re.compile(
     r"sarco\.(network\.\w+|training\.\w+|runs\.(tracking|wandb_process)|api\.training)|model|transforms|sarco_\w*datamodule\w*"
 )
 MAY_HAVE_TORCH = re.compile(
-    MAY_HAVE_FRAMEWORKS.pattern + r"|sarco\.prediction\.(torch_engine|convert)|sarco\.runs\.store|mixup"
+    MAY_HAVE_FRAMEWORKS.pattern
+    + r"|sarco\.prediction\.(torch_engine|convert)|sarco\.runs\.store|sarco\.augmentation\.warp|mixup"
 )
 ONLY_IN = {  # package -> who may import it
     "nibabel": r"sarco\.io\.nifti",

@@ -2,6 +2,7 @@
 looked at."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from sarco_datamodule import IGNORED, SarcoDataModule, SliceDataset
 from sarco_datamodule_3d import SarcoDataModule_3D
 
 SLICES = 4
-OFTEN = AugmentOptions(do_flips=True, do_elastic_transforms=True, aug_prob=0.7)
+OFTEN = AugmentOptions(augment="no", do_flips=True, do_elastic_transforms=True, aug_prob=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +174,12 @@ def test_validation_is_plain_and_in_order(data: Path) -> None:
     assert torch.cat([batch["index"] for batch in one]).tolist() == list(varied.split.val)
 
 
+@pytest.mark.parametrize("augment", [OFTEN, AugmentOptions()])
 @pytest.mark.parametrize("channel_3d", [False, True])
-def test_gpu_batch_equals_the_one_of_the_cpu(data: Path, channel_3d: bool) -> None:
+def test_gpu_batch_equals_the_one_of_the_cpu(data: Path, channel_3d: bool, augment: AugmentOptions) -> None:
     """Catches a network that is taught other images on a GPU; the same augmentation, warped as a batch."""
-    datamodule = module(data, OFTEN, channel_3d=channel_3d)
-    inputs = (datamodule.cache, datamodule.split.train, [1.0] * 8, datamodule.labels, datamodule.options, OFTEN)
+    datamodule = module(data, augment, channel_3d=channel_3d)
+    inputs = (datamodule.cache, datamodule.split.train, [1.0] * 8, datamodule.labels, datamodule.options, augment)
     cpu, gpu = SliceDataset(*inputs), SliceDataset(*inputs, on_device=True)
     draws = [sarco_datamodule.Draw(place, epoch) for place in range(8) for epoch in range(3)]
     expected = torch.utils.data.default_collate([cpu[draw] for draw in draws])
@@ -260,8 +262,11 @@ def test_a_side_without_partner_is_told_where_slices_are_mirrored(data: Path, tm
     (folder / "labels.json").write_text(json.dumps(names))
     with pytest.warns(DataWarning, match=f"'{names[one]}', .* name a side, .* set --do_flips=no"):
         module(folder, OFTEN)
-    module(folder, AugmentOptions(do_elastic_transforms=True))
+    module(folder, AugmentOptions(augment="no", do_elastic_transforms=True))
     module(data, OFTEN)
+    unmirrored = f"slices are not mirrored: '{names[one]}', .* of one side"
+    assert any(re.match(unmirrored, note) for note in module(folder, AugmentOptions()).notes)
+    assert not any("mirrored" in note for note in module(data, AugmentOptions()).notes)
 
 
 def test_slices_without_neighbours_are_noted(data: Path, tmp_path: Path) -> None:

@@ -117,14 +117,25 @@ class DataOptions:
 class AugmentOptions:
     """How training slices are varied."""
 
-    do_flips: bool = option(False, REGULARISATION, "flips and quarter rotations")
-    do_elastic_transforms: bool = option(
-        False, REGULARISATION, "elastic deformation, small rotation, other size; either option adds light changes of HU"
+    augment: str = option(
+        "strong",
+        REGULARISATION,
+        "strong: place, mirror, HU, noise, resolution, arms, table, metal, cut views; light: --do_elastic_transforms",
+        choices=("strong", "light", "no"),
     )
-    aug_prob: float = option(0.2, REGULARISATION, "probability of each augmentation; training slices only")
+    do_flips: bool = option(False, REGULARISATION, "flips and quarter rotations, beside what --augment does")
+    do_elastic_transforms: bool = option(
+        False,
+        REGULARISATION,
+        "elastic deformation, small rotation, other size, light changes of HU; does nothing beside --augment=strong",
+    )
+    aug_prob: float = option(
+        0.2, REGULARISATION, "probability of each change; those of strong are as documented at 0.2, and in proportion"
+    )
 
     def __post_init__(self) -> None:
-        """Checks the range."""
+        """Checks choice and range."""
+        require(self.augment in ("strong", "light", "no"), "augment", self.augment, "choose strong, light or no")
         require(0 <= self.aug_prob <= 1, "aug_prob", self.aug_prob, "has to lie in 0..1")
 
 

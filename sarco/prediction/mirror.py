@@ -19,12 +19,10 @@ class MirroredNetwork:
         """Knows the network and what its channels become in a mirror.
 
         Raises:
-            OptionError: a label names a side, and no label the other one, so nobody knows what it is in a mirror.
+            OptionError: nobody can say what each label is in a mirror.
         """
-        if alone := labels.without_partner():
-            raise OptionError(
-                f"--tta=mirror: label {alone[0]} names a side, but the run has no label for the other; leave --tta out"
-            )
+        if doubt := labels.mirror_doubt():
+            raise OptionError(f"--tta=mirror: of the run's labels {doubt}; leave --tta out")
         self._network = network
         self._channels = labels.mirrored_channels()
 

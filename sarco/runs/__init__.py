@@ -7,7 +7,7 @@ statistics of the training slices. That is enough to predict without any option.
 
 Resuming is exact, bit for bit on a CPU of the same kind with the same number of threads where waiting threads sleep
 (``GOMP_SPINCOUNT=0``: spinning ones add up in another order now and then), because the order of slices
-is a function of (seed, epoch), what augmentation draws one of (seed, epoch, slice), all chance of a step one of
+is a function of (seed, epoch), what augmentation draws one of (seed, epoch, slice, turn), all chance of a step one of
 (seed, step, process, batch within the step), and the learning rate one of the epoch. Checkpoints are written at the
 end of every epoch, after the line in ``metrics.csv``. Labels, patients and split have to be those that the run began
 with.

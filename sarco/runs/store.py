@@ -92,13 +92,14 @@ class RunDescription:
         network = {**stored["network"], "pretrained": "no"}
         paths = tuple(Path(path) for path in stored["predicted"]["path_to_prediction"])
         predicted = {**stored["predicted"], "path_to_prediction": paths}
+        augment = {"augment": "no", **stored["augment"]}  # there was nothing but the flags before there was a choice
         return cls(
             run=build(RunOptions, {}, run),
             labels=LabelTable.from_builtins(stored["labels"]),
             data=data,
             network=build(NetworkOptions, {}, network),
             fit=build(FitOptions, {}, stored["fit"]),
-            augment=build(AugmentOptions, {}, stored["augment"]),
+            augment=build(AugmentOptions, {}, augment),
             mixup=build(MixupOptions, {}, stored["mixup"]),
             predicted=build(PredictedOptions, {}, predicted),
             weights=stored["weights"],

@@ -216,6 +216,15 @@ class LabelTable:
         """The ids that nobody named."""
         return [label_id for label_id, name in self.names.items() if name == _stand_in(label_id)]
 
+    def mirror_doubt(self) -> str:
+        """Why nobody can say what each label is in a mirror image; empty where it is certain."""
+        if lonely := self.without_partner():
+            return f"{', '.join(map(repr, lonely))} of one side"
+        if maybe := self.maybe_sides():
+            return "{!r} and {!r} may be left and right".format(*maybe[0])
+        unnamed = self.unnamed()
+        return f"labels {', '.join(map(str, unnamed))} have no names" if len(unnamed) > 1 else ""
+
     def _partners(self) -> dict[int, int]:
         """For each label that has one, the id of its mirror image."""
         read = {label_id: read_side(name) for label_id, name in self.names.items()}

@@ -144,6 +144,12 @@ def warn_of_namesakes(slices: Sequence[LabelledSlice]) -> None:
         )
 
 
+def describe_mirror(labels: LabelTable) -> list[str]:
+    """A line where slices are not mirrored, because nobody can say what each label is in a mirror image."""
+    doubt = labels.mirror_doubt()
+    return [f"slices are not mirrored: {doubt}; name left and right alike in labels.json to have it"] if doubt else []
+
+
 def describe_sides(labels: LabelTable, train: NDArray[np.bool_], val: NDArray[np.bool_]) -> list[str]:
     """A `DataWarning` of labels that are never learnt, and a line about those that are never tested.
 

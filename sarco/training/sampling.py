@@ -1,6 +1,7 @@
 """The order in which slices are drawn: a function of seed and epoch alone, and fair to rare labels."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -24,11 +25,13 @@ class Draw(NamedTuple):
         place: in the data set.
         epoch: of which the augmentation is drawn; -1 for none.
         counts: False for a filler that must not enter any score.
+        turn: how often this slice came before in this epoch, so that it is varied otherwise each time.
     """
 
     place: int
     epoch: int = -1
     counts: bool = True
+    turn: int = 0
 
 
 def repeat_factors(occurs: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -95,7 +98,12 @@ class EpochSampler(Sampler[Draw]):
         marks = np.arange(self._total) + rng.random()
         places = np.searchsorted(self._edges, marks, side="right").clip(max=len(self._edges) - 1)
         order = np.resize(rng.permutation(places), len(self) * self.world_size)
-        return (Draw(int(place), self.epoch) for place in order[self.rank :: self.world_size])
+        came: Counter[int] = Counter()
+        draws = []
+        for place in order.tolist():
+            draws.append(Draw(place, self.epoch, turn=came[place]))
+            came[place] += 1
+        return iter(draws[self.rank :: self.world_size])
 
     def __len__(self) -> int:
         """Draws of this process in an epoch."""

@@ -51,7 +51,8 @@ def test_it_is_the_mean_of_both_probabilities() -> None:
     )
 
 
-def test_a_side_without_its_partner_is_refused() -> None:
-    """Catches a right psoas that counts as a left one because there is no name for it."""
-    with pytest.raises(OptionError, match="--tta=mirror: label psoas_left names a side"):
-        MirroredNetwork(Leaning(), LabelTable({1: "psoas_left", 2: "rectus"}))
+@pytest.mark.parametrize("names", [("psoas_left", "rectus"), ("psoas_g", "psoas_d"), ("label_1", "label_2")])
+def test_labels_that_may_be_sides_are_refused(names: tuple[str, str]) -> None:
+    """Catches a right psoas that counts as a left one because its name does not say enough."""
+    with pytest.raises(OptionError, match="--tta=mirror: of the run"):
+        MirroredNetwork(Leaning(), LabelTable({1: names[0], 2: names[1]}))

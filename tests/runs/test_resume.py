@@ -97,6 +97,7 @@ CHANGES: dict[str, Any] = {
     "batch_size": 8,
     "num_workers": 2,
     "data_dir": Path("moved"),
+    "augment": "light",
     "do_flips": True,
     "do_elastic_transforms": True,
     "aug_prob": 0.5,

@@ -381,3 +381,11 @@ def test_a_record_of_another_kind_is_none(tmp_path: Path, text: str) -> None:
     run = read_run(folder)
     assert run is not None
     assert (run.run_id, run.wandb_project, run.channel_3d, run.recorded) == ("abc", "Trains", False, False)
+
+
+def test_runs_of_earlier_versions_go_on_without_strong_augmentation() -> None:
+    """Catches a resumed run that is augmented otherwise than it was, because of a new default."""
+    stored = describe().to_builtins()
+    assert RunDescription.from_builtins(stored).augment.augment == "strong"
+    del stored["augment"]["augment"]
+    assert RunDescription.from_builtins(stored).augment == AugmentOptions(augment="no", do_flips=True, aug_prob=0.5)

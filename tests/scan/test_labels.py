@@ -241,3 +241,23 @@ def test_other_pairs_swap_beside_one_without_partner() -> None:
     table = LabelTable({1: "psoas_left", 2: "psoas_right", 3: "iliacus_left"})
     assert table.mirrored_channels() == [0, 2, 1, 3]
     assert table.without_partner() == ["iliacus_left"]
+
+
+@pytest.mark.parametrize(
+    ("names", "doubt"),
+    [
+        (("psoas_left", "psoas_right", "rectus"), ""),
+        (("muscle",), ""),
+        (("label_7",), ""),
+        (("psoas_left", "rectus"), "'psoas_left' of one side"),
+        (("psoas_g", "psoas_d"), "'psoas_g' and 'psoas_d' may be left and right"),
+    ],
+)
+def test_a_mirror_needs_to_know_every_label(names: tuple[str, ...], doubt: str) -> None:
+    """Catches slices that are mirrored although a label may be of one side, and a whole muscle that stops it."""
+    assert LabelTable(dict(enumerate(names, start=1))).mirror_doubt() == doubt
+
+
+def test_labels_without_names_are_not_mirrored() -> None:
+    """Catches two sides that nobody named and that mirrored slices mix up."""
+    assert LabelTable.from_ids([3, 5]).mirror_doubt() == "labels 3, 5 have no names"

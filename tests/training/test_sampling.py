@@ -48,6 +48,15 @@ def test_draws_carry_their_epoch() -> None:
     assert {draw.epoch for draw in sampler} == {3} and all(draw.counts for draw in sampler)
 
 
+def test_draws_of_one_slice_are_counted() -> None:
+    """Catches a rare slice that comes three times in an epoch, each time with the same augmentation."""
+    whole = list(EpochSampler(np.array([3.0, 1.0, 2.0]), seed=5))
+    for place, times in ((0, 3), (1, 1), (2, 2)):
+        assert [draw.turn for draw in whole if draw.place == place] == list(range(times))
+    shares = [list(EpochSampler(np.array([3.0, 1.0, 2.0]), 5, rank, 2)) for rank in range(2)]
+    assert sorted(shares[0] + shares[1]) == sorted(whole), "processes share one count"
+
+
 def test_without_rare_labels_every_slice_comes_once() -> None:
     """Catches slices drawn with replacement."""
     for epoch in range(5):

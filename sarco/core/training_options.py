@@ -16,6 +16,7 @@ from sarco.core.parser import (
 )
 
 BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
+ACTIVATIONS = ("leakyrelu", "relu")  # of decoders: of new runs, and of those before it was stored
 CROP_MULTIPLE = 32  # the encoder halves five times
 
 

@@ -16,6 +16,7 @@ from sarco.core.files import hash_file, locked, read_json, write_json
 from sarco.core.parser import build, to_builtins
 from sarco.core.resources import writing
 from sarco.core.training_options import (
+    ACTIVATIONS,
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -44,6 +45,7 @@ class RunDescription:
         area_errors: relative errors of the area on validation patients, by label (see `sarco.quality.intervals`); empty
             where there are none, as in checkpoints of earlier versions.
         training_statistics: what the training slices look like (see `sarco.quality.likeness`); likewise.
+        activation: of the decoder; no option, because ``relu`` is there for checkpoints of earlier versions alone.
     """
 
     run: RunOptions
@@ -59,6 +61,11 @@ class RunDescription:
     version: str = sarco.__version__
     area_errors: Mapping[str, list[list[float]]] = field(default_factory=dict)
     training_statistics: Mapping[str, Any] = field(default_factory=dict)
+    activation: str = ACTIVATIONS[0]
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"its decoder's activation is {self.activation!r}, which this version does not know")
 
     def to_builtins(self) -> dict[str, Any]:
         """Plain str, int, float, bool, list and dict, as a checkpoint may hold them."""
@@ -76,6 +83,7 @@ class RunDescription:
             "version": self.version,
             "area_errors": dict(self.area_errors),
             "training_statistics": dict(self.training_statistics),
+            "activation": self.activation,
         }
 
     @classmethod
@@ -103,6 +111,7 @@ class RunDescription:
             version=stored["version"],
             area_errors=stored.get("area_errors", {}),
             training_statistics=stored.get("training_statistics", {}),
+            activation=stored.get("activation", ACTIVATIONS[1]),
         )
 
 

@@ -18,7 +18,7 @@ from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
-from sarco.scan.labels import IGNORE_ID, LabelTable
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
 from sarco.training.augment import change_hu, coordinate_map, draw_augmentation, warp_batch, warp_sample
 from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
@@ -225,6 +225,14 @@ class SarcoDataModule(pl.LightningDataModule):
     def training_statistics(self) -> dict[str, Any]:
         """What the training slices look like, for the checkpoint (see `sarco.quality.likeness`)."""
         return measure_training(self.cache.images, self.cache.label_maps, self.split.train)
+
+    def channel_shares(self) -> tuple[float, ...]:
+        """Share of each channel in the pixels of the training slices, background first; unlabelled ones left out."""
+        counts = np.zeros(256, dtype=np.int64)
+        for place in self.split.train:
+            counts += np.bincount(self.cache.label_maps[place].ravel(), minlength=256)
+        of_channels = counts[[BACKGROUND_ID, *self.labels.ids]]
+        return tuple((of_channels / of_channels.sum()).tolist())
 
     def validation_patients(self) -> dict[int, str]:
         """The patient of each validation slice that a person labelled, by its place in ``slices``.

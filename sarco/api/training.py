@@ -188,7 +188,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     )
     pl.seed_everything(data.seed, workers=True, verbose=False)
     model = SarcoModel(description)
-    model.load_first_weights(listener.tell)
+    model.load_first_weights(datamodule.channel_shares(), listener.tell)
     run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
     with _at_work(run):
         if is_first_process():

@@ -17,7 +17,7 @@ from sarco.network.encoder import BATCH_NORM_MOMENTUM
 from sarco.network.head import start_head
 from sarco.network.mixing import Mix
 from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
-from sarco.network.weights import load_encoder_weights
+from sarco.network.warm_start import give_first_weights
 from sarco.runs.store import RunDescription
 from sarco.training.loss import SegmentationLoss
 from sarco.training.sampling import SEED_OF_STEP
@@ -65,8 +65,8 @@ class SarcoModel(pl.LightningModule):
             tell: takes a line where there is something to say.
         """
         start_head(self.network.head, shares)
-        weights = load_encoder_weights(self.network, self.description.network, tell)
-        self.description = replace(self.description, weights=weights)
+        weights, taken = give_first_weights(self.network, self.description, tell)
+        self.description = replace(self.description, weights=weights, taken=taken)
 
     def forward(self, image: torch.Tensor, mix: Mix | None = None) -> torch.Tensor:
         """(B, C, R, C) in [0, 1] to logits (B, K, R, C)."""

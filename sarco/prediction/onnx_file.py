@@ -47,7 +47,7 @@ def write_onnx_file(options: ExportOptions) -> Figures:
     description, network = load_network(checkpoint)
     data = description.data
     shape = (1, 3 if data.channel_3d else 1, data.image_size, data.image_size)
-    exported = export_onnx(network, np.zeros(shape, dtype=np.float32))["model.onnx"]
+    exported = export_onnx(network, np.zeros(shape, dtype=np.float32), keep_names=True)["model.onnx"]
     content = _describe(exported, description, provenance.sha256)
     report = _compare(network, data, content, options.infer_path)
     try:
@@ -73,6 +73,12 @@ def _describe(content: bytes, description: "RunDescription", sha256: str) -> byt
         "the smallest square in mm around the body (sarco/body.py, 5 mm margin), seen as radiologists see it "
         "(patient's right at the left edge, anterior at the top), resized to image_size pixels per side, linearly"
     )
+    network = {  # what another training needs to take the weights over, see sarco/network/warm_start.py
+        "backbone": description.network.backbone,
+        "model_choice": description.network.model_choice,
+        "activation": description.activation,
+        "pixel_mm": getattr(description.data, "pixel_mm", None),
+    }
     told: dict[str, Any] = {
         "sarco_version": sarco.__version__,
         "run_id": description.run.run_id,
@@ -81,6 +87,7 @@ def _describe(content: bytes, description: "RunDescription", sha256: str) -> byt
         "window_hu": [description.data.hu_min, description.data.hu_max],
         "image_size": description.data.image_size,
         "slices": 3 if description.data.channel_3d else 1,
+        "network": network,
         "crop": crop,
         "input": "image: (batch, slices, row, column) float32; HU clipped to window_hu and scaled to 0..1",
         "output": "logits: (batch, channel, row, column); softmax gives probabilities",

@@ -1,7 +1,7 @@
 """SarcoModel: trains the network, as Lightning wants it."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from torch import nn
 
 from mixup import draw_mix, mix_target
 from sarco.network.encoder import BATCH_NORM_MOMENTUM
+from sarco.network.head import start_head
 from sarco.network.mixing import Mix
 from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
-from sarco.network.weights import load_encoder_weights
+from sarco.network.warm_start import give_first_weights
 from sarco.runs.store import RunDescription
 from sarco.training.loss import SegmentationLoss, soft_dice
 from sarco.training.sampling import SEED_OF_STEP
@@ -56,10 +57,16 @@ class SarcoModel(pl.LightningModule):
         """
         return cls(*load_network(path))
 
-    def load_first_weights(self, tell: Callable[[str], object] = lambda line: None) -> None:
-        """Gives the encoder the weights that ``--pretrained`` asks for, and says in the description which they were."""
-        weights = load_encoder_weights(self.network, self.description.network, tell)
-        self.description = replace(self.description, weights=weights)
+    def load_first_weights(self, shares: Sequence[float], tell: Callable[[str], object] = lambda line: None) -> None:
+        """Gives the network the weights that ``--pretrained`` asks for, and says in the description which they were.
+
+        Args:
+            shares: of each channel in the training pixels, background first: where the head starts from.
+            tell: takes a line where there is something to say.
+        """
+        start_head(self.network.head, shares)
+        weights, taken = give_first_weights(self.network, self.description, tell)
+        self.description = replace(self.description, weights=weights, taken=taken)
 
     def forward(self, image: torch.Tensor, mix: Mix | None = None) -> torch.Tensor:
         """(B, C, R, C) in [0, 1] to logits (B, K, R, C)."""

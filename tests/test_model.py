@@ -133,6 +133,35 @@ def test_checkpoint_rebuilds_the_model(tmp_path: Path) -> None:
         assert torch.equal(again(random_image(3)), model(random_image(3)))
 
 
+@pytest.mark.parametrize("model_choice", ["unet", "segresnet"])
+def test_checkpoints_of_earlier_versions_keep_their_activation(tmp_path: Path, model_choice: str) -> None:
+    """Catches an old network that is opened with the new layers, and gives other masks than it did."""
+    before = SarcoModel(replace(describe(model_choice=model_choice), activation="relu")).eval()
+    checkpoint: dict[str, Any] = {"state_dict": before.state_dict()}
+    before.on_save_checkpoint(checkpoint)
+    del checkpoint["hyper_parameters"]["activation"]
+    torch.save(checkpoint, tmp_path / "best.ckpt")
+    again = SarcoModel.from_checkpoint(tmp_path / "best.ckpt").eval()
+    kinds = [{type(one) for one in model.network.decoder.modules()} for model in (again, SarcoModel(describe()))]
+    assert nn.ReLU in kinds[0] and nn.LeakyReLU not in kinds[0]
+    assert nn.LeakyReLU in kinds[1]
+    new = SarcoModel(describe(model_choice=model_choice)).eval()
+    new.load_state_dict(before.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(random_image(1)), before(random_image(1)))
+        assert not torch.equal(new(random_image(1)), before(random_image(1)))
+
+
+def test_unknown_activation_is_refused(tmp_path: Path) -> None:
+    """Catches a checkpoint of a later version that ends with a traceback."""
+    checkpoint: dict[str, Any] = {"state_dict": SarcoModel(describe()).state_dict()}
+    SarcoModel(describe()).on_save_checkpoint(checkpoint)
+    checkpoint["hyper_parameters"]["activation"] = "mish"
+    torch.save(checkpoint, tmp_path / "best.ckpt")
+    with pytest.raises(CheckpointError, match="mish"):
+        SarcoModel.from_checkpoint(tmp_path / "best.ckpt")
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     """Catches a description and weights that do not belong together."""
     checkpoint: dict[str, Any] = {"state_dict": SarcoModel(describe(model_choice="segresnet")).state_dict()}

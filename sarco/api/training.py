@@ -9,7 +9,7 @@ from typing import Any
 from sarco.api.caller import left_as_found
 from sarco.api.options import options_of
 from sarco.core.command import is_first_process, quieten_libraries, shared_run_id, tune_allocator
-from sarco.core.errors import InputError, OptionError
+from sarco.core.errors import CheckpointError, InputError, OptionError
 from sarco.core.files import write_json
 from sarco.core.messages import OnEpoch
 from sarco.core.parser import build
@@ -17,6 +17,7 @@ from sarco.core.processes import check_processes, forget_strange_processes
 from sarco.core.resources import within_memory, writing
 from sarco.core.training_options import (
     CROP_MULTIPLE,
+    FIRST_WEIGHTS,
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -140,6 +141,7 @@ def check(typed: Mapping[str, Any]) -> ResumeOptions:
         for consumer in CONSUMERS:
             build(consumer, typed)
         run = build(RunOptions, typed)
+        _with_run_found(build(NetworkOptions, typed), run.dirpath)
         check_processes(run.devices, run.num_nodes)
     return resume
 
@@ -180,7 +182,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
         run=options,
         labels=datamodule.labels,
         data=datamodule.options,
-        network=build(NetworkOptions, typed),
+        network=_with_run_found(build(NetworkOptions, typed), options.dirpath),
         fit=fit,
         augment=datamodule.augment,
         mixup=build(MixupOptions, typed),
@@ -190,7 +192,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     )
     pl.seed_everything(data.seed, workers=True, verbose=False)
     model = SarcoModel(description)
-    model.load_first_weights(listener.tell)
+    model.load_first_weights(datamodule.channel_shares(), listener.tell)
     run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
     with _at_work(run):
         if is_first_process():
@@ -217,6 +219,24 @@ def _settle_passes(
                 f"have {-(-passes * draws // a_step) * fit.max_epochs} steps (--passes_per_epoch=1 draws it once)"
             )
     datamodule.options = replace(data, passes_per_epoch=passes)
+
+
+def _with_run_found(network: NetworkOptions, dirpath: Path) -> NetworkOptions:
+    """The options, with the best checkpoint in place of a run id for ``--pretrained``.
+
+    Raises:
+        OptionError: there is no such run, or it has no checkpoint.
+    """
+    from sarco.runs.store import RunStore
+
+    first = network.pretrained
+    if first in FIRST_WEIGHTS or Path(first).is_file():
+        return network
+    try:
+        found = RunStore(dirpath).checkpoint(first, otherwise="give its checkpoint's file")
+    except CheckpointError as error:
+        raise OptionError(f"--pretrained={first}: {error}; auto, imagenet, no or a file are taken too") from None
+    return replace(network, pretrained=str(found))
 
 
 def _at_work(run: Any) -> contextlib.AbstractContextManager[None]:

@@ -16,9 +16,10 @@ from sarco.core.parser import (
 )
 
 BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
-FLOOR_OF_STEPS = (
-    1000  # of a whole run; small data is drawn several times an epoch, so that the default run is that long
-)
+# Of a whole run; small data is drawn several times an epoch, so that the default run is that long.
+FLOOR_OF_STEPS = 1000
+FIRST_WEIGHTS = ("auto", "imagenet", "no")  # what --pretrained takes besides runs and files
+ACTIVATIONS = ("leakyrelu", "relu")  # of decoders: of new runs, and of those before it was stored
 CROP_MULTIPLE = 32  # the encoder halves five times
 LARGEST_IMAGE = 2048  # pixels a side; a slice of 512 x 512 at its finest spacing has no more to show
 
@@ -216,8 +217,15 @@ class NetworkOptions:
     backbone: str = option("efficientnet-b0", BASICS, "encoder: efficientnet-b0 to -b7", choices=BACKBONES)
     model_choice: str = option("unet", BASICS, "kind of decoder", choices=("unet", "segresnet"))
     pretrained: str = option(
-        "auto", BASICS, "encoder weights: auto (ImageNet where they can be had), imagenet, no, or a file with weights"
+        "auto",
+        BASICS,
+        "first weights: auto (ImageNet for the encoder, where it can be had), imagenet, no; for the whole network: a "
+        "run id of --dirpath, a checkpoint or an exported network; or a file with encoder weights",
     )
+    encoder_lr_factor: float = option(
+        1.0, OPTIMISATION, "the learning rate of what --pretrained gave (encoder, decoder), relative to the rest"
+    )
+    freeze_epochs: int = option(0, OPTIMISATION, "first epochs in which what --pretrained gave stays as it is")
 
     def __post_init__(self) -> None:
         """Checks the choices."""
@@ -225,8 +233,12 @@ class NetworkOptions:
         require(
             self.model_choice in ("unet", "segresnet"), "model_choice", self.model_choice, "choose unet or segresnet"
         )
-        known = self.pretrained in ("auto", "imagenet", "no") or Path(self.pretrained).is_file()
-        require(known, "pretrained", self.pretrained, "give auto, imagenet, no, or a file that exists")
+        first = self.pretrained
+        known = first in FIRST_WEIGHTS or Path(first).is_file() or RUN_ID.fullmatch(first)
+        require(bool(known), "pretrained", first, "give auto, imagenet, no, a run id, or a file that exists")
+        factor = self.encoder_lr_factor
+        require(math.isfinite(factor) and factor > 0, "encoder_lr_factor", factor, "has to be above 0")
+        require(self.freeze_epochs >= 0, "freeze_epochs", self.freeze_epochs, "has to be 0 or more")
 
 
 @dataclass(frozen=True)

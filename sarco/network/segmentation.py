@@ -10,7 +10,7 @@ from monai.networks.nets.flexible_unet import SegmentationHead
 from torch import nn
 
 from sarco.core.errors import CheckpointError
-from sarco.core.training_options import NetworkOptions
+from sarco.core.training_options import ACTIVATIONS, NetworkOptions
 from sarco.network.decoder import DECODER_CHANNELS, make_decoder
 from sarco.network.encoder import Encoder
 from sarco.network.mixing import Mix
@@ -20,11 +20,11 @@ from sarco.runs.store import RunDescription, load_checkpoint
 class SegmentationNetwork(nn.Module):
     """Encoder, decoder, head: (B, C, R, C) in [0, 1] to logits (B, K, R, C)."""
 
-    def __init__(self, backbone: str, model_choice: str, in_channels: int, n_channels: int) -> None:
+    def __init__(self, backbone: str, model_choice: str, in_channels: int, n_channels: int, activation: str) -> None:
         """Random weights; see `build_network`."""
         super().__init__()
         self.encoder = Encoder(backbone, in_channels)
-        self.decoder = make_decoder(model_choice, self.encoder.channels)
+        self.decoder = make_decoder(model_choice, self.encoder.channels, activation)
         self.head = SegmentationHead(2, DECODER_CHANNELS[-1], n_channels, kernel_size=3)
 
     def forward(self, image: torch.Tensor, mix: Mix | None = None) -> torch.Tensor:
@@ -32,21 +32,24 @@ class SegmentationNetwork(nn.Module):
         return self.head(self.decoder(self.encoder(image, mix)))
 
 
-def build_network(options: NetworkOptions, in_channels: int, n_channels: int) -> SegmentationNetwork:
+def build_network(
+    options: NetworkOptions, in_channels: int, n_channels: int, activation: str = ACTIVATIONS[0]
+) -> SegmentationNetwork:
     """The network with random weights.
 
     Args:
         options: encoder and decoder.
         in_channels: slices that make up an image, 1 or 3.
         n_channels: background and one a label.
+        activation: of the decoder, one of `ACTIVATIONS`.
     """
-    return SegmentationNetwork(options.backbone, options.model_choice, in_channels, n_channels)
+    return SegmentationNetwork(options.backbone, options.model_choice, in_channels, n_channels, activation)
 
 
 def network_of(description: RunDescription) -> SegmentationNetwork:
     """The network that a run is described to have, with random weights, channels last in memory."""
     in_channels = 3 if description.data.channel_3d else 1
-    network = build_network(description.network, in_channels, description.labels.n_channels)
+    network = build_network(description.network, in_channels, description.labels.n_channels, description.activation)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from efficientnet_pytorch.utils import url_map
@@ -14,7 +15,7 @@ from efficientnet_pytorch.utils import url_map
 from sarco.core.errors import InputError
 from sarco.core.files import atomic_file
 from sarco.core.messages import reason_of
-from sarco.core.training_options import NetworkOptions
+from sarco.core.training_options import FIRST_WEIGHTS, NetworkOptions
 from sarco.network.encoder import NOT_USED, Encoder
 from sarco.network.segmentation import SegmentationNetwork
 from sarco.runs.store import is_pickled_code
@@ -22,6 +23,8 @@ from sarco.runs.store import is_pickled_code
 CONNECT_TIMEOUT_S = 15.0  # for a server or a proxy to answer, and between two parts of the file
 SLOWEST_BYTES_PER_S = 10_000  # on average; slower than this is as good as nothing
 PART_BYTES = 2**16
+NO_WEIGHTS = "holds no weights; give a state dict of efficientnet-pytorch"
+SQUEEZE = ("._se_reduce.", "._se_expand.")  # layers that EfficientNet-Lite does without
 
 
 def load_encoder_weights(
@@ -43,12 +46,12 @@ def load_encoder_weights(
     choice = options.pretrained
     if choice == "no":
         return "random"
-    if choice not in ("auto", "imagenet"):
-        _adopt(network.encoder, _read_weights(Path(choice)), choice)
+    if choice not in FIRST_WEIGHTS:
+        _adopt(network.encoder, _encoder_weights(Path(choice)), choice, tell)
         return choice
     url = url_map[options.backbone]
     try:
-        _adopt(network.encoder, _imagenet_weights(url, tell), "imagenet")
+        _adopt(network.encoder, _imagenet_weights(url, tell), "imagenet", tell)
     except Exception as error:  # no network, no answer, something else than weights
         if choice == "auto":
             tell(
@@ -113,7 +116,12 @@ def _fetch(url: str) -> bytes:
     return bytes(content)
 
 
-def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
+def read_weights(path: Path) -> Mapping[str, Any]:
+    """What a file holds, by name; none of its code is run.
+
+    Raises:
+        InputError: it cannot be read, or holds no names.
+    """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -124,23 +132,33 @@ def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
         raise InputError(f"--pretrained={path}: is damaged and cannot be read; copy it again") from None
     except Exception as error:  # damaged files make torch raise nearly anything
         raise InputError(f"--pretrained={path}: cannot be read as weights ({reason_of(error)})") from None
-    if isinstance(weights, Mapping) and isinstance(weights.get("state_dict"), Mapping):  # a run of sarco
-        prefix = "network.encoder.net."
-        return {k.removeprefix(prefix): v for k, v in weights["state_dict"].items() if k.startswith(prefix)}
-    if not isinstance(weights, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()
-    ):
-        raise InputError(f"--pretrained={path}: holds no weights; give a state dict of efficientnet-pytorch")
+    if not isinstance(weights, Mapping):
+        raise InputError(f"--pretrained={path}: {NO_WEIGHTS}")
     return weights
 
 
-def _adopt(encoder: Encoder, weights: Mapping[str, torch.Tensor], source: str) -> None:
+def _encoder_weights(path: Path) -> Mapping[str, torch.Tensor]:
+    weights = read_weights(path)
+    if isinstance(weights.get("state_dict"), Mapping):  # of a run of sarco, without what it says of itself
+        prefix = "network.encoder.net."
+        return {k.removeprefix(prefix): v for k, v in weights["state_dict"].items() if k.startswith(prefix)}
+    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in weights.items()):
+        raise InputError(f"--pretrained={path}: {NO_WEIGHTS}")
+    return weights
+
+
+def _adopt(encoder: Encoder, weights: Mapping[str, torch.Tensor], source: str, tell: Callable[[str], object]) -> None:
     own = encoder.net.state_dict()
     used = {name: value for name, value in weights.items() if not name.startswith(NOT_USED)}
     stem = "_conv_stem.weight"
     if stem in used and used[stem].ndim == 4:
         used[stem] = adapt_stem(used[stem], own[stem].shape[1])
-    if missing := set(own) - set(used):
+    missing = set(own) - set(used)
+    if missing and all(any(layer in name for layer in SQUEEZE) for name in missing):
+        n_blocks = len({name.partition("._se_")[0] for name in missing})
+        tell(f"{source}: has no squeeze-and-excitation, as EfficientNet-Lite; in {n_blocks} blocks it starts random")
+        used = {**{name: own[name] for name in missing}, **used}
+    elif missing:
         raise InputError(f"--pretrained={source}: {len(missing)} weights are missing, such as {min(missing)}")
     wrong = [name for name in own if used[name].shape != own[name].shape]
     if wrong:

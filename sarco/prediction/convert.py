@@ -39,14 +39,16 @@ def export_openvino(network: "SegmentationNetwork", images: Images) -> dict[str,
         return {name: (Path(scratch) / name).read_bytes() for name in ("model.xml", "model.bin")}
 
 
-def export_onnx(network: "SegmentationNetwork", images: Images) -> dict[str, bytes]:
+def export_onnx(network: "SegmentationNetwork", images: Images, keep_names: bool = False) -> dict[str, bytes]:
     """The network as an ONNX file, for any number of images of this size.
 
     Args:
         network: with its weights.
         images: (1, C, S, S).
+        keep_names: whether weights keep their names and values; otherwise batch normalisation is part of convolutions.
     """
     import torch
+    from torch.onnx import TrainingMode
 
     file = io.BytesIO()
     with _quietly(), torch.no_grad():
@@ -55,6 +57,8 @@ def export_onnx(network: "SegmentationNetwork", images: Images) -> dict[str, byt
             (torch.as_tensor(images),),
             file,  # type: ignore[arg-type]  # takes files too
             dynamo=False,
+            training=TrainingMode.PRESERVE if keep_names else TrainingMode.EVAL,
+            do_constant_folding=not keep_names,
             opset_version=ONNX_OPSET,
             input_names=["image"],
             output_names=["logits"],

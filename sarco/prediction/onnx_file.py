@@ -48,7 +48,7 @@ def write_onnx_file(options: ExportOptions) -> Figures:
     data = description.data
     side, _ = data.crop_size
     shape = (1, 3 if data.channel_3d else 1, side, side)
-    exported = export_onnx(network, np.zeros(shape, dtype=np.float32))["model.onnx"]
+    exported = export_onnx(network, np.zeros(shape, dtype=np.float32), keep_names=True)["model.onnx"]
     content = _describe(exported, description, provenance.sha256)
     report = _compare(network, data, content, options.infer_path)
     try:
@@ -70,6 +70,12 @@ def _describe(content: bytes, description: "RunDescription", sha256: str) -> byt
 
     names = {0: "background", **description.labels.names}
     channels = [{"channel": k, "id": i, "name": name} for k, (i, name) in enumerate(names.items())]
+    network = {  # what another training needs to take the weights over, see sarco/network/warm_start.py
+        "backbone": description.network.backbone,
+        "model_choice": description.network.model_choice,
+        "activation": description.activation,
+        "pixel_mm": description.data.pixel_mm,
+    }
     told: dict[str, Any] = {
         "sarco_version": sarco.__version__,
         "run_id": description.run.run_id,
@@ -79,6 +85,7 @@ def _describe(content: bytes, description: "RunDescription", sha256: str) -> byt
         "image_size": description.data.image_size,
         "pixel_mm": description.data.pixel_mm,
         "slices": 3 if description.data.channel_3d else 1,
+        "network": network,
         "crop": _describe_crop(description.data),
         "input": "image: (batch, slices, row, column) float32; HU clipped to window_hu and scaled to 0..1",
         "output": "logits: (batch, channel, row, column); softmax gives probabilities",

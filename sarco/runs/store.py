@@ -16,6 +16,7 @@ from sarco.core.files import hash_file, locked, read_json, write_json
 from sarco.core.parser import build, to_builtins
 from sarco.core.resources import writing
 from sarco.core.training_options import (
+    ACTIVATIONS,
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -28,6 +29,7 @@ from sarco.scan.labels import LabelTable
 
 CHOICES = ("best", "last")
 _RECORD = "run.json"
+SAY_PROJECT = "say which with --ckpt_wandb_project"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class RunDescription:
         area_errors: relative errors of the area on validation patients, by label (see `sarco.quality.intervals`); empty
             where there are none, as in checkpoints of earlier versions.
         training_statistics: what the training slices look like (see `sarco.quality.likeness`); likewise.
+        taken: parts of the network (encoder, decoder, head) whose first weights were no random ones.
+        activation: of the decoder; no option, because ``relu`` is there for checkpoints of earlier versions alone.
     """
 
     run: RunOptions
@@ -59,6 +63,12 @@ class RunDescription:
     version: str = sarco.__version__
     area_errors: Mapping[str, list[list[float]]] = field(default_factory=dict)
     training_statistics: Mapping[str, Any] = field(default_factory=dict)
+    activation: str = ACTIVATIONS[0]
+    taken: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"its decoder's activation is {self.activation!r}, which this version does not know")
 
     def to_builtins(self) -> dict[str, Any]:
         """Plain str, int, float, bool, list and dict, as a checkpoint may hold them."""
@@ -76,6 +86,8 @@ class RunDescription:
             "version": self.version,
             "area_errors": dict(self.area_errors),
             "training_statistics": dict(self.training_statistics),
+            "activation": self.activation,
+            "taken": list(self.taken),
         }
 
     @classmethod
@@ -107,6 +119,8 @@ class RunDescription:
             version=stored["version"],
             area_errors=stored.get("area_errors", {}),
             training_statistics=stored.get("training_statistics", {}),
+            activation=stored.get("activation", ACTIVATIONS[1]),
+            taken=tuple(stored.get("taken", ())),
         )
 
 
@@ -197,12 +211,13 @@ class RunStore:
         found = (read_run(folder) for folder in sorted(self.dirpath.iterdir()) if folder.is_dir())
         return [run for run in found if run]
 
-    def find(self, run_id: str, wandb_project: str | None = None) -> Run:
+    def find(self, run_id: str, wandb_project: str | None = None, otherwise: str = SAY_PROJECT) -> Run:
         """The run with this id.
 
         Args:
             run_id: the whole id.
             wandb_project: needed only where the id stands for several runs.
+            otherwise: what the user can do in that case.
 
         Raises:
             CheckpointError: no such run (lists the known ones), or several.
@@ -215,20 +230,21 @@ class RunStore:
         if matching:
             projects = ", ".join(sorted({r.wandb_project for r in matching}))
             raise CheckpointError(
-                f"run {run_id} stands for {len(matching)} runs in {self.dirpath} (projects {projects}); "
-                "say which with --ckpt_wandb_project"
+                f"run {run_id} stands for {len(matching)} runs in {self.dirpath} (projects {projects}); {otherwise}"
             )
         known = ", ".join(f"{r.run_id} ({r.wandb_project})" for r in runs) or "none"
         project = f" of project {wandb_project}" if wandb_project else ""
         raise CheckpointError(f"no run {run_id}{project} in {self.dirpath}; known runs: {known}")
 
-    def checkpoint(self, run_id: str, wandb_project: str | None = None, choice: str = "best") -> Path:
+    def checkpoint(
+        self, run_id: str, wandb_project: str | None = None, choice: str = "best", otherwise: str = SAY_PROJECT
+    ) -> Path:
         """The checkpoint file of a run.
 
         Raises:
             CheckpointError: as `find`, or the run has no such checkpoint yet.
         """
-        path = self.find(run_id, wandb_project).checkpoint_path(choice)
+        path = self.find(run_id, wandb_project, otherwise).checkpoint_path(choice)
         if not path.is_file():
             raise CheckpointError(f"{path}: run {run_id} has no {choice} checkpoint; let it finish an epoch first")
         return path

@@ -206,3 +206,19 @@ def test_smallest_images_train_on_a_few_slices(tmp_path: Path, n_slices: int) ->
         image_size=32, channel_3d=n_slices == 3,
     )  # fmt: skip
     assert trained.best.is_file()
+
+
+def test_a_run_starts_from_another_by_its_id(tiny_run: Any, tmp_path: Path) -> None:
+    """Catches a run id that is not looked for where checkpoints lie, and one that is not there but starts something."""
+    shutil.copytree(tiny_run.dirpath, tmp_path / "ckpt")
+    options = {**tiny_run.TRAINING, "dirpath": tmp_path / "ckpt", "max_epochs": 1, "pretrained": "tiny"}
+    lines: list[str] = []
+    trained = sarco.train(tiny_run.data, **options, tell=lines.append)
+    source = str(tmp_path / "ckpt" / "tiny_Trains" / "best.ckpt")
+    description = SarcoModel.from_checkpoint(trained.last).description
+    assert description.weights == source and description.taken == ("encoder", "decoder", "head")
+    assert [line for line in lines if line.startswith("taken from ")] == [
+        f"taken from {source}: encoder, decoder, head of {', '.join(description.labels.names.values())}"
+    ]
+    with pytest.raises(OptionError, match=r"--pretrained=tyni: no run tyni in .*known runs: .*tiny"):
+        sarco.train(tmp_path / "nowhere", **{**options, "pretrained": "tyni"})

@@ -59,6 +59,7 @@ def describe(weights_file: Path | None = None) -> RunDescription:
         split={"by_patient": True, "train": {"patients": {"x": 3}}, "seed": 7},
         area_errors={"all": [[0.1, 0.2], [0.3]], "psoas": [[0.5]]},
         training_statistics={"n_slices": 40, "features": {"body_fill": {"median": 0.8, "spread": 0.02, "n": 40}}},
+        activation="relu",
     )
 
 

@@ -27,6 +27,7 @@ from sarco.runs.store import Run, RunDescription
 from sarco.runs.tracking import WandbLogger
 from sarco.training.finite import FiniteLoss
 from sarco.training.progress import EpochLines, StepBar
+from sarco.training.unpredicted import NeverPredicted
 from sarco.training.validation_report import ValidationReport
 
 MONITORED = "val_score"  # average precision, as SarcoModel logs it
@@ -264,7 +265,7 @@ def make_trainer(
     shown_steps = 1 if device.accelerator == "cpu" else STEPS_BETWEEN_READINGS
     callbacks: list[pl.Callback] = [FiniteLoss(run, shown_steps), RunEvidence(), RunRecord(run), BestAndLast(run)]
     if lines:
-        callbacks.append(lines)
+        callbacks += [lines, NeverPredicted(lines.tell)]
     if bar:
         callbacks.append(StepBar(refresh_rate=shown_steps))
     if fit.stops_early:

@@ -23,6 +23,7 @@ from sarco.training.loss import SegmentationLoss, soft_dice
 from sarco.training.sampling import SEED_OF_STEP
 from sarco.training.schedule import rate_factor
 from sarco.training.scores import SegmentationScores, SumMetric
+from sarco.training.taken import parameter_groups, set_rates, taken_modules
 
 
 class SarcoModel(pl.LightningModule):
@@ -79,14 +80,31 @@ class SarcoModel(pl.LightningModule):
         weight = batch["weight"].float()[:, None, None, None] * (label >= 0)[:, None]
         return target, weight
 
+    def frozen(self) -> list[nn.Module]:
+        """The parts of the network that stay as they are in this epoch."""
+        if self.current_epoch >= self.description.network.freeze_epochs:
+            return []
+        return taken_modules(self.network, self.description.taken)
+
+    def on_train_epoch_start(self) -> None:
+        """Lets frozen parts use the statistics that they came with."""
+        frozen = self.frozen()
+        for module in taken_modules(self.network, self.description.taken):
+            module.train(module not in frozen)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Keeps frozen parts as they are; gradients that are not needed at all would confuse DDP when they are."""
+        for module in self.frozen():
+            for weight in module.parameters():
+                weight.grad = None
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Makes all chance of a step, and its rate, a function of where the run is, so that it can go on exactly."""
         torch.manual_seed(self._step_rng(batch_idx).integers(2**63))
         fit = self.description.fit
         rate = fit.learning_rate * rate_factor(fit, self.current_epoch + batch_idx / self.trainer.num_training_batches)
         for optimiser in self.trainer.optimizers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            set_rates(optimiser, self.description.network, rate)
 
     def _step_rng(self, batch_idx: int) -> np.random.Generator:
         part = batch_idx % self.description.fit.accumulate_grad_batches
@@ -129,12 +147,13 @@ class SarcoModel(pl.LightningModule):
                 self.calibrate(batch["image"].to(self.device) for batch in loader())
 
     def calibrate(self, images: Iterable[torch.Tensor]) -> None:
-        """Sets the statistics of batch normalisation to the averages over some batches.
+        """Sets the statistics of batch normalisation to the averages over some batches; those of frozen parts stay.
 
         Args:
             images: (B, C, R, C) in [0, 1] each.
         """
-        layers = [module for module in self.network.modules() if isinstance(module, nn.BatchNorm2d)]
+        kept = {id(layer) for part in self.frozen() for layer in part.modules()}
+        layers = [one for one in self.network.modules() if isinstance(one, nn.BatchNorm2d) and id(one) not in kept]
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # the plain average
@@ -179,8 +198,11 @@ class SarcoModel(pl.LightningModule):
         return self(batch["image"].as_tensor())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; `on_train_batch_start` sets its rate."""
-        return torch.optim.AdamW(self.parameters(), lr=self.description.fit.learning_rate, fused=True)
+        """AdamW; `on_train_batch_start` sets the rate of each group."""
+        # Half precision scales gradients, and a fused optimiser would scale them back only after they are clipped.
+        fused = getattr(self.trainer.precision_plugin, "scaler", None) is None
+        groups = parameter_groups(self.network, self.description.taken)
+        return torch.optim.AdamW(groups, lr=self.description.fit.learning_rate, fused=fused)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets the checkpoint describe itself."""

@@ -309,12 +309,15 @@ def _fit(model: Any, datamodule: Any, run: Any, checkpoint: Any, listener: Liste
     from sarco.network.device import choose_device
     from sarco.training.callbacks import best_score, make_trainer, why_stopped
     from sarco.training.progress import EpochLines, counted
+    from sarco.training.taken import why_nothing_happens
 
     description = model.description
     options, (side, _) = description.run, description.data.crop_size
     device = choose_device(options.gpu, description.fit.precision, options.devices, train_side=side)
     listener.tell(device.note)
     network = description.network
+    if idle := why_nothing_happens(network, description.taken):
+        listener.tell(idle)
     listener.tell(f"encoder: {network.backbone}, {description.weights} weights; decoder: {network.model_choice}")
     with _wandb_logger(description, run, listener) as logger:
         lines = EpochLines(listener.tell, listener.progress)

@@ -32,6 +32,8 @@ from sarco.training.validation_report import ValidationReport
 
 MONITORED = "val_score"  # average precision, as SarcoModel logs it
 STEPS_BETWEEN_READINGS = 20  # of the loss, on a GPU
+# Norm over all weights. Healthy runs have 0.5 to 2 in the median and stay below 5 in 95 of 100 steps.
+LARGEST_GRADIENT = 5.0
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -282,6 +284,7 @@ def make_trainer(
         precision=device.precision,
         max_epochs=fit.max_epochs,
         accumulate_grad_batches=fit.accumulate_grad_batches,
+        gradient_clip_val=LARGEST_GRADIENT,
         logger=logger or False,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO(), environment],

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sarco.core.command import print_line, run_command, share_the_cpu
+from sarco.core.command import print_line, run_command, share_the_cpu, stoppable
 from sarco.core.options import InferenceOptions, MeasurementOptions
 from sarco.core.parser import Command, build
 
@@ -50,7 +50,8 @@ def predict_all(predictor: "Predictor", debug: bool = False) -> None:
         SarcoError: nothing could be predicted.
         PartlyDoneError: a series or a part of its results is missing, or another process took the place; what could be
             written is written all the same.
-        KeyboardInterrupt: the user has had enough; series that were finished by then are kept where they replace none.
+        KeyboardInterrupt: the user has had enough, or a scheduler ends the job; series that were finished by then are
+            kept where they replace none.
     """
     from sarco.commands.one_by_one import SeriesBySeries
     from sarco.core.errors import PartlyDoneError
@@ -60,7 +61,7 @@ def predict_all(predictor: "Predictor", debug: bool = False) -> None:
         print_line(f"left out: {error}", is_fault=True)
     work = SeriesBySeries(predictor, debug)
     places = [predictor.results]
-    with all_at_once(places[0], replace=predictor.options.overwrite, beside=places.append) as folder:
+    with stoppable(), all_at_once(places[0], replace=predictor.options.overwrite, beside=places.append) as folder:
         work.predict(folder)
         if not any(folder.iterdir()):
             raise work.failed[0]

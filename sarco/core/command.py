@@ -7,7 +7,9 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +83,23 @@ def lasting_output() -> Iterator["LastingStream"]:
         yield after[0]
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Lets SIGTERM, by which schedulers and containers end a job, end the block as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may take signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class LastingStream:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sarco.core.errors import DataWarning, InputError
+from sarco.core.messages import shown
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -70,16 +71,18 @@ def look_below(folder: Path) -> Tree:
             if place == folder:
                 raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
             tree.folders.append(place)
-            tree.closed[place] = InputError(f"{place}: cannot be read ({error.strerror}), so it is left out")
+            tree.closed[place] = InputError(
+                f"{shown(str(place))}: cannot be read ({error.strerror}), so it is left out"
+            )
             continue
         tree.folders += [place] if place != folder else []
-        shown = {path: kind for path, kind in kinds.items() if not path.name.startswith(".")}
-        folders = [path for path, kind in shown.items() if kind == stat.S_IFDIR]
+        visible = {path: kind for path, kind in kinds.items() if not path.name.startswith(".")}
+        folders = [path for path, kind in visible.items() if kind == stat.S_IFDIR]
         own += [path for path in reversed(folders) if path not in links]
         linked += [path for path in folders if path in links]
-        tree.files += [path for path, kind in shown.items() if kind in (stat.S_IFREG, None)]
-        tree.hidden += [path for path, kind in kinds.items() if kind == stat.S_IFREG and path not in shown]
-        for path, kind in shown.items():
+        tree.files += [path for path, kind in visible.items() if kind in (stat.S_IFREG, None)]
+        tree.hidden += [path for path, kind in kinds.items() if kind == stat.S_IFREG and path not in visible]
+        for path, kind in visible.items():
             if kind in _KINDS:
                 tree.odd[path] = InputError(f"{path}: is {_KINDS[kind]} and no file, so it is left out")
     tree.files.sort()

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger
 
 from sarco.core.errors import OptionError
-from sarco.core.messages import reason_of
+from sarco.core.messages import reason_of, shown
 from sarco.runs.recorder import Recorder
 from sarco.runs.store import RunDescription
 from sarco.scan.hu import WINDOW_HU
 from sarco.scan.labels import LabelTable
 from sarco.scan.view import ShownSlice
 
+_MODES = ("online", "offline", "shared", "disabled", "dryrun", "run")  # of `wandb.Settings`
 _recording: list[Recorder] = []  # what `finish` ends
 
 
@@ -36,11 +37,18 @@ def choose_mode(wanted: str, tell: Callable[[str], object]) -> str:
     Raises:
         OptionError: ``online`` was asked for by name and there is no key.
     """
-    if wanted in ("no", "offline"):
+    if wanted == "no":
         return wanted
-    forced = os.environ.get("WANDB_MODE")
-    if forced in ("offline", "disabled"):
-        return "offline" if forced == "offline" else "no"
+    forced = os.environ.get("WANDB_MODE") or "online"
+    if forced not in _MODES:
+        del os.environ["WANDB_MODE"]  # W&B would not start with it
+        wanted = "offline" if wanted == "yes" else wanted  # it may have meant that nothing leaves the machine
+        kept = "this is recorded offline" if wanted == "offline" else "it is passed over"
+        tell(f"W&B: WANDB_MODE={shown(forced)} is no mode, so {kept}; set it to online, offline or disabled")
+    if wanted == "offline":
+        return wanted
+    if forced in ("offline", "dryrun", "disabled"):
+        return "no" if forced == "disabled" else "offline"
     why = "no API key is configured"
     try:
         if _has_api_key():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -181,8 +182,14 @@ def test_a_tree_with_bad_series_of_every_kind(
     assert SECRET not in said.err + said.out + text and "Traceback" not in said.err
 
 
-def test_ctrl_c_keeps_what_is_finished(
-    tree: Path, tiny_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_scheduler_keep_what_is_finished(
+    tree: Path,
+    tiny_run: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    end: signal.Signals,
 ) -> None:
     """Catches an hour of finished series thrown away, and half a series that stays."""
     from sarco.prediction import pipeline
@@ -191,7 +198,7 @@ def test_ctrl_c_keeps_what_is_finished(
 
     def predict_series(network: Any, series: Any, *rest: Any) -> Any:
         if len(done) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(end)
         done.append(series.slices[0].path.parent.name)
         return real(network, series, *rest)
 

@@ -3,15 +3,26 @@
 import getpass
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from sarco.core.command import Main, name_the_user, other_work_runs, run_command, share_the_cpu, tune_allocator
+from sarco.core.command import (
+    Main,
+    name_the_user,
+    other_work_runs,
+    run_command,
+    share_the_cpu,
+    stoppable,
+    tune_allocator,
+)
 from sarco.core.errors import (
     CheckpointError,
     DataWarning,
@@ -101,6 +112,17 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a traceback after Ctrl-C."""
     assert ending(raiser(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "script.py: interrupted\n"
+
+
+def test_a_job_that_is_ended_ends_as_by_ctrl_c() -> None:
+    """Catches finished work that is lost where a scheduler, and not a person, ends the job."""
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert signal.getsignal(signal.SIGTERM) == before
+    with ThreadPoolExecutor() as others, stoppable():
+        others.submit(stoppable().__enter__).result()  # a thread that cannot take signals does no harm
 
 
 def test_reader_that_hangs_up_ends_no_work(tmp_path: Path) -> None:

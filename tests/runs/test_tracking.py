@@ -73,7 +73,10 @@ def test_online_by_name_needs_a_key(key: Callable[[bool], None]) -> None:
         choose_mode("online", print)
 
 
-@pytest.mark.parametrize(("forced", "mode"), [("offline", "offline"), ("disabled", "no"), ("online", "online")])
+@pytest.mark.parametrize(
+    ("forced", "mode"),
+    [("offline", "offline"), ("dryrun", "offline"), ("disabled", "no"), ("online", "online"), ("", "online")],
+)
 def test_mode_of_the_environment_is_honoured(
     key: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch, forced: str, mode: str
 ) -> None:
@@ -82,6 +85,28 @@ def test_mode_of_the_environment_is_honoured(
     monkeypatch.setenv("WANDB_MODE", forced)
     assert choose_mode("yes", print) == mode
     assert choose_mode("no", print) == "no"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "mode", "says"),
+    [
+        ("yes", "offline", "recorded offline"),
+        ("offline", "offline", "recorded offline"),
+        ("online", "online", "passed"),
+    ],
+)
+@pytest.mark.parametrize("forced", ["nonsense", "ofline", "Offline\n"])
+def test_an_unknown_mode_is_said_and_passed_over(
+    key: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch, forced: str, wanted: str, mode: str, says: str
+) -> None:
+    """Catches a key that is blamed for a misspelt mode, W&B that cannot start with it, and figures that leave by it."""
+    key(True)
+    monkeypatch.setenv("WANDB_MODE", forced)
+    assert choose_mode("no", print) == "no"
+    told: list[str] = []
+    assert choose_mode(wanted, told.append) == mode
+    assert len(told) == 1 and "WANDB_MODE=" in told[0] and says in told[0] and told[0].isprintable()
+    assert "WANDB_MODE" not in os.environ
 
 
 def test_no_means_no(tmp_path: Path) -> None:

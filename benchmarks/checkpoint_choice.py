@@ -23,6 +23,7 @@ from sarco.phantom.patient import PhantomOptions, write_dataset
 
 Row = dict[str, str]
 SMOOTHED = 3  # epochs
+LENGTH = {"max_epochs": 20, "batch_size": 8}  # of 25 steps or more
 KINDS = {  # of people: grid and arms, and how many
     "fine": (PhantomOptions(n_slices=6, rows=256, columns=256, spacing_mm=(1.0, 1.0, 5.0), arms=False), 4),
     "coarse": (PhantomOptions(n_slices=6, rows=144, columns=144, spacing_mm=(3.0, 3.0, 5.0), arms=True), 4),
@@ -53,7 +54,7 @@ def main() -> None:
     rows = [[name, *judge(rule, runs)] for name, rule in RULES.items()]
     head = ["epoch chosen by", "Dice on strangers", "run by run", "below the best epoch", "rank correlation"]
     text = table(head, rows) + (
-        f"\n\n{len(runs)} runs of 30 epochs: {', '.join(one.name for one in settings(typed.work, typed.slices_of))}, "
+        f"\n\n{len(runs)} runs of 20 epochs of at least 25 steps of 8 slices: {', '.join(one.name for one in settings(typed.work, typed.slices_of))}, "
         f"seeds {', '.join(map(str, typed.seeds))}. Rank correlation: Spearman's, between the figure and Dice on "
         "strangers over the epochs of a run, mean over runs."
     )
@@ -93,7 +94,10 @@ def follow(runs: Path, setting: Setting, seed: int) -> list[tuple[Row, float]]:
     def keep(number: int, total: int, figures: dict[str, float]) -> None:  # called when the epoch is saved
         shutil.copy(runs / f"{run_id}_Trains" / "last.ckpt", epochs / f"{number}.ckpt")
 
-    trained = sarco.train(setting.train, dirpath=runs, run_id=run_id, seed=seed, gpu=-1, pretrained="no", progress=keep)
+    trained = sarco.train(
+        setting.train, dirpath=runs, run_id=run_id, seed=seed, gpu=-1, pretrained="no", progress=keep, **LENGTH,
+        passes_per_epoch=-(-25 * LENGTH["batch_size"] // len(list(setting.train.rglob("*.dcm")))),
+    )  # fmt: skip
     rows = read_metrics(trained.folder)
     return [(row, dice_of(epochs / f"{k}.ckpt", setting.test)[ANY]) for k, row in enumerate(rows, start=1)]
 

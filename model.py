@@ -204,6 +204,16 @@ class SarcoModel(pl.LightningModule):
         groups = parameter_groups(self.network, self.description.taken)
         return torch.optim.AdamW(groups, lr=self.description.fit.learning_rate, fused=fused)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by norm, as Lightning does, which refuses fused optimisers in bf16 too: there nothing is scaled."""
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Lets the checkpoint describe itself."""
         checkpoint["hyper_parameters"] = self.description.to_builtins()

@@ -53,8 +53,9 @@ def main() -> None:
             print(setting.name, seed, [f"{dice:.3f}" for _, dice in runs[-1]], flush=True)
     rows = [[name, *judge(rule, runs)] for name, rule in RULES.items()]
     head = ["epoch chosen by", "Dice on strangers", "run by run", "below the best epoch", "rank correlation"]
+    names = ", ".join(one.name for one in settings(typed.work, typed.slices_of))
     text = table(head, rows) + (
-        f"\n\n{len(runs)} runs of 20 epochs of at least 25 steps of 8 slices: {', '.join(one.name for one in settings(typed.work, typed.slices_of))}, "
+        f"\n\n{len(runs)} runs of 20 epochs of at least 25 steps of 8 slices: {names}, "
         f"seeds {', '.join(map(str, typed.seeds))}. Rank correlation: Spearman's, between the figure and Dice on "
         "strangers over the epochs of a run, mean over runs."
     )

@@ -139,7 +139,8 @@ def test_each_group_has_its_rate_also_where_a_run_goes_on(tmp_path: Path, data: 
     assert fit(tmp_path / "half", other, checkpoint).rates[0] == pytest.approx([1e-2, 5e-3])
 
 
-def test_gradients_are_clipped_also_where_half_precision_scales_them(tmp_path: Path, data: Path) -> None:
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_gradients_are_clipped_in_mixed_precision(data: Path, precision: Any) -> None:
     """Catches a clip of scaled gradients, and the fused optimiser that Lightning refuses to clip for."""
     description = describe(data, (), FitOptions(max_epochs=1, learning_rate=1e-3))
     datamodule = SarcoDataModule(description.data, None)
@@ -151,9 +152,10 @@ def test_gradients_are_clipped_also_where_half_precision_scales_them(tmp_path: P
             found = [weight.grad.norm() for weight in pl_module.parameters() if weight.grad is not None]
             norms.extend([float(torch.stack(found).norm())] if found else [])
 
-    scaled = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**10))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10) if precision == "16-mixed" else None
+    mixed = MixedPrecision(precision, "cpu", scaler)
     trainer = pl.Trainer(
-        accelerator="cpu", plugins=[scaled], gradient_clip_val=0.25, max_epochs=1, logger=False, callbacks=[Looks()],
+        accelerator="cpu", plugins=[mixed], gradient_clip_val=0.25, max_epochs=1, logger=False, callbacks=[Looks()],
         enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False, num_sanity_val_steps=0,
         enable_model_summary=False,
     )  # fmt: skip

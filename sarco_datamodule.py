@@ -1,6 +1,5 @@
 """SarcoDataModule: labelled slices -> split by patient -> loaders of 2D batches."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +25,7 @@ from sarco.quality.likeness import measure_training
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
 from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
-from sarco.training.cases import Case, LabelledSlice, find_cases, make_label_table
+from sarco.training.cases import Case, LabelledSlice, find_cases, make_label_table, name_in
 from sarco.training.cases import Dataset as FoundCases
 from sarco.training.distillation import FoundPredictions, assign_sides, find_predictions
 from sarco.training.doubts import (
@@ -37,8 +36,8 @@ from sarco.training.doubts import (
     warn_of_sides,
     warn_of_values,
 )
-from sarco.training.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
-from sarco.training.split import Split, find_copies, name_people, pseudonym, split_by_patient
+from sarco.training.sampling import Draw, EpochSampler, ShardSampler, chance_of_draw, repeat_factors
+from sarco.training.split import Split, describe_side, find_copies, name_people, split_by_patient
 from transforms import as_meta_tensor, make_crop, scale_window
 
 VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
@@ -246,23 +245,10 @@ class SarcoDataModule(pl.LightningDataModule):
             in_full: with PatientIDs and files, to lie beside the data; otherwise patients are pseudonyms, because
                 checkpoints travel.
         """
-        sides = {}
-        for name, indices in (("train", self.split.train), ("val", self.split.val)):
-            counts = Counter(self.slices[i].patient for i in indices)
-            side: dict[str, Any] = {"slices": len(indices)}
-            side["predicted"] = sum(self.slices[i].case.predicted for i in indices)
-            if in_full:
-                side["patients"] = dict(sorted(counts.items()))
-                side["images"] = [_name_in(self.slices[i].header.path, self.options.data_dir) for i in indices]
-            else:
-                side["patients"] = {pseudonym(patient): n for patient, n in sorted(counts.items())}
-            sides[name] = side
-        return {
-            "by_patient": self.split.by_patient,
-            "val_fraction": self.options.val_fraction,
-            "seed": self.options.seed,
-            **sides,
-        }
+        split, options, data_dir = self.split, self.options, self.options.data_dir if in_full else None
+        train, val = (describe_side([self.slices[i] for i in side], data_dir) for side in (split.train, split.val))
+        how = {"by_patient": split.by_patient, "val_fraction": options.val_fraction, "seed": options.seed}
+        return {**how, "train": train, "val": val}
 
     def training_statistics(self) -> dict[str, Any]:
         """What the training slices look like, for the checkpoint (see `sarco.quality.likeness`)."""
@@ -321,7 +307,7 @@ class SarcoDataModule(pl.LightningDataModule):
             dict.fromkeys(path for paths in inputs for path in paths),
             {
                 "crop": [self.channels, side, pixel_mm],
-                "slices": [[_name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
+                "slices": [[name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
                 "named": named,  # they decide whether a label map is refused
                 "frames": [[h.frame for h in self._headers(s)] for s in slices],
             },
@@ -415,10 +401,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
             Image, label, and the map that a device is to warp both by; None where it is done already.
         """
         assert self.augment is not None
-        turn = (draw.turn,) if draw.turn else ()  # so that a first turn draws what it did before there were others
-        rng = np.random.default_rng(
-            (SEED_OF_AUGMENTATION, self.options.seed, draw.epoch, self.indices[draw.place], *turn)
-        )
+        rng = chance_of_draw(draw, self.options.seed, self.indices[draw.place])
         pixel_mm = self.options.pixel_mm or TRUNK_MM / hu.shape[-1]
         augmentation = draw_augmentation(rng, self.augment, pixel_mm, self.may_mirror)
         if augmentation.mirrors:
@@ -430,8 +413,3 @@ class SliceDataset(Dataset[dict[str, Any]]):
         if augmentation.moves:
             hu, label = warp_sample(hu, label, coordinate_map(augmentation, hu.shape[-1]))
         return hu, label, None
-
-
-def _name_in(path: Path, data_dir: Path) -> str:
-    """A file's name for the cache key: the same where the whole data folder was moved."""
-    return str(path.relative_to(data_dir)) if path.is_relative_to(data_dir) else str(path)

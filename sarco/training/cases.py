@@ -260,3 +260,8 @@ def make_label_table(ids: Sequence[int], names: dict[int, str], data_dir: Path) 
             "learn; check the labels"
         )
     return LabelTable.from_ids(ids, names)
+
+
+def name_in(path: Path, data_dir: Path) -> str:
+    """A file's name: the same where the whole data folder was moved."""
+    return str(path.relative_to(data_dir)) if path.is_relative_to(data_dir) else str(path)

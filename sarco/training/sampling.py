@@ -34,6 +34,18 @@ class Draw(NamedTuple):
     turn: int = 0
 
 
+def chance_of_draw(draw: Draw, seed: int, index: int) -> np.random.Generator:
+    """What varies one draw of a slice: a function of the run's seed, epoch, slice and turn alone.
+
+    Args:
+        draw: of the slice.
+        seed: of the run.
+        index: of the slice in all slices.
+    """
+    turn = (draw.turn,) if draw.turn else ()  # so that a first turn draws what it did before there were others
+    return np.random.default_rng((SEED_OF_AUGMENTATION, seed, draw.epoch, index, *turn))
+
+
 def repeat_factors(occurs: NDArray[np.bool_]) -> NDArray[np.float64]:
     """How often a slice is drawn in an epoch, so that rare labels do not vanish.
 

@@ -4,9 +4,10 @@ import hashlib
 import re
 import unicodedata
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sarco.core.errors import DataWarning, InputError
 from sarco.core.messages import count_of
 from sarco.scan.series import SliceHeader
-from sarco.training.cases import LabelledSlice
+from sarco.training.cases import LabelledSlice, name_in
 
 _FEWEST_VALUES = 8  # of an image that shows a patient: air and padding are alike in all
 
@@ -246,6 +247,20 @@ def _split_one_patient(
         val=tuple(sorted(block)),
         by_patient=False,
     )
+
+
+def describe_side(slices: Sequence[LabelledSlice], data_dir: Path | None) -> dict[str, Any]:
+    """Who is on one side of a split: how many slices, of whom, and with a data folder which files in it.
+
+    Args:
+        slices: of that side.
+        data_dir: names patients and files in full; without it patients are pseudonyms.
+    """
+    counts = sorted(Counter(item.patient for item in slices).items())
+    side: dict[str, Any] = {"slices": len(slices), "predicted": sum(item.case.predicted for item in slices)}
+    if data_dir is None:
+        return {**side, "patients": {pseudonym(patient): n for patient, n in counts}}
+    return {**side, "patients": dict(counts), "images": [name_in(item.header.path, data_dir) for item in slices]}
 
 
 def pseudonym(patient_id: str) -> str:

@@ -1,6 +1,5 @@
 """SarcoDataModule: labelled slices -> split by patient -> loaders of 2D batches."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,8 +18,7 @@ from sarco.augmentation.warp import coordinate_map, warp_batch, warp_sample
 from sarco.core.errors import InputError
 from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
-from sarco.crop.grid import widen_field
-from sarco.crop.size import describe_crop, measure_bodies, settle_crop
+from sarco.crop.size import describe_crop, measure_bodies, note_wide_bodies, settle_crop
 from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
@@ -38,7 +36,7 @@ from sarco.training.doubts import (
     warn_of_values,
 )
 from sarco.training.sampling import SEED_OF_AUGMENTATION, Draw, EpochSampler, ShardSampler, repeat_factors
-from sarco.training.split import Split, find_copies, name_people, pseudonym, split_by_patient
+from sarco.training.split import Split, describe_side, find_copies, name_in, name_people, split_by_patient
 from transforms import as_meta_tensor, make_crop, scale_window
 
 VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
@@ -146,12 +144,7 @@ class SarcoDataModule(pl.LightningDataModule):
         if self.options.crop == "field":
             self.bodies_mm = measure_bodies(images, lru_cache(maxsize=4)(read_hu))
         self.options = settle_crop(self.options, images, self.bodies_mm)
-        field_mm = self.options.field_mm
-        if field_mm and (wide := sum(widen_field(field_mm, side) > 1 for side in self.bodies_mm)):
-            self.notes.append(
-                f"{wide} of {count_of(len(self.bodies_mm), 'body', 'bodies')} looked at are wider than the field of "
-                "view: their slices are seen smaller, and nothing is cut"
-            )
+        self.notes += note_wide_bodies(self.options, self.bodies_mm)
 
     def _table(self, dataset: FoundCases, n_human: int) -> LabelTable:
         occurs: NDArray[np.bool_] = self.cache.occurs
@@ -246,22 +239,13 @@ class SarcoDataModule(pl.LightningDataModule):
             in_full: with PatientIDs and files, to lie beside the data; otherwise patients are pseudonyms, because
                 checkpoints travel.
         """
-        sides = {}
-        for name, indices in (("train", self.split.train), ("val", self.split.val)):
-            counts = Counter(self.slices[i].patient for i in indices)
-            side: dict[str, Any] = {"slices": len(indices)}
-            side["predicted"] = sum(self.slices[i].case.predicted for i in indices)
-            if in_full:
-                side["patients"] = dict(sorted(counts.items()))
-                side["images"] = [_name_in(self.slices[i].header.path, self.options.data_dir) for i in indices]
-            else:
-                side["patients"] = {pseudonym(patient): n for patient, n in sorted(counts.items())}
-            sides[name] = side
+        sides = {"train": self.split.train, "val": self.split.val}
+        data_dir = self.options.data_dir if in_full else None
         return {
             "by_patient": self.split.by_patient,
             "val_fraction": self.options.val_fraction,
             "seed": self.options.seed,
-            **sides,
+            **{name: describe_side([self.slices[i] for i in side], data_dir) for name, side in sides.items()},
         }
 
     def training_statistics(self) -> dict[str, Any]:
@@ -321,7 +305,7 @@ class SarcoDataModule(pl.LightningDataModule):
             dict.fromkeys(path for paths in inputs for path in paths),
             {
                 "crop": [self.channels, side, pixel_mm],
-                "slices": [[_name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
+                "slices": [[name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
                 "named": named,  # they decide whether a label map is refused
                 "frames": [[h.frame for h in self._headers(s)] for s in slices],
             },
@@ -430,8 +414,3 @@ class SliceDataset(Dataset[dict[str, Any]]):
         if augmentation.moves:
             hu, label = warp_sample(hu, label, coordinate_map(augmentation, hu.shape[-1]))
         return hu, label, None
-
-
-def _name_in(path: Path, data_dir: Path) -> str:
-    """A file's name for the cache key: the same where the whole data folder was moved."""
-    return str(path.relative_to(data_dir)) if path.is_relative_to(data_dir) else str(path)

@@ -4,9 +4,10 @@ import hashlib
 import re
 import unicodedata
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -246,6 +247,25 @@ def _split_one_patient(
         val=tuple(sorted(block)),
         by_patient=False,
     )
+
+
+def describe_side(side: Sequence[LabelledSlice], data_dir: Path | None) -> dict[str, Any]:
+    """Who is on one side of a split, for people and for the checkpoint.
+
+    Args:
+        side: its slices.
+        data_dir: names patients and files, by their place in this folder; None where only pseudonyms may stand.
+    """
+    patients = sorted(Counter(item.patient for item in side).items())
+    told: dict[str, Any] = {"slices": len(side), "predicted": sum(item.case.predicted for item in side)}
+    if data_dir is None:
+        return {**told, "patients": {pseudonym(patient): n for patient, n in patients}}
+    return {**told, "patients": dict(patients), "images": [name_in(item.header.path, data_dir) for item in side]}
+
+
+def name_in(path: Path, data_dir: Path) -> str:
+    """A file's name that stays the same where the whole data folder is moved."""
+    return str(path.relative_to(data_dir)) if path.is_relative_to(data_dir) else str(path)
 
 
 def pseudonym(patient_id: str) -> str:

@@ -18,8 +18,7 @@ from sarco.augmentation.warp import coordinate_map, warp_batch, warp_sample
 from sarco.core.errors import InputError
 from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
-from sarco.crop.grid import widen_field
-from sarco.crop.size import describe_crop, measure_bodies, settle_crop
+from sarco.crop.size import describe_crop, measure_bodies, note_wide_bodies, settle_crop
 from sarco.io.images import read_hu
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
@@ -145,12 +144,7 @@ class SarcoDataModule(pl.LightningDataModule):
         if self.options.crop == "field":
             self.bodies_mm = measure_bodies(images, lru_cache(maxsize=4)(read_hu))
         self.options = settle_crop(self.options, images, self.bodies_mm)
-        field_mm = self.options.field_mm
-        if field_mm and (wide := sum(widen_field(field_mm, side) > 1 for side in self.bodies_mm)):
-            self.notes.append(
-                f"{wide} of {count_of(len(self.bodies_mm), 'body', 'bodies')} looked at are wider than the field of "
-                "view: their slices are seen smaller, and nothing is cut"
-            )
+        self.notes += note_wide_bodies(self.options, self.bodies_mm)
 
     def _table(self, dataset: FoundCases, n_human: int) -> LabelTable:
         occurs: NDArray[np.bool_] = self.cache.occurs

@@ -180,7 +180,7 @@ def time_transforms() -> list[list[str]]:
     phantom = make_phantom(1, PhantomOptions(n_slices=1, rows=512, columns=512))
     hu, ids = phantom.hu[..., 0].astype(np.float32), phantom.label_map[..., 0].astype(np.uint8)
     image, label = as_meta_tensor(hu[None], phantom.affine_lps), as_meta_tensor(ids[None], phantom.affine_lps)
-    crop = make_crop(DataOptions(image_size=512), keys=("image", "label"))
+    crop = make_crop(DataOptions(image_size=512, pixel_mm=0.8), keys=("image", "label"))
     matrix = np.array([[0.8, 0, 40], [0, 0.8, 40]])
     foreground, resize = CropForeground(select_fn=lambda x: x > -500), Resize((512, 512), mode="bilinear")
     centre = CenterSpatialCrop((448, 448))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sarco.commands import SUMMARIES, module_of
-from sarco.core.parser import Command
+from sarco.core.parser import AUTO, Command
 
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 OPTIONS_BEGIN, OPTIONS_END = "<!-- options: begin -->\n", "<!-- options: end -->\n"
@@ -41,6 +41,8 @@ def _row(item: "dataclasses.Field[Any]") -> str:
     default: Any = item.default
     if isinstance(default, bool):
         default = "yes" if default else "no"
+    if default is None and item.metadata["auto"]:
+        default = AUTO
     shown = "none" if default in (None, "", ()) else f"`{default}`"
     choices = (
         f" One of {', '.join(f'`{word}`' for word in item.metadata['choices'])}." if item.metadata["choices"] else ""

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import OptionError
+from sarco.core.messages import count_of
 from sarco.core.training_options import CROP_MULTIPLE, LARGEST_IMAGE, DataOptions
 from sarco.crop.body import find_body
-from sarco.crop.grid import box_around, box_side_mm
+from sarco.crop.grid import box_around, box_side_mm, widen_field
 from sarco.scan.series import SliceHeader, pick_evenly
 
 FINEST_MM, COARSEST_MM = 0.75, 3.0  # of a pixel that the data chooses: finer ones show noise, coarser ones no muscle
@@ -70,6 +71,19 @@ def settle_crop(options: DataOptions, images: Sequence[Headers], bodies_mm: Sequ
             )
     pixel_mm = pixel_mm or field_mm / size
     return replace(options, image_size=size, pixel_mm=pixel_mm, field_mm=size * pixel_mm)
+
+
+def note_wide_bodies(options: DataOptions, bodies_mm: Sequence[float]) -> list[str]:
+    """A line for a person where bodies are wider than the field of view; none where all fit in.
+
+    Args:
+        options: with the size as numbers.
+        bodies_mm: of `measure_bodies`.
+    """
+    field_mm = options.field_mm
+    wide = sum(widen_field(field_mm, side) > 1 for side in bodies_mm) if field_mm else 0
+    told = f"{wide} of {count_of(len(bodies_mm), 'body', 'bodies')} looked at are wider than the field of view"
+    return [f"{told}: their slices are seen smaller, and nothing is cut"] if wide else []
 
 
 def describe_crop(options: DataOptions, bodies_mm: Sequence[float]) -> str:

@@ -15,7 +15,7 @@ from sarco.io.dicom_header import DicomFile, inspect_file, read_dicom_headers
 from sarco.io.dicom_lost import Losses, LostFile, look_at
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.dicom_tags import is_dicom
-from sarco.scan.geometry import UnevenGapsError, gantry_tilt_deg, slice_normal, spacing_mm
+from sarco.scan.geometry import gantry_tilt_deg, slice_normal, spacing_mm
 from sarco.scan.hu import AIR_HU
 from sarco.scan.series import (
     Series,
@@ -26,6 +26,7 @@ from sarco.scan.series import (
     make_series,
     set_strays_aside,
 )
+from sarco.scan.stack import UnevenGapsError
 
 _MOST_DOUBLES_NAMED = 3
 _OF_DISK = "lost+found"  # every disk has such a folder at its top, closed to users

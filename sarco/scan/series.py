@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sarco.core.errors import GeometryError, InputError, OtherKindError
-from sarco.scan.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, split_runs, stack_slices
+from sarco.scan.geometry import Affine, plane_affine, slice_affine_lps, slice_normal
+from sarco.scan.stack import split_runs, stack_slices
 
 SeriesKey = tuple[str, int, Path, int]
 SAME_POSITION_MM = 1e-3
@@ -149,13 +150,23 @@ def make_series(headers: Iterable[SliceHeader]) -> Series:
 def make_runs(headers: Iterable[SliceHeader]) -> list[Series]:
     """Cuts a series at its uneven gaps: each part is a series with equal steps, numbered from 1.
 
+    A slice that is left alone reaches no further than to the next one, however thick it is.
+
     Raises:
         GeometryError: as `make_series`, but for the uneven gaps.
     """
     slices = list(headers)
     _check_alike(slices)
-    runs = split_runs([s.position for s in slices], slice_normal(slices[0].orientation))
-    return [replace(make_series(slices[i] for i in run), part=number) for number, run in enumerate(runs, start=1)]
+    normal = slice_normal(slices[0].orientation)
+    along = np.array([np.dot(s.position, normal) for s in slices])
+    series = []
+    for number, run in enumerate(split_runs([s.position for s in slices], normal), start=1):
+        members = [slices[i] for i in run]
+        if len(members) == 1 < len(slices):
+            nearest_mm = float(np.delete(np.abs(along - along[run[0]]), run[0]).min())
+            members = [replace(members[0], thickness_mm=min(members[0].thickness_mm, nearest_mm))]
+        series.append(replace(make_series(members), part=number))
+    return series
 
 
 def check_identity(slices: Sequence[SliceHeader]) -> None:

@@ -110,6 +110,15 @@ def test_runs_of_different_steps() -> None:
     assert [[s.position[2] for s in run.slices] for run in runs] == [[0, 1, 2, 3], [8, 13, 18]]
 
 
+def test_a_slice_that_is_left_alone_is_no_thicker_than_its_place() -> None:
+    """Catches overlapping slices whose volume counts twice where one of them makes a run of its own."""
+    runs = make_runs([header(z, thickness_mm=5.0) for z in (0, 1, 2, 4.5, 7.6, 8.6, 9.6)])
+    assert [len(run.slices) for run in runs] == [3, 1, 3]
+    assert runs[1].affine_lps[2, 2] == pytest.approx(2.5)
+    far = make_runs([header(z, thickness_mm=5.0) for z in (0, 5, 10, 47)])[-1]
+    assert far.affine_lps[2, 2] == pytest.approx(5)
+
+
 def test_doubles_are_pairs_at_one_position() -> None:
     """Catches a copy that is overlooked because the order of files put a slice between."""
     copy = header(5.0, path=Path("zz_copy.dcm"))

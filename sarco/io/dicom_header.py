@@ -23,7 +23,7 @@ from sarco.io.dicom_tags import (
     transfer_syntax,
     value_of,
 )
-from sarco.scan.geometry import unit_cosines
+from sarco.scan.geometry import check_cosines, unit_cosines
 from sarco.scan.person import check_field_of_view
 from sarco.scan.series import SliceHeader
 
@@ -156,14 +156,22 @@ def _lay_flat(flat: pydicom.Dataset, groups: pydicom.Dataset) -> None:
         flat.ImageType = flat.FrameType
 
 
-def orientation_of(path: Path, dataset: pydicom.Dataset) -> tuple[float, ...]:
+def orientation_of(
+    path: Path, dataset: pydicom.Dataset, lengths_mm: tuple[float, float] = (0.0, 0.0)
+) -> tuple[float, ...]:
     """ImageOrientationPatient as unit vectors at right angles.
+
+    Args:
+        path: the file, for messages.
+        dataset: its header.
+        lengths_mm: of a row, then of a column: for longer ones numbers have to be finer.
 
     Raises:
         InputError: it is missing, or too far from such.
     """
     cosines = numbers_of(path, dataset, "ImageOrientationPatient", 6)
     try:
+        check_cosines(cosines, lengths_mm)
         return unit_cosines(cosines)
     except GeometryError as error:
         raise InputError(f"{path}: {error}; correct ImageOrientationPatient") from None
@@ -179,7 +187,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
     spacing = numbers_of(path, dataset, "PixelSpacing", 2)
     if min(spacing) <= 0:
         raise InputError(f"{path}: PixelSpacing is {list(spacing)}, but has to be positive; correct the tag")
-    orientation = orientation_of(path, dataset)
+    orientation = orientation_of(path, dataset, (shape[1] * spacing[1], shape[0] * spacing[0]))
     position = numbers_of(path, dataset, "ImagePositionPatient", 3)
     for tag, lengths in (("PixelSpacing", spacing), ("ImagePositionPatient", position)):
         if max(map(abs, lengths)) > _LARGEST_LENGTH_MM or 0 < min(spacing) < 1e-4:

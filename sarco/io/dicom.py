@@ -298,7 +298,7 @@ def describe_series(one: ListedSeries) -> list[str]:
         return [one.uid or "none", one.description, str(one.n_files), "", "", "", one.syntax, f"no: {one.reason}"]
     first = one.series[0]
     n_slices = sum(len(series.slices) for series in one.series)
-    notes = [f"doubtful: {doubt}" for series in one.series[:1] for doubt in series.doubts]
+    notes = [f"doubtful: {doubt}" for series in one.series[:1] for doubt in (*series.doubts, *series.step_doubts)]
     notes += [f"{len(one.series)} parts"] if len(one.series) > 1 else []
     missing = sum(len(series.missing_planes) for series in one.series)
     notes += [f"{missing} slices are missing in between"] if missing else []

@@ -11,6 +11,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from sarco.core.errors import GeometryError, InputError, OtherKindError
 from sarco.core.messages import reason_of
 from sarco.io.dicom_kind import KIND_TAGS, check_kind, check_scale, find_doubts, scale_of
+from sarco.io.dicom_marks import marks_of
 from sarco.io.dicom_tags import (
     number_of,
     numbers_of,
@@ -25,13 +26,14 @@ from sarco.io.dicom_tags import (
 )
 from sarco.scan.geometry import check_cosines, unit_cosines
 from sarco.scan.person import check_field_of_view
-from sarco.scan.series import SliceHeader
+from sarco.scan.series import PERSON_TAGS, SCAN_TAGS, SliceHeader
 
 HEADER_TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
     "PatientID", "SeriesNumber", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices", "SpecificCharacterSet",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *KIND_TAGS,
+    *PERSON_TAGS, *SCAN_TAGS,
 ]  # fmt: skip
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _UNITS = "RealWorldValueMappingSequence"
@@ -199,6 +201,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
     patient_id = text_of(path, dataset, "PatientID")
     series_number = quiet_number(dataset, "SeriesNumber")
     mark = raw_text(dataset, "SeriesNumber") or None if series_number is None else series_number
+    thickness, between = (quiet_number(dataset, tag) for tag in ("SliceThickness", "SpacingBetweenSlices"))
     sop_uid = text_of(path, dataset, "SOPInstanceUID")
     return SliceHeader(
         path=path,
@@ -211,7 +214,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
         spacing_mm=(spacing[0], spacing[1]),
         orientation=orientation,
         position=position,
-        thickness_mm=_thickness_mm(dataset),
+        thickness_mm=next((one for one in (thickness, between) if one and 0 < one <= _THICKEST_MM), 1.0),
         description=text_of(path, dataset, "SeriesDescription"),
         number=None if series_number is None else int(series_number),
         frame=frame,
@@ -220,6 +223,9 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
         instance=quiet_text(dataset, "InstanceNumber"),
         doubts=find_doubts(path, dataset),
         scale=scale_of(path, dataset),
+        marks=marks_of(dataset),
+        said_thickness_mm=thickness if thickness and thickness > 0 else None,
+        said_step_mm=between if between and between > 0 else None,
     )
 
 
@@ -232,9 +238,3 @@ def _stand_in(what: str, *marks: object) -> str:
     """What stands for an identity that was emptied: the same for all files of a folder with the same marks."""
     text = "|".join(map(str, marks)).encode(errors="backslashreplace")
     return f"no-{what}-{hashlib.blake2b(text, digest_size=8).hexdigest()}"
-
-
-def _thickness_mm(dataset: pydicom.Dataset) -> float:
-    """SliceThickness, else SpacingBetweenSlices, which many programs fill with something else, else 1."""
-    found = [quiet_number(dataset, tag) for tag in ("SliceThickness", "SpacingBetweenSlices")]
-    return next((one for one in found if one and 0 < one <= _THICKEST_MM), 1.0)

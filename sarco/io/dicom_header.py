@@ -53,6 +53,7 @@ class DicomFile:
         series_uid, modality, description, syntax: for the list of series; empty where unknown.
         headers: its CT slices, one a frame; empty where it holds none that can be used.
         reason: why ``headers`` is empty.
+        others: where its slices lie, if it holds some of another kind that cannot be used.
         is_damaged: whether it is a CT slice, and only damage keeps it from being used.
         is_directory: whether it is a DICOMDIR, which holds no image.
     """
@@ -66,6 +67,7 @@ class DicomFile:
     reason: InputError | None
     is_damaged: bool = False
     is_directory: bool = False
+    others: tuple[SliceHeader, ...] = ()
 
 
 @quiet_pydicom()
@@ -77,6 +79,7 @@ def inspect_file(path: Path) -> DicomFile:
     """
     dataset = open_dataset(path, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
     headers: tuple[SliceHeader, ...] = ()
+    others: tuple[SliceHeader, ...] = ()
     reason = None
     try:
         check_kind(path, dataset)
@@ -84,15 +87,24 @@ def inspect_file(path: Path) -> DicomFile:
         headers = tuple(_header_of(path, flat, frame, flat is not dataset) for frame, flat in enumerate(frames))
     except InputError as error:
         reason = error
+        others = _others_of(path, dataset) if isinstance(error, OtherKindError) else ()
     marks = [quiet_text(dataset, tag) for tag in ("SeriesInstanceUID", "Modality", "SeriesDescription")]
-    uid = headers[0].series_uid if headers else _fit_uid(marks[0])
+    uid = next((header.series_uid for header in (*headers, *others)), _fit_uid(marks[0]))
     # What has no position at all may be a screenshot; what has one that makes no sense was a slice, or it was cut off.
     was_slice = "ImagePositionPatient" in dataset or "Rows" not in dataset
     is_damaged = reason is not None and not isinstance(reason, OtherKindError) and was_slice
     is_directory = quiet_text(dataset.file_meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
     return DicomFile(
-        path, uid, marks[1][:16], marks[2], transfer_syntax(dataset), headers, reason, is_damaged, is_directory
+        path, uid, marks[1][:16], marks[2], transfer_syntax(dataset), headers, reason, is_damaged, is_directory, others
     )
+
+
+def _others_of(path: Path, dataset: pydicom.Dataset) -> tuple[SliceHeader, ...]:
+    """Headers of what is no slice that can be used; none where it does not say where it lies."""
+    try:
+        return tuple(_described(path, flat, frame) for frame, flat in enumerate(flatten_frames(path, dataset)))
+    except InputError:
+        return ()
 
 
 def read_dicom_headers(path: Path) -> tuple[SliceHeader, ...]:
@@ -182,6 +194,14 @@ def orientation_of(
 def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) -> SliceHeader:
     if is_flat:  # a frame may say another kind or unit than its file
         check_kind(path, dataset)
+    header = _described(path, dataset, frame)
+    check_field_of_view(str(path), header.shape, header.spacing_mm)
+    check_scale(path, dataset)
+    return header
+
+
+def _described(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
+    """What a file, or one frame of it, says of place and identity, whatever it shows."""
     sides = [number_of(path, dataset, tag) for tag in ("Rows", "Columns")]
     if not all(side and 1 <= side <= _LARGEST_SIDE for side in sides):
         raise InputError(f"{path}: Rows x Columns is {sides[0]} x {sides[1]}, which is no image; export it again")
@@ -194,8 +214,6 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
     for tag, lengths in (("PixelSpacing", spacing), ("ImagePositionPatient", position)):
         if max(map(abs, lengths)) > _LARGEST_LENGTH_MM or 0 < min(spacing) < 1e-4:
             raise InputError(f"{path}: {tag} is {list(lengths)}, which no scanner writes; correct the tag")
-    check_field_of_view(str(path), shape, (spacing[0], spacing[1]))
-    check_scale(path, dataset)
     study_uid = text_of(path, dataset, "StudyInstanceUID")
     frame_of_reference = text_of(path, dataset, "FrameOfReferenceUID")
     patient_id = text_of(path, dataset, "PatientID")
@@ -231,7 +249,12 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
 
 def _fit_uid(text: str) -> str:
     """A UID, which has 64 characters at most; what stands for it where a damaged one is longer."""
-    return text if len(text) <= _LONGEST_UID else _stand_in("series", text)
+    return text if len(text) <= _LONGEST_UID else _stand_in("uid", text)
+
+
+def is_stand_in(series_uid: str) -> bool:
+    """Whether it stands for a SeriesInstanceUID that is missing or was emptied."""
+    return series_uid.startswith("no-series-")
 
 
 def _stand_in(what: str, *marks: object) -> str:

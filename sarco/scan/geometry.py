@@ -141,6 +141,17 @@ def plane_affine(affine: ArrayLike, plane: int) -> Affine:
     return moved
 
 
+def plane_of(affine_lps: ArrayLike, position: ArrayLike) -> int | None:
+    """The plane of a grid, or of its continuation, on which a slice with its first voxel there lies; None if none.
+
+    >>> plane_of(np.diag([1, 1, 5, 1]), (0, 0, 15)), plane_of(np.diag([1, 1, 5, 1]), (0, 0, 12))
+    (3, None)
+    """
+    index = np.linalg.inv(np.asarray(affine_lps, dtype=np.float64)) @ [*np.asarray(position, dtype=np.float64), 1]
+    plane = int(np.rint(index[2]))
+    return plane if float(np.abs(index[:3] - [0, 0, plane]).max()) <= GRID_TOLERANCE_VOXELS else None
+
+
 def spacing_mm(affine: ArrayLike) -> tuple[float, float, float]:
     """Distance between neighbours along each index axis, mm."""
     lengths = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)

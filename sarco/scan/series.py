@@ -16,6 +16,7 @@ from sarco.scan.step import check_step, doubts_of_step
 SeriesKey = tuple[str, int, Path, int]
 SAME_POSITION_MM = 1e-3
 ROUNDED_POSITION_MM = 0.06  # a copy may be written with one decimal
+SPACING_TOLERANCE_MM = 1e-4
 ORIENTATION_TOLERANCE = 1e-3  # of a direction cosine; one degree changes it by 0.017
 # Tags that are one and the same for all slices of a series, besides the identifiers.
 PERSON_TAGS = ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate")
@@ -257,6 +258,15 @@ def find_collision(slices: Iterable[SliceHeader], folders: bool = False) -> tupl
     return None
 
 
+def are_alike(one: SliceHeader, other: SliceHeader) -> bool:
+    """Whether two slices have the same size, pixels and direction."""
+    return (
+        one.shape == other.shape
+        and np.allclose(one.spacing_mm, other.spacing_mm, rtol=0, atol=SPACING_TOLERANCE_MM)
+        and np.allclose(one.orientation, other.orientation, rtol=0, atol=ORIENTATION_TOLERANCE)
+    )
+
+
 def lie_together(one: SliceHeader, other: SliceHeader, within_mm: float) -> bool:
     """Whether two slices have one position."""
     return bool(np.allclose(one.position, other.position, rtol=0, atol=within_mm))
@@ -288,7 +298,7 @@ def _check_alike(slices: Sequence[SliceHeader]) -> None:
     first = slices[0]
     for what, values, tolerance in (
         ("size", [s.shape for s in slices], 0.0),
-        ("pixel spacing", [s.spacing_mm for s in slices], 1e-4),
+        ("pixel spacing", [s.spacing_mm for s in slices], SPACING_TOLERANCE_MM),
         ("orientation", [s.orientation for s in slices], ORIENTATION_TOLERANCE),
     ):
         different = (np.abs(np.array(values) - values[0]) > tolerance).any(axis=1)

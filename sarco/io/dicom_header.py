@@ -11,6 +11,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from sarco.core.errors import GeometryError, InputError, OtherKindError
 from sarco.core.messages import reason_of
 from sarco.io.dicom_kind import KIND_TAGS, check_kind, check_scale, find_doubts, scale_of
+from sarco.io.dicom_marks import marks_of
 from sarco.io.dicom_tags import (
     number_of,
     numbers_of,
@@ -23,15 +24,16 @@ from sarco.io.dicom_tags import (
     transfer_syntax,
     value_of,
 )
-from sarco.scan.geometry import unit_cosines
+from sarco.scan.geometry import check_cosines, unit_cosines
 from sarco.scan.person import check_field_of_view
-from sarco.scan.series import SliceHeader
+from sarco.scan.series import PERSON_TAGS, SCAN_TAGS, SliceHeader
 
 HEADER_TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID",
     "PatientID", "SeriesNumber", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", "PixelSpacing",
     "ImageOrientationPatient", "ImagePositionPatient", "SliceThickness", "SpacingBetweenSlices", "SpecificCharacterSet",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *KIND_TAGS,
+    *PERSON_TAGS, *SCAN_TAGS,
 ]  # fmt: skip
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _UNITS = "RealWorldValueMappingSequence"
@@ -51,6 +53,7 @@ class DicomFile:
         series_uid, modality, description, syntax: for the list of series; empty where unknown.
         headers: its CT slices, one a frame; empty where it holds none that can be used.
         reason: why ``headers`` is empty.
+        others: where its slices lie, if it holds some of another kind that cannot be used.
         is_damaged: whether it is a CT slice, and only damage keeps it from being used.
         is_directory: whether it is a DICOMDIR, which holds no image.
     """
@@ -64,6 +67,7 @@ class DicomFile:
     reason: InputError | None
     is_damaged: bool = False
     is_directory: bool = False
+    others: tuple[SliceHeader, ...] = ()
 
 
 @quiet_pydicom()
@@ -75,6 +79,7 @@ def inspect_file(path: Path) -> DicomFile:
     """
     dataset = open_dataset(path, stop_before_pixels=True, specific_tags=list(HEADER_TAGS))
     headers: tuple[SliceHeader, ...] = ()
+    others: tuple[SliceHeader, ...] = ()
     reason = None
     try:
         check_kind(path, dataset)
@@ -82,15 +87,24 @@ def inspect_file(path: Path) -> DicomFile:
         headers = tuple(_header_of(path, flat, frame, flat is not dataset) for frame, flat in enumerate(frames))
     except InputError as error:
         reason = error
+        others = _others_of(path, dataset) if isinstance(error, OtherKindError) else ()
     marks = [quiet_text(dataset, tag) for tag in ("SeriesInstanceUID", "Modality", "SeriesDescription")]
-    uid = headers[0].series_uid if headers else _fit_uid(marks[0])
+    uid = next((header.series_uid for header in (*headers, *others)), _fit_uid(marks[0]))
     # What has no position at all may be a screenshot; what has one that makes no sense was a slice, or it was cut off.
     was_slice = "ImagePositionPatient" in dataset or "Rows" not in dataset
     is_damaged = reason is not None and not isinstance(reason, OtherKindError) and was_slice
     is_directory = quiet_text(dataset.file_meta, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
     return DicomFile(
-        path, uid, marks[1][:16], marks[2], transfer_syntax(dataset), headers, reason, is_damaged, is_directory
+        path, uid, marks[1][:16], marks[2], transfer_syntax(dataset), headers, reason, is_damaged, is_directory, others
     )
+
+
+def _others_of(path: Path, dataset: pydicom.Dataset) -> tuple[SliceHeader, ...]:
+    """Headers of what is no slice that can be used; none where it does not say where it lies."""
+    try:
+        return tuple(_described(path, flat, frame) for frame, flat in enumerate(flatten_frames(path, dataset)))
+    except InputError:
+        return ()
 
 
 def read_dicom_headers(path: Path) -> tuple[SliceHeader, ...]:
@@ -156,14 +170,22 @@ def _lay_flat(flat: pydicom.Dataset, groups: pydicom.Dataset) -> None:
         flat.ImageType = flat.FrameType
 
 
-def orientation_of(path: Path, dataset: pydicom.Dataset) -> tuple[float, ...]:
+def orientation_of(
+    path: Path, dataset: pydicom.Dataset, lengths_mm: tuple[float, float] = (0.0, 0.0)
+) -> tuple[float, ...]:
     """ImageOrientationPatient as unit vectors at right angles.
+
+    Args:
+        path: the file, for messages.
+        dataset: its header.
+        lengths_mm: of a row, then of a column: for longer ones numbers have to be finer.
 
     Raises:
         InputError: it is missing, or too far from such.
     """
     cosines = numbers_of(path, dataset, "ImageOrientationPatient", 6)
     try:
+        check_cosines(cosines, lengths_mm)
         return unit_cosines(cosines)
     except GeometryError as error:
         raise InputError(f"{path}: {error}; correct ImageOrientationPatient") from None
@@ -172,6 +194,14 @@ def orientation_of(path: Path, dataset: pydicom.Dataset) -> tuple[float, ...]:
 def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) -> SliceHeader:
     if is_flat:  # a frame may say another kind or unit than its file
         check_kind(path, dataset)
+    header = _described(path, dataset, frame)
+    check_field_of_view(str(path), header.shape, header.spacing_mm)
+    check_scale(path, dataset)
+    return header
+
+
+def _described(path: Path, dataset: pydicom.Dataset, frame: int) -> SliceHeader:
+    """What a file, or one frame of it, says of place and identity, whatever it shows."""
     sides = [number_of(path, dataset, tag) for tag in ("Rows", "Columns")]
     if not all(side and 1 <= side <= _LARGEST_SIDE for side in sides):
         raise InputError(f"{path}: Rows x Columns is {sides[0]} x {sides[1]}, which is no image; export it again")
@@ -179,18 +209,17 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
     spacing = numbers_of(path, dataset, "PixelSpacing", 2)
     if min(spacing) <= 0:
         raise InputError(f"{path}: PixelSpacing is {list(spacing)}, but has to be positive; correct the tag")
-    orientation = orientation_of(path, dataset)
+    orientation = orientation_of(path, dataset, (shape[1] * spacing[1], shape[0] * spacing[0]))
     position = numbers_of(path, dataset, "ImagePositionPatient", 3)
     for tag, lengths in (("PixelSpacing", spacing), ("ImagePositionPatient", position)):
         if max(map(abs, lengths)) > _LARGEST_LENGTH_MM or 0 < min(spacing) < 1e-4:
             raise InputError(f"{path}: {tag} is {list(lengths)}, which no scanner writes; correct the tag")
-    check_field_of_view(str(path), shape, (spacing[0], spacing[1]))
-    check_scale(path, dataset)
     study_uid = text_of(path, dataset, "StudyInstanceUID")
     frame_of_reference = text_of(path, dataset, "FrameOfReferenceUID")
     patient_id = text_of(path, dataset, "PatientID")
     series_number = quiet_number(dataset, "SeriesNumber")
     mark = raw_text(dataset, "SeriesNumber") or None if series_number is None else series_number
+    thickness, between = (quiet_number(dataset, tag) for tag in ("SliceThickness", "SpacingBetweenSlices"))
     sop_uid = text_of(path, dataset, "SOPInstanceUID")
     return SliceHeader(
         path=path,
@@ -203,7 +232,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
         spacing_mm=(spacing[0], spacing[1]),
         orientation=orientation,
         position=position,
-        thickness_mm=_thickness_mm(dataset),
+        thickness_mm=next((one for one in (thickness, between) if one and 0 < one <= _THICKEST_MM), 1.0),
         description=text_of(path, dataset, "SeriesDescription"),
         number=None if series_number is None else int(series_number),
         frame=frame,
@@ -212,21 +241,23 @@ def _header_of(path: Path, dataset: pydicom.Dataset, frame: int, is_flat: bool) 
         instance=quiet_text(dataset, "InstanceNumber"),
         doubts=find_doubts(path, dataset),
         scale=scale_of(path, dataset),
+        marks=marks_of(dataset),
+        said_thickness_mm=thickness if thickness and thickness > 0 else None,
+        said_step_mm=between if between and between > 0 else None,
     )
 
 
 def _fit_uid(text: str) -> str:
     """A UID, which has 64 characters at most; what stands for it where a damaged one is longer."""
-    return text if len(text) <= _LONGEST_UID else _stand_in("series", text)
+    return text if len(text) <= _LONGEST_UID else _stand_in("uid", text)
+
+
+def is_stand_in(series_uid: str) -> bool:
+    """Whether it stands for a SeriesInstanceUID that is missing or was emptied."""
+    return series_uid.startswith("no-series-")
 
 
 def _stand_in(what: str, *marks: object) -> str:
     """What stands for an identity that was emptied: the same for all files of a folder with the same marks."""
     text = "|".join(map(str, marks)).encode(errors="backslashreplace")
     return f"no-{what}-{hashlib.blake2b(text, digest_size=8).hexdigest()}"
-
-
-def _thickness_mm(dataset: pydicom.Dataset) -> float:
-    """SliceThickness, else SpacingBetweenSlices, which many programs fill with something else, else 1."""
-    found = [quiet_number(dataset, tag) for tag in ("SliceThickness", "SpacingBetweenSlices")]
-    return next((one for one in found if one and 0 < one <= _THICKEST_MM), 1.0)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError, InputError, SarcoError
-from sarco.io.dicom import FoundSeries, ListedSeries, find_series
+from sarco.io.dicom import FoundSeries, find_series
+from sarco.io.dicom_groups import ListedSeries
 from sarco.io.dicom_header import read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.nifti import ImageVolume, is_nifti, nifti_stem, read_volume

@@ -223,6 +223,7 @@ class SeriesMeasurer:
             step_mm=spacing_mm(self.series.affine_lps)[2],
             thickness_mm=self.plan.acquisition["slice_thickness_mm"],
             doubts=self.series.doubts,
+            step_doubts=self.series.step_doubts,
             l3_missing=self.plan.level.why_not,
         )
         return [*(flag.to_builtins() for flag in found if flag.name not in self._kept.names), *self._kept.flags]

@@ -152,6 +152,7 @@ class SeriesQuality:
         thickness_mm: float | None = None,
         l3_missing: str = "",
         doubts: Sequence[str] = (),
+        step_doubts: Sequence[str] = (),
     ) -> tuple[Flag, ...]:
         """All flags of the series, the most serious for an area first.
 
@@ -162,6 +163,7 @@ class SeriesQuality:
             thickness_mm: SliceThickness, where it is known.
             l3_missing: why no slice of L3 is known; empty where one is.
             doubts: why HU may not be those of a plain CT (see `sarco.scan.series.SliceHeader.doubts`).
+            step_doubts: why the step may not be that of the scan (see `sarco.scan.series.Series.step_doubts`).
         """
         found = [
             *self._empty(),
@@ -176,6 +178,7 @@ class SeriesQuality:
             *self._unsure(),
             *self._unlike_training(),
             *_gaps(n_planes, gaps, step_mm),
+            *(Flag("doubtful_step", doubt, {"step_mm": step_mm}) for doubt in step_doubts),
             *_thick(step_mm, thickness_mm),
             *_unknown_thickness(n_planes, step_mm, thickness_mm),
         ]

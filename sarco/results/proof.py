@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.core.errors import GeometryError
-from sarco.scan.geometry import GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE, GRID_TOLERANCE_VOXELS, spacing_mm
+from sarco.scan.geometry import GRID_TOLERANCE_VOXELS, spacing_mm
 from sarco.scan.series import Series
+from sarco.scan.stack import STRAY_MM, STRAY_SHARE
 
 TOLERANCE_MM = 0.01  # of the file against the grid of the series; float32 affines of NIfTI keep 0.0001 mm
 _HEADER_BYTES = 348
@@ -109,7 +110,7 @@ def _qform(pixdim: tuple[float, ...], quaternion: tuple[float, ...]) -> NDArray[
 def _allowed_mm(series: Series) -> float:
     """Rounded positions of slices may stray from a regular grid by what `stack_slices` lets pass."""
     step_mm = float(np.linalg.norm(series.affine_lps[:3, 2]))
-    stray = max(2 * GAP_TOLERANCE_MM, 2 * GAP_TOLERANCE_SHARE * step_mm, 0.1 * step_mm)
+    stray = max(STRAY_MM, STRAY_SHARE * step_mm)
     return TOLERANCE_MM + (stray if len(series.slices) > 2 else 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Where voxels lie: affines, slice order, gaps, LPS and RAS. Numpy only, no files.
+"""Where voxels lie: affines, planes, LPS and RAS. Numpy only, no files.
 
 Index order is (row, column, slice) everywhere; world coordinates are millimetres in LPS (x to the patient's left,
 y posterior, z superior), as DICOM has them (PS3.3 C.7.6.2.1.1). An ``affine_lps`` is 4x4 and maps
@@ -6,22 +6,16 @@ y posterior, z superior), as DICOM has them (PS3.3 C.7.6.2.1.1). An ``affine_lps
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sarco.core.errors import GeometryError
-from sarco.core.messages import count_of
 
 Affine = NDArray[np.float64]
 
-GAP_TOLERANCE_MM = 0.05  # positions are often rounded to 0.01 mm
-GAP_TOLERANCE_SHARE = 0.01  # of the step
-STRAY_SHARE = 0.1  # of the step, by which rounded positions may miss their plane
-COSINE_TOLERANCE = 2e-3  # three decimals stay below 0.0009; two put the far end of a slice up to 2 mm off
-LARGEST_GAP_STEPS = 1000  # a wider one would fill the memory with planes that nobody scanned
-MOST_RUNS_TOLD = 4
+COSINE_TOLERANCE = 2e-3  # three decimals stay below 0.0009
+FARTHEST_OFF_MM = 0.75  # of the far end of a slice; three decimals move that of a wide picture by up to 0.7
 GRID_TOLERANCE_VOXELS = 0.25  # how far two grids that are "the same" may lie apart anywhere (affines get rounded)
 
 
@@ -72,6 +66,30 @@ def unit_cosines(orientation: Sequence[float]) -> tuple[float, ...]:
     return tuple((left @ right + 0.0).ravel().tolist())
 
 
+def check_cosines(orientation: Sequence[float], lengths_mm: tuple[float, float]) -> None:
+    """Refuses directions that are so coarse, or so far from unit vectors, that nobody knows where the slice ends.
+
+    Rounding turns a slice as well as scaling it. How far it turned is not seen, so the far end counts as off by half
+    of the last decimal; directions that are exact unit vectors are taken at their word.
+
+    Args:
+        orientation: ImageOrientationPatient as it stands there.
+        lengths_mm: of the slice along the first direction, then along the second.
+
+    Raises:
+        GeometryError: an end of the slice may lie more than `FARTHEST_OFF_MM` off.
+    """
+    pair = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
+    lack = np.linalg.norm(pair - np.reshape(unit_cosines(orientation), (2, 3)), axis=1)
+    last_decimal = next((10.0**-n for n in range(1, 6) if np.abs(pair * 10**n - np.rint(pair * 10**n)).max() < 1e-6), 0)
+    rounded = np.abs(np.linalg.norm(pair, axis=1) - 1) > 1e-6
+    off_mm = float((np.maximum(lack, rounded * last_decimal / 2) * lengths_mm).max())
+    if off_mm > FARTHEST_OFF_MM:
+        raise GeometryError(
+            f"orientation {pair.ravel().tolist()} is too coarse: an end of the slice may lie {off_mm:.2g} mm off"
+        )
+
+
 def slice_normal(orientation: Sequence[float]) -> NDArray[np.float64]:
     """The unit normal of a slice, from ImageOrientationPatient (6 direction cosines).
 
@@ -108,175 +126,6 @@ def slice_affine_lps(
     return affine
 
 
-@dataclass(frozen=True)
-class SliceStack:
-    """Slices that lie on one regular grid, in order of position along their normal.
-
-    Attributes:
-        order: for each place in the stack, the index of the slice as it was given.
-        plane_index: for each place in the stack, its plane on the regular grid; 0, 1, 3 where one slice is missing.
-        first_position: LPS mm of the first slice.
-        step_lps: vector from one plane to the next, LPS mm.
-    """
-
-    order: tuple[int, ...]
-    plane_index: tuple[int, ...]
-    first_position: NDArray[np.float64]
-    step_lps: NDArray[np.float64]
-
-    @property
-    def n_planes(self) -> int:
-        """Planes of the regular grid, missing ones included."""
-        return self.plane_index[-1] + 1
-
-
-class UnevenGapsError(GeometryError):
-    """Slices are spaced unevenly; each run of equal steps could be used by itself."""
-
-
-def stack_slices(positions: ArrayLike, normal: ArrayLike, single_step_mm: float = 1.0) -> SliceStack:
-    """Orders parallel slices by position and finds the regular grid on which they lie.
-
-    A gap of a whole multiple of the step is allowed: curated folders have such gaps. The step comes from the
-    positions, never from SliceThickness, except for a single slice. Positions may be rounded: to 0.1 mm, say, where
-    the step is 1.25 mm, so that gaps are 1.2 and 1.3 mm.
-
-    Args:
-        positions: (N, 3) ImagePositionPatient of each slice, LPS mm, in any order.
-        normal: unit normal of the slices.
-        single_step_mm: the step of a stack of one slice, which has none of its own.
-
-    Raises:
-        UnevenGapsError: a gap is no whole multiple of the step; names the runs of equal steps.
-        GeometryError: two slices share a position, or one lies off the line of the others; names the place.
-    """
-    points = np.asarray(positions, dtype=np.float64)
-    direction = np.asarray(normal, dtype=np.float64)
-    if not np.isfinite(points).all():
-        raise GeometryError("a slice has a position that is not three finite numbers")
-    along = points @ direction
-    order = np.argsort(along, kind="stable")
-    points, along = points[order], along[order]
-    if len(points) == 1:
-        return SliceStack((0,), (0,), points[0], direction * single_step_mm)
-    gaps = np.diff(along)
-    if float(gaps.min()) < 1e-3:
-        place = int(gaps.argmin())
-        raise GeometryError(f"two slices share the position {_mm(points[place])}; keep one of them")
-    rounding_mm = _rounding_mm(points, direction)
-    multiples = _multiples_of_step(gaps)
-    is_rounded = multiples is None
-    if multiples is None:
-        multiples = _multiples_of_rounded_step(gaps, rounding_mm)
-    if multiples is None:
-        raise UnevenGapsError(_describe_runs(points, direction, rounding_mm))
-    planes = np.concatenate([[0], np.cumsum(multiples)])
-    first, step_lps = points[0], (points[-1] - points[0]) / planes[-1]
-    if is_rounded:  # the line through all is better than that through the ends
-        step_lps, first = np.polyfit(planes, points, 1)
-    step = float(np.linalg.norm(step_lps))
-    stray = np.linalg.norm(points - first - planes[:, None] * step_lps, axis=1)
-    if stray.max() > max(2 * _gap_tolerance(step), STRAY_SHARE * step, 2 * rounding_mm):
-        raise GeometryError(
-            f"the slice at {_mm(points[int(stray.argmax())])} lies {stray.max():.4g} mm off the line of the others; "
-            "two scans share the folder"
-        )
-    return SliceStack(tuple(order.tolist()), tuple(planes.tolist()), first, step_lps)
-
-
-def _gap_tolerance(gap: float) -> float:
-    return max(GAP_TOLERANCE_MM, GAP_TOLERANCE_SHARE * gap)
-
-
-def _multiples_of_step(gaps: NDArray[np.float64]) -> NDArray[np.intp] | None:
-    """How many steps each gap has; None where they have no common step."""
-    # One gap may be rounded, and one may be wrong; the mean over the usual single steps is exact.
-    singles = np.sort(gaps[gaps < 1.5 * gaps.min()])
-    usual = float(singles[(len(singles) - 1) // 2])
-    step = float(singles[np.abs(singles - usual) <= _gap_tolerance(usual)].mean())
-    multiples = np.maximum(np.rint(gaps / step), 1).astype(np.intp)
-    wrong = (np.abs(gaps - multiples * step) > _gap_tolerance(usual)) | (multiples > LARGEST_GAP_STEPS)
-    return None if wrong.any() else multiples
-
-
-def _multiples_of_rounded_step(gaps: NDArray[np.float64], rounding_mm: float) -> NDArray[np.intp] | None:
-    """The same for positions that are each off by up to ``rounding_mm``, which may be a tenth of the step."""
-    singles = gaps[gaps < 1.5 * gaps.min()]
-    if float(singles.max() - singles.min()) > 4 * rounding_mm + 1e-6:  # both ends of two gaps
-        return None
-    multiples = np.maximum(np.rint(gaps / singles.mean()), 1).astype(np.intp)
-    planes = np.concatenate([[0], np.cumsum(multiples)])
-    along = np.concatenate([[0], np.cumsum(gaps)])
-    step, start = np.polyfit(planes, along, 1)
-    off = float(np.abs(along - start - planes * step).max())
-    fits = off <= 1.5 * rounding_mm and rounding_mm <= STRAY_SHARE * step and multiples.max() <= LARGEST_GAP_STEPS
-    return multiples if fits else None
-
-
-def _rounding_mm(points: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
-    """How far the rounding of positions to 1, 0.1 or 0.01 mm moves slices along their normal; 0 for finer ones."""
-    counts = np.abs(normal) > 1e-9  # x and y of axial slices may be exact
-    for unit in (1.0, 0.1, 0.01):
-        steps = points[:, counts] / unit
-        if np.abs(steps - np.rint(steps)).max() < 1e-4:
-            return unit / 2 * float(np.abs(normal[counts]).sum())
-    return 0.0
-
-
-def _describe_runs(points: NDArray[np.float64], normal: NDArray[np.float64], rounding_mm: float) -> str:
-    """What uneven slices are: runs of equal steps, with their places."""
-    runs = split_runs(points, normal)
-    told = []
-    axis = int(np.abs(normal).argmax())
-    for run in runs[:MOST_RUNS_TOLD]:
-        ends = " to ".join(f"{points[place][axis]:.1f}" for place in dict.fromkeys((run[0], run[-1])))
-        step = f" {abs(float((points[run[1]] - points[run[0]]) @ normal)):.4g} mm apart" if len(run) > 1 else ""
-        told.append(f"{count_of(len(run), 'slice')}{step} ({'xyz'[axis]} {ends})")
-    more = f", and {len(runs) - len(told)} more runs" if len(runs) > len(told) else ""
-    why = "slices are missing in between, or two scans share the folder"
-    if rounding_mm > STRAY_SHARE * float(np.diff(points @ normal).min()):
-        why += f"; positions seem to be rounded to {2 * rounding_mm:.2g} mm, too coarse to tell"
-    return f"the steps between slices differ: {', '.join(told)}{more}; {why}"
-
-
-def split_runs(positions: ArrayLike, normal: ArrayLike) -> list[tuple[int, ...]]:
-    """Cuts parallel slices into runs of equal steps, for series whose gaps fit no single grid.
-
-    Args:
-        positions: (N, 3) ImagePositionPatient of each slice, LPS mm, in any order.
-        normal: unit normal of the slices.
-
-    Returns:
-        Runs in order of position, each the indices of its slices as they were given.
-
-    >>> split_runs([(0, 0, z) for z in (0, 5, 10, 17, 22, 40)], (0, 0, 1))
-    [(0, 1, 2), (3, 4), (5,)]
-    """
-    points, direction = np.asarray(positions, dtype=np.float64), np.asarray(normal, dtype=np.float64)
-    along = points @ direction
-    order = np.argsort(along, kind="stable")
-    gaps = np.diff(along[order]).tolist()
-    rounding_mm = _rounding_mm(points, direction)
-    blocks: list[list[int]] = []  # places of consecutive gaps that are equal
-    for place, gap in enumerate(gaps):
-        tolerance = max(_gap_tolerance(gap), min(2 * rounding_mm, STRAY_SHARE * gap) + 1e-6)
-        if blocks and abs(gap - gaps[blocks[-1][0]]) <= tolerance:
-            blocks[-1].append(place)
-        else:
-            blocks.append([place])
-    # Two blocks share the slice between them: the longer one gets it, then the one with the smaller step.
-    blocks.sort(key=lambda block: (-len(block), gaps[block[0]]))
-    free = set(range(len(order)))
-    runs = []
-    for block in blocks:
-        members = [place for place in range(block[0], block[-1] + 2) if place in free]
-        if len(members) > 1:
-            runs.append(members)
-            free.difference_update(members)
-    runs += [[place] for place in free]
-    return [tuple(int(order[place]) for place in run) for run in sorted(runs)]
-
-
 def gantry_tilt_deg(affine: ArrayLike) -> float:
     """Angle between the normal of the slices and the step from one to the next; 0 unless the gantry was tilted."""
     axes = np.asarray(affine, dtype=np.float64)[:3, :3]
@@ -285,15 +134,22 @@ def gantry_tilt_deg(affine: ArrayLike) -> float:
     return float(np.degrees(np.arccos(min(cosine, 1.0))))
 
 
-def _mm(point: NDArray[np.float64]) -> str:
-    return "({:.1f}, {:.1f}, {:.1f}) mm".format(*point)
-
-
 def plane_affine(affine: ArrayLike, plane: int) -> Affine:
     """The affine of one plane of a volume, as a volume of its own that begins there."""
     moved = np.array(affine, dtype=np.float64)
     moved[:3, 3] += plane * moved[:3, 2]
     return moved
+
+
+def plane_of(affine_lps: ArrayLike, position: ArrayLike) -> int | None:
+    """The plane of a grid, or of its continuation, on which a slice with its first voxel there lies; None if none.
+
+    >>> plane_of(np.diag([1, 1, 5, 1]), (0, 0, 15)), plane_of(np.diag([1, 1, 5, 1]), (0, 0, 12))
+    (3, None)
+    """
+    index = np.linalg.inv(np.asarray(affine_lps, dtype=np.float64)) @ [*np.asarray(position, dtype=np.float64), 1]
+    plane = int(np.rint(index[2]))
+    return plane if float(np.abs(index[:3] - [0, 0, plane]).max()) <= GRID_TOLERANCE_VOXELS else None
 
 
 def spacing_mm(affine: ArrayLike) -> tuple[float, float, float]:

@@ -8,11 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from sarco.core.errors import GeometryError, InputError, OtherKindError
-from sarco.scan.geometry import Affine, plane_affine, slice_affine_lps, slice_normal, split_runs, stack_slices
+from sarco.scan.geometry import Affine, plane_affine, slice_affine_lps, slice_normal
+from sarco.scan.mixture import alternating, stretches
+from sarco.scan.stack import SliceStack, split_runs, stack_slices
+from sarco.scan.step import check_step, doubts_of_step
 
 SeriesKey = tuple[str, int, Path, int]
 SAME_POSITION_MM = 1e-3
+ROUNDED_POSITION_MM = 0.06  # a copy may be written with one decimal
+SPACING_TOLERANCE_MM = 1e-4
 ORIENTATION_TOLERANCE = 1e-3  # of a direction cosine; one degree changes it by 0.017
+# Tags that are one and the same for all slices of a series, besides the identifiers.
+PERSON_TAGS = ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate")
+# Tags that tell phases and reconstructions apart; they may change from slice to slice in one scan, but not to and fro.
+SCAN_TAGS = (
+    "AcquisitionNumber", "AcquisitionTime", "AcquisitionDateTime", "SeriesDescription", "SeriesNumber", "SeriesDate",
+    "SeriesTime", "ConvolutionKernel", "SliceThickness", "KVP", "ImageType", "TemporalPositionIdentifier",
+    "TemporalPositionIndex", "NominalPercentageOfCardiacPhase", "ContrastBolusAgent",
+)  # fmt: skip
 FILE_AXES = (1, 0, 2)  # DICOM series are written as (column, row, slice), as NIfTI has them
 
 
@@ -37,6 +50,8 @@ class SliceHeader:
         instance: InstanceNumber as it stands there, which only copies of a slice share; empty where it is missing.
         doubts: why its HU may not be those of a plain CT, a line each.
         scale: RescaleSlope and RescaleIntercept; None where they do not say how stored values become HU.
+        marks: of those of `PERSON_TAGS` and `SCAN_TAGS` that say something, the tag and a digest of what it says.
+        said_thickness_mm, said_step_mm: SliceThickness and SpacingBetweenSlices, where they are positive.
     """
 
     path: Path
@@ -57,6 +72,18 @@ class SliceHeader:
     instance: str = ""
     doubts: tuple[str, ...] = ()
     scale: tuple[float, float] | None = None
+    marks: tuple[tuple[str, str], ...] = ()
+    said_thickness_mm: float | None = None
+    said_step_mm: float | None = None
+
+    def mark(self, tag: str) -> str:
+        """A digest of what a tag says; empty where it says nothing."""
+        return next((digest for name, digest in self.marks if name == tag), "")
+
+    @property
+    def instance_number(self) -> int | None:
+        """InstanceNumber; None where it is missing, or no whole number."""
+        return int(self.instance) if self.instance.removeprefix("-").isdecimal() else None
 
     @property
     def affine_lps(self) -> Affine:
@@ -114,6 +141,13 @@ class Series:
         return tuple(dict.fromkeys(doubt for header in self.slices for doubt in header.doubts))
 
     @property
+    def step_doubts(self) -> tuple[str, ...]:
+        """Why the distance of its planes may not be that of the scan, a line each."""
+        step_mm = float(np.linalg.norm(self.affine_lps[:3, 2]))
+        thickness_mm, between_mm = _said_by_all(self.slices)
+        return doubts_of_step(step_mm, thickness_mm, between_mm, [s.instance_number for s in self.slices])
+
+    @property
     def missing_planes(self) -> list[int]:
         """Planes of the grid that no slice lies on."""
         return sorted(set(range(self.n_planes)) - set(self.plane_index))
@@ -127,19 +161,23 @@ def make_series(headers: Iterable[SliceHeader]) -> Series:
     """Puts slices of one series in order and checks that they form one regular grid.
 
     Raises:
-        GeometryError: slices differ in patient, frame of reference, size, spacing or orientation, share a position,
-            or are spaced unevenly.
+        GeometryError: slices differ in patient, frame of reference, size, spacing or orientation, share a position or
+            a number, are spaced unevenly or as no scan is, or are of two scans that alternate.
     """
     slices = list(headers)
     _check_alike(slices)
     first = slices[0]
     try:
         stack = stack_slices([s.position for s in slices], slice_normal(first.orientation), first.thickness_mm)
+        step_mm = float(np.linalg.norm(stack.step_lps))
+        check_step(step_mm, len(slices), stack.n_planes, _said_by_all(slices)[0])
     except GeometryError as error:
         raise type(error)(f"series {first.series_uid} in {first.path.parent}: {error}") from None
+    ordered = tuple(slices[i] for i in stack.order)
+    _check_alternation(ordered, stack)
     return Series(
         uid=first.series_uid,
-        slices=tuple(slices[i] for i in stack.order),
+        slices=ordered,
         plane_index=stack.plane_index,
         affine_lps=slice_affine_lps(stack.first_position, first.orientation, first.spacing_mm, stack.step_lps),
         n_planes=stack.n_planes,
@@ -149,26 +187,110 @@ def make_series(headers: Iterable[SliceHeader]) -> Series:
 def make_runs(headers: Iterable[SliceHeader]) -> list[Series]:
     """Cuts a series at its uneven gaps: each part is a series with equal steps, numbered from 1.
 
+    A slice that is left alone reaches no further than to the next one, however thick it is.
+
     Raises:
         GeometryError: as `make_series`, but for the uneven gaps.
     """
     slices = list(headers)
     _check_alike(slices)
-    runs = split_runs([s.position for s in slices], slice_normal(slices[0].orientation))
-    return [replace(make_series(slices[i] for i in run), part=number) for number, run in enumerate(runs, start=1)]
+    normal = slice_normal(slices[0].orientation)
+    along = np.array([np.dot(s.position, normal) for s in slices])
+    series = []
+    for number, run in enumerate(split_runs([s.position for s in slices], normal), start=1):
+        members = [slices[i] for i in run]
+        if len(members) == 1 < len(slices):
+            nearest_mm = float(np.delete(np.abs(along - along[run[0]]), run[0]).min())
+            members = [replace(members[0], thickness_mm=min(members[0].thickness_mm, nearest_mm))]
+        series.append(replace(make_series(members), part=number))
+    return series
+
+
+def _said_by_all(slices: Sequence[SliceHeader]) -> tuple[float | None, float | None]:
+    """SliceThickness and SpacingBetweenSlices, where all slices say the same."""
+    said = {(s.said_thickness_mm, s.said_step_mm) for s in slices}
+    return said.pop() if len(said) == 1 else (None, None)
+
+
+def identities(slices: Sequence[SliceHeader]) -> dict[str, dict[str, SliceHeader]]:
+    """For each tag that says who and what was scanned: what it says, never empty, each with a slice that says so."""
+    found = {
+        "PatientID": {s.patient_id: s for s in slices if s.has_patient_id},
+        "StudyInstanceUID": {s.study_uid: s for s in slices if s.study_uid},
+        "FrameOfReferenceUID": {s.frame_of_reference: s for s in slices if s.frame_of_reference},
+    }
+    marked: dict[str, dict[str, SliceHeader]] = {tag: {} for tag in PERSON_TAGS}
+    for header in slices:
+        for tag, digest in header.marks:
+            if tag in marked:
+                marked[tag].setdefault(digest, header)
+    return found | marked
 
 
 def check_identity(slices: Sequence[SliceHeader]) -> None:
-    """Raises a `GeometryError` where slices say that they are of different patients, studies or frames of reference."""
-    named = {s.patient_id: s for s in slices if s.has_patient_id}
-    studies = {s.study_uid: s for s in slices if s.study_uid}
-    frames = {s.frame_of_reference: s for s in slices if s.frame_of_reference}
-    for what, found in (("PatientID", named), ("StudyInstanceUID", studies), ("FrameOfReferenceUID", frames)):
+    """Raises a `GeometryError` where slices say that they are of different patients, studies or frames of reference.
+
+    So they say, too, where two of them in different places have one InstanceNumber of one acquisition, unless all have
+    the same, as some converters write it.
+    """
+    for what, found in identities(slices).items():
         if len(found) > 1:
-            one, two = list(found.values())[:2]
+            raise _two_scans(what, *list(found.values())[:2])
+    if len({s.instance for s in slices}) > 1 and (pair := find_collision(slices)):
+        raise _two_scans("place but not in InstanceNumber", *pair)
+
+
+def find_collision(slices: Iterable[SliceHeader], folders: bool = False) -> tuple[SliceHeader, SliceHeader] | None:
+    """Two files that share an InstanceNumber but lie in different places; None where there are none.
+
+    Args:
+        slices: of what may be one series.
+        folders: look only at slices of different folders, of which no acquisition numbers its slices anew.
+    """
+    numbered: dict[tuple[str, str], SliceHeader] = {}
+    for header in slices:
+        if header.instance:
+            acquisition = "" if folders else header.mark("AcquisitionNumber")
+            first = numbered.setdefault((acquisition, header.instance), header)
+            apart = first.path.parent != header.path.parent if folders else first.path != header.path
+            if apart and not lie_together(first, header, ROUNDED_POSITION_MM):
+                return first, header
+    return None
+
+
+def are_alike(one: SliceHeader, other: SliceHeader) -> bool:
+    """Whether two slices have the same size, pixels and direction."""
+    return (
+        one.shape == other.shape
+        and np.allclose(one.spacing_mm, other.spacing_mm, rtol=0, atol=SPACING_TOLERANCE_MM)
+        and np.allclose(one.orientation, other.orientation, rtol=0, atol=ORIENTATION_TOLERANCE)
+    )
+
+
+def lie_together(one: SliceHeader, other: SliceHeader, within_mm: float) -> bool:
+    """Whether two slices have one position."""
+    return bool(np.allclose(one.position, other.position, rtol=0, atol=within_mm))
+
+
+def _two_scans(what: str, one: SliceHeader, two: SliceHeader) -> GeometryError:
+    return GeometryError(
+        f"series {one.series_uid}: {one.name} and {two.name} differ in {what}, so two scans share one "
+        "SeriesInstanceUID; keep one of them in the folder"
+    )
+
+
+def _check_alternation(slices: Sequence[SliceHeader], stack: SliceStack) -> None:
+    """Refuses two phases or reconstructions that lie between each other."""
+    found = {tag: alternating(stack.plane_index, [s.mark(tag) for s in slices]) for tag in SCAN_TAGS}
+    by_number = alternating(stack.plane_index, stretches(stack.plane_index, [s.instance_number for s in slices]))
+    found["InstanceNumber"] = by_number if min(by_number, default=0) > 2 else ()  # a few may be out of order
+    for tag, counts in found.items():
+        if counts:
+            sizes = " and ".join(map(str, counts))
             raise GeometryError(
-                f"series {one.series_uid}: {one.name} and {two.name} differ in {what}, so two scans share one "
-                "SeriesInstanceUID; keep one of them in the folder"
+                f"series {slices[0].series_uid} in {slices[0].path.parent}: groups of {sizes} slices by "
+                f"{tag} alternate along the axis, so two phases or reconstructions share the series; keep one of them "
+                "in the folder"
             )
 
 
@@ -176,7 +298,7 @@ def _check_alike(slices: Sequence[SliceHeader]) -> None:
     first = slices[0]
     for what, values, tolerance in (
         ("size", [s.shape for s in slices], 0.0),
-        ("pixel spacing", [s.spacing_mm for s in slices], 1e-4),
+        ("pixel spacing", [s.spacing_mm for s in slices], SPACING_TOLERANCE_MM),
         ("orientation", [s.orientation for s in slices], ORIENTATION_TOLERANCE),
     ):
         different = (np.abs(np.array(values) - values[0]) > tolerance).any(axis=1)
@@ -213,17 +335,22 @@ def _rounded_orientation(header: SliceHeader) -> tuple[float, ...]:
     return tuple(round(cosine / ORIENTATION_TOLERANCE) * ORIENTATION_TOLERANCE + 0.0 for cosine in header.orientation)
 
 
-def find_doubles(slices: Sequence[SliceHeader]) -> list[tuple[SliceHeader, SliceHeader]]:
+def find_doubles(
+    slices: Sequence[SliceHeader], within_mm: float = SAME_POSITION_MM
+) -> list[tuple[SliceHeader, SliceHeader]]:
     """Pairs of slices at the same position: the one that comes first by file name, and each further one."""
     normal = slice_normal(slices[0].orientation)
-    ordered = sorted(slices, key=lambda s: (round(float(np.dot(s.position, normal)) / SAME_POSITION_MM), s.name))
+    along = np.array([np.dot(s.position, normal) for s in slices])
+    order = np.argsort(along, kind="stable")
     doubles = []
-    first = ordered[0]
-    for other in ordered[1:]:
-        if np.allclose(first.position, other.position, rtol=0, atol=SAME_POSITION_MM):
-            doubles.append((first, other))
-        else:
-            first = other
+    for level in np.split(order, np.flatnonzero(np.diff(along[order]) > within_mm) + 1):
+        firsts: list[SliceHeader] = []
+        for header in sorted((slices[i] for i in level), key=lambda s: s.name):
+            first = next((one for one in firsts if lie_together(one, header, within_mm)), None)
+            if first is None:
+                firsts.append(header)
+            else:
+                doubles.append((first, header))
     return doubles
 
 

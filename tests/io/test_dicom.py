@@ -17,10 +17,11 @@ from pydicom.tag import Tag
 from sarco.commands.list import main
 from sarco.core.errors import GeometryError, InputError, SarcoError
 from sarco.doctor.cases import phantom as invented
-from sarco.io.dicom import Series, describe_series, find_series, make_series, read_header, read_series
+from sarco.io.dicom import Series, describe_series, find_series, read_header, read_series
 from sarco.io.dicom_tags import is_dicom
 from sarco.io.images import find_images
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_series
+from sarco.scan.series import make_series
 
 GEOMETRIES = ("axial", "oblique", "feet first", "prone", "coronal", "sagittal", "sagittal from below")
 REAL_SERIES = ("series_b/B", "muscle_groups/A", "odd_series/feet_first_3_slices", "paraspinal_pairs/B")

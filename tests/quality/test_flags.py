@@ -204,7 +204,7 @@ def test_arms_have_their_flag(seed: int) -> None:
 
 
 def test_what_the_series_lacks() -> None:
-    """Catches gaps, thick slices and a missing L3 that nobody is told of, and places of the gaps that are wrong."""
+    """Catches gaps, odd steps, thick slices and a missing L3 that nobody is told of, and gaps at wrong places."""
     phantom = make_phantom(2, PhantomOptions(**GRID))
     flags = judge(phantom, planes=(0, 1, 5), n_planes=6, gaps=[2, 3, 4])
     assert [(flag.name, flag.slices) for flag in flags] == [("gaps", (2, 3, 4))]
@@ -217,6 +217,9 @@ def test_what_the_series_lacks() -> None:
         assert thick.items() <= flags[0].numbers.items()
     flags = judge(phantom, n_planes=1, thickness_mm=None, step_mm=1.0)
     assert names(flags) == ["no_thickness"]
+    flags = judge(phantom, step_doubts=["slices of 5 mm lie 0.5 mm apart"])
+    assert names(flags) == ["doubtful_step"]
+    assert "0.5 mm apart" in flags[0].reason
     flags = judge(phantom, l3_missing="give --l3 or --vertebrae")
     assert names(flags) == ["no_l3"]
     assert "give --l3 or --vertebrae" in flags[0].reason

@@ -8,6 +8,8 @@ import pytest
 
 from sarco.core.errors import GeometryError, OtherKindError
 from sarco.scan.series import (
+    PERSON_TAGS,
+    SCAN_TAGS,
     SliceHeader,
     check_axial,
     find_doubles,
@@ -18,6 +20,8 @@ from sarco.scan.series import (
 )
 
 AXIAL, CORONAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)
+
+MARKS = tuple((tag, "one") for tag in PERSON_TAGS)
 
 
 def header(z: float, **changes: object) -> SliceHeader:
@@ -74,6 +78,9 @@ def test_rounded_orientations_are_one() -> None:
     [
         ({"patient_id": "P2"}, "PatientID"),
         ({"frame_of_reference": "1.8"}, "FrameOfReferenceUID"),
+        ({"marks": (("PatientName", "other"),)}, "PatientName"),
+        ({"marks": (("PatientBirthDate", "other"),)}, "PatientBirthDate"),
+        ({"marks": (("StudyDate", "other"),)}, "StudyDate"),
         ({"shape": (41, 50)}, "size"),
         ({"spacing_mm": (0.8, 0.8)}, "pixel spacing"),
     ],
@@ -81,8 +88,46 @@ def test_rounded_orientations_are_one() -> None:
 def test_what_cannot_be_one_scan_is_refused(changes: dict[str, object], says: str) -> None:
     """Catches two patients, or two coordinate systems, under one SeriesInstanceUID."""
     with pytest.raises(GeometryError, match=says) as caught:
-        make_series([*stack(0, 5), header(10, **changes)])
+        make_series([*(replace(one, marks=MARKS) for one in stack(0, 5)), header(10, **changes)])
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_marks_that_some_slices_lack_are_no_other_person() -> None:
+    """Catches a refusal of a series whose name was emptied in some of its files."""
+    assert make_series([*(replace(one, marks=MARKS) for one in stack(0, 5)), header(10)]).n_planes == 3
+
+
+def test_a_number_twice_in_different_places_is_two_scans() -> None:
+    """Catches two people on one line of slices in one folder, of whom nothing is left but the count from one."""
+    people = [header(5.0 * place, instance=str(place % 4)) for place in range(8)]
+    with pytest.raises(GeometryError, match="InstanceNumber") as caught:
+        make_series(people)
+    assert "slice_0.dcm" in str(caught.value) and "slice_20.dcm" in str(caught.value)
+    for legal in ("1", "0", ""):  # converters give all slices one number
+        assert make_series([replace(one, instance=legal) for one in people]).n_planes == 8
+    turns = [replace(one, marks=(("AcquisitionNumber", str(place // 4)),)) for place, one in enumerate(people)]
+    assert make_series(turns).n_planes == 8
+
+
+@pytest.mark.parametrize("tag", SCAN_TAGS)
+def test_two_phases_between_each_other_are_refused_by_the_tag(tag: str) -> None:
+    """Catches an arterial and a venous phase in one volume, half a step from each other."""
+    mixed = [header(2.5 * place, marks=((tag, "ab"[place % 2]),)) for place in range(9)]
+    with pytest.raises(GeometryError, match=f"groups of 5 and 4 slices by {tag} alternate"):
+        make_series(mixed[::-1])
+    blocks = [header(2.5 * place, marks=((tag, str(place // 3)),)) for place in range(9)]
+    assert make_series(blocks).n_planes == 9
+    single = [header(2.5 * place, marks=((tag, str(place)),)) for place in range(9)]
+    assert make_series(single).n_planes == 9
+
+
+def test_a_series_tells_that_its_step_is_odd() -> None:
+    """Catches positions in cm, and every second slice gone, without a word."""
+    in_cm = make_series([header(z, said_thickness_mm=5.0) for z in (0, 0.5, 1.0, 1.5)])
+    assert "another unit" in in_cm.step_doubts[0]
+    halved = make_series([header(10.0 * k, said_step_mm=5.0, instance=str(2 * k + 1)) for k in range(4)])
+    assert "go by 2" in halved.step_doubts[0]
+    assert make_series([header(5.0 * k, said_thickness_mm=5.0, instance=str(k)) for k in range(4)]).step_doubts == ()
 
 
 def test_a_stand_in_for_the_patient_is_no_reason_to_refuse() -> None:
@@ -108,6 +153,15 @@ def test_runs_of_different_steps() -> None:
     """Catches thin and thick slices of one scan that land in one grid."""
     runs = make_runs(stack(0, 1, 2, 3, 8, 13, 18))
     assert [[s.position[2] for s in run.slices] for run in runs] == [[0, 1, 2, 3], [8, 13, 18]]
+
+
+def test_a_slice_that_is_left_alone_is_no_thicker_than_its_place() -> None:
+    """Catches overlapping slices whose volume counts twice where one of them makes a run of its own."""
+    runs = make_runs([header(z, thickness_mm=5.0) for z in (0, 1, 2, 4.5, 7.6, 8.6, 9.6)])
+    assert [len(run.slices) for run in runs] == [3, 1, 3]
+    assert runs[1].affine_lps[2, 2] == pytest.approx(2.5)
+    far = make_runs([header(z, thickness_mm=5.0) for z in (0, 5, 10, 47)])[-1]
+    assert far.affine_lps[2, 2] == pytest.approx(5)
 
 
 def test_doubles_are_pairs_at_one_position() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 from harness import read_metrics, report, table
 from strangers import ANY, dice_of
@@ -25,7 +26,7 @@ Row = dict[str, str]
 SMOOTHED = 3  # epochs
 LENGTH = {"max_epochs": 20, "batch_size": 8}  # of 25 steps or more
 KINDS = {  # of people: grid and arms, and how many
-    "fine": (PhantomOptions(n_slices=6, rows=256, columns=256, spacing_mm=(1.0, 1.0, 5.0), arms=False), 4),
+    "fine": (PhantomOptions(n_slices=6, rows=224, columns=224, spacing_mm=(1.9, 1.9, 5.0), arms=False), 4),
     "coarse": (PhantomOptions(n_slices=6, rows=144, columns=144, spacing_mm=(3.0, 3.0, 5.0), arms=True), 4),
 }
 
@@ -72,17 +73,24 @@ def settings(work: Path, slices_of: Path | None) -> list[Setting]:
         Setting("fine on coarse", work / "fine", work / "coarse"),
     ]
     if slices_of:
-        images = sorted(slices_of.glob("*.dcm"))
+        images = [
+            one for one in sorted(slices_of.glob("*.dcm")) if np.asarray(nibabel.load(label_of(one)).dataobj).any()
+        ]
         for number, half in enumerate((images[: len(images) // 3], images[-len(images) // 3 :])):
             train, test = work / f"block{number}", work / f"outside{number}"
             for folder, chosen in ((train, half), (test, [one for one in images if one not in half][::3])):
                 folder.mkdir(exist_ok=True)
                 for image in chosen:
-                    for path in (image, image.with_suffix(".nii.gz")):
+                    for path in (image, label_of(image)):
                         if not (folder / path.name).exists():
                             (folder / path.name).symlink_to(path.resolve())
             found.append(Setting(f"block {number + 1} of a person on the rest", train, test))
     return found
+
+
+def label_of(image: Path) -> Path:
+    """The label map beside a slice."""
+    return image.with_suffix(".nii.gz")
 
 
 def follow(runs: Path, setting: Setting, seed: int) -> list[tuple[Row, float]]:

@@ -15,8 +15,9 @@ from sarco.crop.grid import box_side_mm
 from sarco.io.dicom import find_series, read_series
 from sarco.io.nifti import read_label_map
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
-from sarco.quality.flags import LIMITS, Flag, SeriesQuality
+from sarco.quality.flags import Flag, SeriesQuality
 from sarco.quality.likeness import measure_training
+from sarco.quality.limits import LIMITS
 
 GRID = {"n_slices": 3, "rows": 160, "columns": 160, "arms": False}
 Slices = tuple[NDArray[np.float32], NDArray[np.uint8]]

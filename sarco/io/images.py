@@ -17,8 +17,9 @@ from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.nifti import ImageVolume, is_nifti, nifti_stem, read_volume
 from sarco.scan.geometry import plane_affine, slice_normal, unit_cosines
 from sarco.scan.hu import OFF_SCALE, describe_difference, judge_scale
-from sarco.scan.person import check_field_of_view, check_step
+from sarco.scan.person import check_field_of_view
 from sarco.scan.series import Series, SliceHeader, check_axial, pick_evenly
+from sarco.scan.step import check_step
 
 _LOOKED_AT = 3  # slices of a series, evenly spread
 
@@ -128,7 +129,10 @@ def _series_of_volume(path: Path) -> Series:
     step_mm = float(abs(affine[:3, 2] @ slice_normal(orientation)))
     rows, columns, n_planes = volume.hu.shape
     check_field_of_view(str(path), (rows, columns), (float(lengths[0]), float(lengths[1])))
-    check_step(str(path), n_planes, step_mm)
+    try:
+        check_step(step_mm, n_planes, n_planes, None)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from None
     doubt = judge_scale(volume.hu).doubt
     slices = tuple(
         SliceHeader(

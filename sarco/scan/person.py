@@ -8,8 +8,6 @@ from sarco.core.errors import InputError
 FIELD_OF_VIEW_MM = (70.0, 1000.0)
 _LEAST_SIDE_MM = 30.0  # of a picture that was cut around a part of the trunk
 _MOST_RATIO = 5.0  # of the two spacings: pixels of scanners are square, and a unit mixed up in one makes it 10
-_STEP_MM = (0.05, 50.0)
-_LONGEST_MM = 2500.0  # of a scan: no person is taller
 TRUNK_WIDTH_MM = (60.0, 900.0)
 TRUNK_DEPTH_MM = (45.0, 900.0)
 TRUNK_CM2 = (25.0, 5000.0)
@@ -38,19 +36,6 @@ def check_field_of_view(name: str, shape: tuple[int, int], spacing_mm: tuple[flo
         raise InputError(
             f"{name}: the picture is {columns_mm:.3g} mm wide and {rows_mm:.3g} mm high, which no CT of a person is; "
             "its pixel spacing is not in mm, or damaged: correct it"
-        )
-
-
-def check_step(name: str, n_planes: int, step_mm: float) -> None:
-    """Refuses slices that lie closer together or further apart than those of any scan of a person.
-
-    Raises:
-        InputError: they do; the step is in another unit than mm, probably.
-    """
-    if not _STEP_MM[0] <= step_mm <= _STEP_MM[1] or n_planes * step_mm > _LONGEST_MM:
-        raise InputError(
-            f"{name}: its {n_planes} slices lie {step_mm:.3g} mm apart, as in no CT of a person; "
-            "the step is not in mm, or damaged: correct it"
         )
 
 

@@ -8,6 +8,7 @@ from sarco.core.errors import GeometryError
 
 _SMALLEST_STEP_MM = 0.08  # the finest that scanners reconstruct is 0.1
 _LONGEST_MM = 2500.0  # tables move 2 m
+_LARGEST_STEP_MM = 50.0  # where nothing is said of thickness
 _SURE_RATIO = 80.0  # of step and thickness; nobody plans such slices, but metres and micrometres make them
 _ODD_RATIO = 9.0  # slices of 1 mm every 10 mm are a protocol of lungs; centimetres make the same of a plain scan
 _FEWEST_SLICES = 3  # two single slices of a protocol may lie anywhere
@@ -34,8 +35,10 @@ def check_step(step_mm: float, n_slices: int, n_planes: int, thickness_mm: float
         told = f"{n_slices} slices lie {step_mm:.3g} mm apart over {length_mm:.4g} mm, which no scan of a person has"
     elif thickness_mm and n_slices >= _FEWEST_SLICES and not 1 / _SURE_RATIO < step_mm / thickness_mm < _SURE_RATIO:
         told = f"{n_slices} slices of {thickness_mm:.3g} mm lie {step_mm:.3g} mm apart, which no scan of a person has"
+    elif not thickness_mm and n_slices >= _FEWEST_SLICES and step_mm > _LARGEST_STEP_MM:
+        told = f"{n_slices} slices lie {step_mm:.3g} mm apart, which no scan of a person has"
     if told:
-        raise GeometryError(f"{told}; ImagePositionPatient is in another unit than mm, or damaged: correct it")
+        raise GeometryError(f"{told}; positions are in another unit than mm, or damaged: correct them")
 
 
 def doubts_of_step(

@@ -144,7 +144,7 @@ def test_a_step_in_another_unit_is_refused(phantoms: dict[str, Phantom], tmp_pat
     affine = image.affine.copy()
     affine[:3, 2] *= factor
     nib.save(nib.Nifti1Image(np.array(image.dataobj), affine), path)
-    with pytest.raises(InputError, match="slices lie"):
+    with pytest.raises(GeometryError, match="slices lie"):
         find_images(path)
 
 

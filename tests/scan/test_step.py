@@ -10,7 +10,7 @@ NUMBERS = [1, 2, 3, 4, 5]
 
 @pytest.mark.parametrize(
     ("step_mm", "thickness_mm"),
-    [(0.005, None), (0.06, 0.6), (5000.0, 5.0), (700.0, None), (0.5, 50.0), (0.05, 5.0), (100.0, 1.0)],
+    [(0.005, None), (0.06, 0.6), (5000.0, 5.0), (700.0, None), (0.5, 50.0), (0.05, 5.0), (100.0, 1.0), (90.0, None)],
 )
 def test_a_step_that_no_scan_has_is_refused(step_mm: float, thickness_mm: float | None) -> None:
     """Catches volumes that are a thousandth or a thousandfold, as of positions in metres or micrometres."""

@@ -47,7 +47,7 @@ def closing_lines(trained: Trained, program: str) -> list[str]:
             "no epoch's network finds anything in the validation slices; train longer, or raise --learning_rate"
         )
     best = trained.score + (trained.score < 0)
-    lines += [f"best validation average precision: {best:.4f}", f"checkpoints: {trained.folder}"]
+    lines += [f"best validation soft Dice: {best:.4f}", f"checkpoints: {trained.folder}"]
     if trained.interrupted:
         folder = shlex.quote(str(trained.folder))
         again = "python training.py" if program == PROGRAM else program

@@ -127,7 +127,6 @@ def smoothed(name: str) -> Callable[[Sequence[Row]], list[float]]:
 
 
 RULES: dict[str, Callable[[Sequence[Row]], list[float]]] = {
-    "average precision, less 1 without any find": figure("val_score"),
     "average precision": figure("val_ap"),
     "Dice": figure("val_dice"),
     "soft Dice": figure("val_soft_dice"),

@@ -144,7 +144,7 @@ def test_last_lines_say_what_to_do_next(trained: Trained) -> None:
     """Catches a run whose id or score one has to search for."""
     text = "\n".join(trained.ending.out.splitlines()[-6:])
     assert "run id: base" in text
-    score = float(text.split("best validation average precision: ")[1].split()[0])
+    score = float(text.split("best validation soft Dice: ")[1].split()[0])
     assert 0 <= score <= 1
     assert str(Path("ckpt") / "base_Trains") in text
     assert "python inference.py --infer_path=SERIES --run_id=base --dirpath=ckpt" in text

@@ -40,7 +40,7 @@ class Trained:
     Attributes:
         run_id: by which `sarco.predict` finds it.
         folder: holds the checkpoints, ``metrics.csv`` and ``curves.png``.
-        score: the best validation average precision, less 1 where no epoch's network finds anything; None where no
+        score: the best validation score, soft Dice less 1 where no epoch's network finds anything; None where no
             epoch was finished.
         why_stopped: why it ended before its last epoch; empty where it did not.
         interrupted: whether Ctrl-C ended it; the checkpoints are those of the last finished epoch.

@@ -30,7 +30,7 @@ from sarco.training.progress import EpochLines, StepBar
 from sarco.training.unpredicted import NeverPredicted
 from sarco.training.validation_report import ValidationReport
 
-MONITORED = "val_score"  # average precision, as SarcoModel logs it
+MONITORED = "val_score"  # soft Dice, as SarcoModel logs it
 STEPS_BETWEEN_READINGS = 20  # of the loss, on a GPU
 # Norm over all weights. Healthy runs have 0.5 to 2 in the median and stay below 5 in 95 of 100 steps.
 LARGEST_GRADIENT = 5.0
@@ -80,7 +80,7 @@ def _bytes_of(value: Any) -> int:
 class BestAndLast(Checkpoint):
     """Writes ``last.ckpt`` at the end of each epoch, and ``best.ckpt`` when the validation score is beaten.
 
-    The score is the average precision, less 1 where the network finds nothing: no such epoch beats one that does.
+    The score is soft Dice, less 1 where the network finds nothing: no such epoch beats one that does.
     Lightning's own ModelCheckpoint is not used: its ``save_last`` (2.6) leaves out epochs that are not the best, so
     that a run could not go on after its last finished epoch; and it forgets the best score when a folder is moved.
     """

@@ -42,11 +42,11 @@ class SegmentationLoss(nn.Module):
     @staticmethod
     def from_sums(sums: torch.Tensor) -> torch.Tensor:
         """The loss from sums over whatever it is the loss of."""
-        return 1 - soft_dice(sums) + sums[-2] / sums[-1].clamp(min=1e-8)
+        return 1 - soft_dice(sums).mean() + sums[-2] / sums[-1].clamp(min=1e-8)
 
 
 def soft_dice(sums: torch.Tensor) -> torch.Tensor:
-    """The mean over labels of Dice between probabilities and truth, from `SegmentationLoss.sums`."""
+    """Dice between probabilities and truth of each label (K - 1,), from `SegmentationLoss.sums`."""
     n_labels = (len(sums) - 2) // 2
     overlap, total = sums[:n_labels], sums[n_labels : 2 * n_labels]
-    return ((2 * overlap + SMOOTH) / (total + SMOOTH)).mean()
+    return (2 * overlap + SMOOTH) / (total + SMOOTH)

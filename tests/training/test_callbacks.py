@@ -51,7 +51,7 @@ CPU = Device("cpu", 1, "32-true", "")
 
 
 class Scripted(pl.LightningModule):
-    """Learns next to nothing and reports the average precision that it is told to."""
+    """Learns next to nothing and reports the score that it is told to."""
 
     def __init__(self, scores: list[float]) -> None:
         super().__init__()
@@ -352,15 +352,15 @@ def test_gradients_of_several_batches_make_one_step(tmp_path: Path) -> None:
 
 
 def test_a_run_that_never_found_anything_is_told(tmp_path: Path) -> None:
-    """Catches "best average precision -0.25", and a run without use that ends like any other."""
+    """Catches "best soft Dice -0.25", and a run without use that ends like any other."""
     run = make_run(tmp_path / "run")
 
     def lines(scores: list[float]) -> list[str]:
         return closing_lines(Trained("run", run.folder, best_score(fit(run, scores, max_epochs=2))), "training.py")
 
-    assert "best validation average precision: 0.7500" in lines([-0.5, -0.25])
+    assert "best validation soft Dice: 0.7500" in lines([-0.5, -0.25])
     assert any("finds anything in the validation slices" in line for line in lines([-0.5, -0.25]))
-    assert "best validation average precision: 0.1000" in lines([-0.25, 0.1])
+    assert "best validation soft Dice: 0.1000" in lines([-0.25, 0.1])
     assert not any("finds anything" in line for line in lines([-0.25, 0.1]))
 
 

@@ -1,6 +1,7 @@
 """What several test files share: real data, the phantom in several geometries, and series with a tag gone wrong."""
 
 import dataclasses
+import os
 import shutil
 import sys
 import warnings
@@ -24,6 +25,14 @@ settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile("fixed")
 
 SMALL_GRID = {"n_slices": 5, "rows": 96, "columns": 120, "spacing_mm": (3.1, 3.4, 6.0)}
+
+
+@pytest.fixture(autouse=True)
+def no_run_of_another_test() -> Iterator[None]:
+    """A training by command leaves its run id to the processes that it starts; here the next test is one of them."""
+    os.environ.pop("SARCO_RUN_ID", None)
+    yield
+    os.environ.pop("SARCO_RUN_ID", None)
 
 
 @pytest.fixture(scope="session")

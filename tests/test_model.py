@@ -198,6 +198,20 @@ def test_calibrated_statistics_are_those_of_the_weights_as_they_are() -> None:
     assert all(layer.momentum == BATCH_NORM_MOMENTUM and not layer.training for layer in layers)
 
 
+def test_the_score_is_of_labels_that_the_truth_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a label that no validation slice holds and that pulls every score to a part of what it is."""
+    model = SarcoModel(replace(describe(), labels=LabelTable({1: "psoas", 2: "rectus"})))
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(model, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    label = torch.zeros(1, 4, 4, dtype=torch.long)
+    label[0, :2] = 1
+    probability = nn.functional.one_hot(label, 3).movedim(-1, 1).float()
+    model.val_scores.update(probability, label, torch.tensor([0]))
+    model.val_loss_sums.update(torch.tensor([8.0, 0.0, 16.0, 0.5, 1.0, 16.0]))
+    model.on_validation_epoch_end()
+    assert logged["val_score"] == pytest.approx(1.0)
+
+
 def test_training_step_never_reads_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a metric that makes a GPU wait: on the meta device there is nothing to read, so reading is an error."""
     monkeypatch.setattr(SarcoModel, "log", lambda *_, **__: None)
@@ -238,10 +252,10 @@ def test_an_epoch_that_finds_nothing_is_never_the_best(monkeypatch: pytest.Monke
     monkeypatch.setattr(model, "log", lambda name, value, **_: logged.update({name: float(value)}))
     for probability in (timid, clumsy, muscle.clamp(0.1, 0.9)):
         model.val_scores.update(torch.stack([1 - probability, probability], dim=1), label, torch.tensor([0]))
-        model.val_loss_sums.update(torch.ones(4))
+        model.val_loss_sums.update(torch.tensor([(probability * label).sum(), (probability + label).sum(), 1.0, 64.0]))
         model.on_validation_epoch_end()
-        scores.append((logged["val_score"], logged["val_ap"], logged["val_dice"]))
-    (nothing, high, zero), (some, low, _), (best, ap, _) = scores
+        scores.append((logged["val_score"], logged["val_soft_dice"], logged["val_dice"]))
+    (nothing, high, zero), (some, low, _), (best, sure, _) = scores
     assert zero == 0 and high > low
     assert nothing < some < best
-    assert nothing == pytest.approx(high - 1) and some == pytest.approx(low) and best == pytest.approx(ap)
+    assert nothing == pytest.approx(high - 1) and some == pytest.approx(low) and best == pytest.approx(sure)

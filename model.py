@@ -17,13 +17,13 @@ from sarco.network.encoder import BATCH_NORM_MOMENTUM
 from sarco.network.head import start_head
 from sarco.network.mixing import Mix
 from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
+from sarco.network.taken import parameter_groups, set_rates, taken_modules
 from sarco.network.warm_start import give_first_weights
 from sarco.runs.store import RunDescription
 from sarco.training.loss import SegmentationLoss, soft_dice
 from sarco.training.sampling import SEED_OF_STEP
 from sarco.training.schedule import rate_factor
 from sarco.training.scores import SegmentationScores, SumMetric
-from sarco.training.taken import parameter_groups, set_rates, taken_modules
 
 
 class SarcoModel(pl.LightningModule):

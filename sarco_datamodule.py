@@ -249,14 +249,6 @@ class SarcoDataModule(pl.LightningDataModule):
         _, pixel_mm = self.options.crop_size
         return measure_training(self.cache.images, self.cache.label_maps, self.split.train, pixel_mm)
 
-    def channel_shares(self) -> tuple[float, ...]:
-        """Share of each channel in the pixels of the training slices, background first; unlabelled ones left out."""
-        counts = np.zeros(256, dtype=np.int64)
-        for place in self.split.train:
-            counts += np.bincount(self.cache.label_maps[place].ravel(), minlength=256)
-        of_channels = counts[[BACKGROUND_ID, *self.labels.ids]]
-        return tuple((of_channels / of_channels.sum()).tolist())
-
     def validation_patients(self) -> dict[int, str]:
         """The patient of each validation slice that a person labelled, by its place in ``slices``.
 

@@ -55,7 +55,7 @@ MAY_HAVE_TORCH = re.compile(
 ONLY_IN = {  # package -> who may import it
     "nibabel": r"sarco\.io\.nifti",
     "openvino": r"sarco\.prediction\.openvino_engine",
-    "onnx": r"sarco\.prediction\.onnx_file",
+    "onnx": r"sarco\.prediction\.onnx_file|sarco\.network\.warm_start",
     "onnxruntime": r"sarco\.prediction\.onnx_engine",
     "highdicom": r"sarco\.pacs\.\w+",
     "matplotlib": r"sarco\.(comparison\.agreement|training\.callbacks)",

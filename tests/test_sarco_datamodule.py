@@ -218,16 +218,6 @@ def test_unlabelled_slices_are_left_out_and_said(data: Path, tmp_path: Path) -> 
     assert [datamodule.slices[i].header.path.parent.name for i in left_out] == ["P001"]
 
 
-def test_shares_are_those_of_labelled_training_pixels(data: Path, tmp_path: Path) -> None:
-    """Catches shares of validation slices, of ids instead of channels, and pixels that nobody looked at counted."""
-    datamodule = module(sparse(data, tmp_path), seed=3)  # with which the sparse patient trains
-    truth = torch.cat([batch["label"] for batch in datamodule.calibration_dataloader()])
-    assert len(truth) == len(datamodule.split.train) and (truth == IGNORED).any()
-    looked_at = truth[truth != IGNORED]
-    counts = [float((looked_at == channel).sum()) for channel in range(datamodule.labels.n_channels)]
-    np.testing.assert_allclose(datamodule.channel_shares(), np.divide(counts, len(looked_at)), rtol=1e-6)
-
-
 def test_unlabelled_pixels_count_in_no_score(data: Path, tmp_path: Path) -> None:
     """Catches loss and metrics of pixels that nobody looked at: whatever is predicted there, they stay the same."""
     datamodule = module(sparse(data, tmp_path))

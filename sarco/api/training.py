@@ -169,6 +169,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     import pytorch_lightning as pl
 
     from model import SarcoModel
+    from sarco.training.sampling import channel_shares
 
     data = build(DataOptions, typed)
     quieten_libraries()  # now that they are imported; they would set their own levels
@@ -192,7 +193,8 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     )
     pl.seed_everything(data.seed, workers=True, verbose=False)
     model = SarcoModel(description)
-    model.load_first_weights(datamodule.channel_shares(), listener.tell)
+    shares = channel_shares(datamodule.cache.label_maps, datamodule.split.train, datamodule.labels.ids)
+    model.load_first_weights(shares, listener.tell)
     run = store.create(options.run_id, options.wandb_project, data.channel_3d, shared=not is_first_process())
     with _at_work(run):
         if is_first_process():
@@ -307,9 +309,9 @@ def _check_smallest_batch(datamodule: Any, processes: int) -> None:
 def _fit(model: Any, datamodule: Any, run: Any, checkpoint: Any, listener: Listener) -> Trained:
     """Trains until the end of the run."""
     from sarco.network.device import choose_device
+    from sarco.network.taken import why_nothing_happens
     from sarco.training.callbacks import best_score, make_trainer, why_stopped
     from sarco.training.progress import EpochLines, counted
-    from sarco.training.taken import why_nothing_happens
 
     description = model.description
     options, (side, _) = description.run, description.data.crop_size

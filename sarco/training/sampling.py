@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from sarco.core.training_options import FLOOR_OF_STEPS
+from sarco.scan.labels import BACKGROUND_ID
 
 RARE_SHARE = 0.3  # a label on fewer slices than this share is drawn more often
 MOST_REPEATS = 4.0
@@ -139,3 +140,18 @@ class ShardSampler(Sampler[Draw]):
     def __len__(self) -> int:
         """Slices of this process, the filler included."""
         return -(-self.n // self.world_size)
+
+
+def channel_shares(label_maps: NDArray[np.uint8], places: Iterable[int], ids: Sequence[int]) -> tuple[float, ...]:
+    """Share of each channel in the pixels of some slices that somebody looked at, background first.
+
+    Args:
+        label_maps: (N, S, S) label ids.
+        places: which slices.
+        ids: of the labels, in the order of their channels.
+    """
+    counts = np.zeros(256, dtype=np.int64)
+    for place in places:
+        counts += np.bincount(label_maps[place].ravel(), minlength=256)
+    of_channels = counts[[BACKGROUND_ID, *ids]]
+    return tuple((of_channels / of_channels.sum()).tolist())

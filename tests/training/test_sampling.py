@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sarco.core.training_options import FLOOR_OF_STEPS
+from sarco.scan.labels import IGNORE_ID
 from sarco.training.sampling import (
     MOST_REPEATS,
     RARE_SHARE,
     Draw,
     EpochSampler,
     ShardSampler,
+    channel_shares,
     choose_passes,
     repeat_factors,
 )
@@ -148,3 +150,13 @@ def test_an_epoch_of_several_passes_draws_every_slice_as_often() -> None:
     sampler = EpochSampler(PLAIN * 5, seed=1)
     assert len(sampler) == 150
     assert all(places(sampler, 3).count(place) == 5 for place in range(30))
+
+
+def test_shares_are_those_of_labelled_pixels_of_the_chosen_slices() -> None:
+    """Catches shares of validation slices, of ids instead of channels, and pixels that nobody looked at counted."""
+    label_maps = np.zeros((3, 4, 5), dtype=np.uint8)  # 20 pixels a slice
+    label_maps[0, 0, :3] = 7
+    label_maps[0, 1:3] = IGNORE_ID
+    label_maps[1] = 4  # not chosen
+    label_maps[2, 0, :2], label_maps[2, 3] = 4, 7
+    assert channel_shares(label_maps, (0, 2), (4, 7, 9)) == pytest.approx((20 / 30, 2 / 30, 8 / 30, 0))

@@ -20,11 +20,11 @@ from sarco.core.training_options import (
     RunOptions,
 )
 from sarco.network.device import Device
+from sarco.network.taken import parameter_groups, taken_modules, why_nothing_happens
 from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.runs.store import Run, RunDescription
 from sarco.scan.labels import LabelTable
 from sarco.training.callbacks import make_trainer
-from sarco.training.taken import parameter_groups, taken_modules, why_nothing_happens
 from sarco_datamodule import SarcoDataModule
 
 CPU = Device("cpu", 1, "32-true", "")

@@ -321,6 +321,8 @@ SHOWN_BY = {
     "backbone": "network/test_segmentation::test_encoder_equals_its_reference",
     "model_choice": "network/test_segmentation::test_logits_lie_on_the_image",
     "pretrained": "network/test_segmentation::test_weights_from_a_file",
+    "encoder_lr_factor": "network/test_taken::test_each_group_has_its_rate_also_where_a_run_goes_on",
+    "freeze_epochs": "network/test_taken::test_frozen_parts_stay_and_then_learn",
     "precision": "training/test_callbacks::test_precision_reaches_the_trainer",
     "crop": "test_sarco_datamodule::test_crop_is_the_one_asked_for",
     "pixel_mm": "test_sarco_datamodule::test_crop_is_the_one_asked_for",

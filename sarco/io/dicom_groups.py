@@ -41,7 +41,9 @@ from sarco.scan.stack import UnevenGapsError
 _MOST_DOUBLES_NAMED = 3
 _FEWEST_SLICES = 3  # that show by themselves which step a scan has
 # Of slices without SeriesInstanceUID in several folders: what has to be the same in one series.
-_SERIES_TAGS = ("SeriesDescription", "SeriesDate", "SeriesTime", "ConvolutionKernel", "SliceThickness", "KVP")
+_SERIES_TAGS = (
+    "SeriesDescription", "SeriesNumber", "SeriesDate", "SeriesTime", "ConvolutionKernel", "SliceThickness", "KVP",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _nameless_mark(files: Sequence[DicomFile]) -> Hashable:
     first = next((header for file in files for header in file.headers), None)
     if first is None or not (first.has_patient_id or first.study_uid or first.frame_of_reference):
         return None
-    who = (first.patient_id, first.study_uid, first.frame_of_reference, first.number, first.shape)
+    who = (first.patient_id, first.study_uid, first.frame_of_reference, first.shape)
     return who, tuple((tag, digest) for tag, digest in first.marks if tag in (*PERSON_TAGS, *_SERIES_TAGS))
 
 

@@ -7,13 +7,15 @@ from functools import lru_cache
 
 import pydicom
 
-from sarco.io.dicom_tags import quiet_text
+from sarco.io.dicom_tags import quiet_text, raw_text
 from sarco.scan.series import PERSON_TAGS, SCAN_TAGS
 
 
 def marks_of(dataset: pydicom.Dataset) -> tuple[tuple[str, str], ...]:
-    """Each tag of `PERSON_TAGS` and `SCAN_TAGS` that says something, with a digest of what it says."""
-    said = ((tag, _digest(tag, quiet_text(dataset, tag))) for tag in (*PERSON_TAGS, *SCAN_TAGS))
+    """Each tag of `PERSON_TAGS` and `SCAN_TAGS` that says something, sound or not, with a digest of what it says."""
+    said = (
+        (tag, _digest(tag, quiet_text(dataset, tag) or raw_text(dataset, tag))) for tag in (*PERSON_TAGS, *SCAN_TAGS)
+    )
     return tuple((tag, digest) for tag, digest in said if digest)
 
 

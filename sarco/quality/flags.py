@@ -347,17 +347,14 @@ class SeriesQuality:
 def _gaps(n_planes: int, missing: Sequence[int], step_mm: float) -> list[Flag]:
     if not missing:
         return []
-    reason = (
-        f"{count_of(len(missing), 'slice')} of {n_planes} missing in between ({len(missing) * step_mm:.0f} mm): "
-        "volumes leave them out"
-    )
-    return [Flag("gaps", reason, {"n_missing": len(missing), "missing_mm": len(missing) * step_mm}, tuple(missing))]
+    numbers = {"n_missing": len(missing), "missing_mm": len(missing) * step_mm}
+    told = f"{count_of(len(missing), 'slice')} of {n_planes} missing in between ({numbers['missing_mm']:.0f} mm)"
+    return [Flag("gaps", f"{told}: volumes leave them out", numbers, tuple(missing))]
 
 
 def _thick(step_mm: float, thickness_mm: float | None) -> list[Flag]:
-    limit = LIMITS["thick_mm"].value
     thickest = max(step_mm, thickness_mm or 0.0)
-    if thickest < limit:
+    if thickest < LIMITS["thick_mm"].value:
         return []
     numbers = {"step_mm": step_mm} | ({} if thickness_mm is None else {"thickness_mm": thickness_mm})
     told = ", ".join(f"{name.removesuffix('_mm')} {value:.4g} mm" for name, value in numbers.items())

@@ -16,7 +16,7 @@ COMMANDS = (
         CONSUMERS,
         words=("data_dir",),
         examples=(
-            "sarco train phantoms --run_id=first --wandb=no --image_size=192 --batch_size=8 --learning_rate=1e-3",
+            "sarco train phantoms --run_id=first --wandb=no --image_size=192 --batch_size=8 --max_epochs=20",
             "sarco train --resume_training=yes --ckpt_path_to_resume_from=checkpoints/first_Trains --max_epochs=60",
         ),
     ),

@@ -17,10 +17,11 @@ PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 SMALL = PhantomOptions(n_slices=3, rows=64, columns=72)
 # What makes the examples quick.
 SHORTER = {
-    "image_size=192": 'image_size=64, pretrained="no", gpu=-1, max_epochs=1',
+    "image_size=192": 'image_size=64, pretrained="no", gpu=-1',
+    "max_epochs=20": "max_epochs=1",
     "max_epochs=60": "max_epochs=2",
 }
-FIRST_RUN = 'import sarco\nsarco.train("phantoms", run_id="first", image_size=192, batch_size=8)\n'
+FIRST_RUN = 'import sarco\nsarco.train("phantoms", run_id="first", image_size=192, batch_size=8, max_epochs=20)\n'
 
 
 def test_the_examples_run_in_order(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ WORDS = [
     "--run_id=seen", "--max_epochs=2", "--image_size=64", "--batch_size=4", "--learning_rate=1e-3", "--pretrained=no",
     "--gpu=-1", "--wandb=no", "--num_workers=1",  # with which waiting threads sleep: then sums come out the same
 ]  # fmt: skip
-EPOCH = re.compile(r"epoch (\d) of 2: loss \d\.\d{3}, validation loss .*, \d+ s(, at most \d+ s left)?")
+EPOCH = re.compile(r"epoch (\d) of 2: loss \d\.\d{3}, validation loss .*, \d+ s(, \d+ s left)?")
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

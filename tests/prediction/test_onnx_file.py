@@ -114,11 +114,11 @@ def test_a_file_that_differs_from_torch_is_not_written(
     """Catches a parity report that nobody heeds."""
     real = convert.export_onnx
 
-    def wrong(network: SegmentationNetwork, images: Any) -> Any:
+    def wrong(network: SegmentationNetwork, images: Any, **options: Any) -> Any:
         layer = network.head[0]
         with torch.no_grad():
             layer.bias += torch.tensor([0.0, 0.5, 0.0])
-            files = real(network, images)
+            files = real(network, images, **options)
             layer.bias -= torch.tensor([0.0, 0.5, 0.0])
         return files
 

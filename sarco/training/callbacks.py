@@ -32,7 +32,7 @@ from sarco.training.validation_report import ValidationReport
 
 MONITORED = "val_score"  # soft Dice, as SarcoModel logs it
 STEPS_BETWEEN_READINGS = 20  # of the loss, on a GPU
-# Norm over all weights. Healthy runs have 0.5 to 2 in the median and stay below 5 in 95 of 100 steps.
+# Norm over all weights. Healthy runs have 1 to 2 in the median, and more than this in none to 2 of 100 steps.
 LARGEST_GRADIENT = 5.0
 
 

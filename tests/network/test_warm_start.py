@@ -36,7 +36,8 @@ SHARES = (0.9, 0.06, 0.03, 0.01)
 def describe(labels: dict[int, str], channel_3d: bool = False, **network: Any) -> RunDescription:
     """A run on 64 x 64 pixels."""
     return RunDescription(
-        RunOptions(run_id="first", wandb="no"), LabelTable(labels), DataOptions(image_size=64, pixel_mm=6.0, channel_3d=channel_3d),
+        RunOptions(run_id="first", wandb="no"), LabelTable(labels),
+        DataOptions(image_size=64, pixel_mm=6.0, channel_3d=channel_3d),
         NetworkOptions(**{"pretrained": "no", **network}), FitOptions(), AugmentOptions(), MixupOptions(),
         PredictedOptions(), "random", {},
     )  # fmt: skip

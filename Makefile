@@ -24,7 +24,7 @@ demo: setup
 	$(BIN)/python -m sarco phantom $(DEMO)/dataset --patients=16 --slices=8 --size=192 --seed=1
 	$(BIN)/python -m sarco phantom $(DEMO)/unseen --patients=1 --slices=12 --size=192 --seed=1001
 	$(BIN)/python training.py --data_dir=$(DEMO)/dataset --dirpath=$(DEMO)/checkpoints --run_id=demo --wandb=no \
-	    --pretrained=no --image_size=192 --batch_size=4 --max_epochs=8 --learning_rate=2e-3 --scheduler=step
+	    --pretrained=no --image_size=192 --batch_size=4 --max_epochs=8 --augment=no
 	$(BIN)/python inference.py --infer_path=$(DEMO)/unseen/P001 --run_id=demo --dirpath=$(DEMO)/checkpoints \
 	    --dest_dir=$(DEMO) --wandb=no
 	@echo

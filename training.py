@@ -39,7 +39,7 @@ def main(argv: Sequence[str], program: str = PROGRAM) -> None:
 def closing_lines(trained: Trained, program: str) -> list[str]:
     """Why it stopped, run id, best score, folder, and what to try next."""
     lines = [trained.why_stopped] if trained.why_stopped else []
-    lines.append(f"\nrun id: {trained.run_id}")
+    lines += ["", f"run id: {trained.run_id}"]
     if trained.score is None:
         return [*lines, "no epoch was finished, so there is no checkpoint"]
     if trained.score < 0:

@@ -283,10 +283,16 @@ class FitOptions(PrecisionOptions):
         require(n >= 1, "accumulate_grad_batches", n, "has to be 1 or more")
 
     @property
+    def schedule(self) -> str:
+        """What ``scheduler`` means for this run: ``none``, ``cosine`` or ``step``."""
+        if self.scheduler != "auto":
+            return self.scheduler
+        return "none" if self.max_epochs == -1 else "cosine"
+
+    @property
     def stops_early(self) -> bool:
         """Whether the run ends when its validation score is no longer beaten."""
-        constant = self.scheduler == "none" or (self.scheduler == "auto" and self.max_epochs == -1)
-        return constant if self.early_stopping is None else self.early_stopping
+        return self.schedule == "none" if self.early_stopping is None else self.early_stopping
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class IslandFilter:
         self._maps: dict[int, NDArray[np.uint8]] = {}
         self._waiting: dict[int, tuple[PreparedSlice, RestoredSlice]] = {}
         self._expected = set(self.planes)
-        self._needed_by = {plane: {plane - 1, plane, plane + 1} & self._expected for plane in self.planes}
+        self._left = set(self.planes)  # that were not passed on yet
 
     def put(self, prepared: PreparedSlice, restored: RestoredSlice) -> list[RestoredSlice]:
         """Takes a slice as the network saw it; gives those that became clean by it."""
@@ -76,9 +76,8 @@ class IslandFilter:
             below, above = (self._maps.get(plane - 1), self._maps.get(plane + 1))
             cleaned = replace(restored, label_map=without_islands(restored.label_map, below, above))
             self.take(prepared, cleaned)
+            self._left.discard(plane)
             for other in (plane - 1, plane, plane + 1):
-                if other in self._needed_by:
-                    self._needed_by[other].discard(plane)
-                    if not self._needed_by[other]:
-                        self._maps.pop(other, None)  # nobody needs it any more
+                if self._left.isdisjoint((other - 1, other, other + 1)):
+                    self._maps.pop(other, None)  # nobody needs it any more
             yield cleaned

@@ -10,17 +10,16 @@ def rate_factor(fit: FitOptions, epoch: float) -> float:
 
     ``cosine`` follows LinearWarmupCosineAnnealingLR of lightning-bolts 0.7.0 at whole epochs, and runs on between them:
     linear from 0 to the full rate in ``warmup_epochs`` epochs (at most a third of the run), then a cosine towards 0.
-    ``step``: a tenth from 80 % of the epochs on, and a fifth of that from 90 % on. ``auto`` is the cosine, and a
-    constant rate where nobody knows the end of the run.
+    ``step``: a tenth from 80 % of the epochs on, and a fifth of that from 90 % on.
 
     Args:
         fit: schedule and length of the run.
         epoch: epochs that are over, with the part of the present one.
     """
     epochs = fit.max_epochs
-    if fit.scheduler == "cosine" or (fit.scheduler == "auto" and epochs > 0):
+    if fit.schedule == "cosine":
         return warmup_cosine(epoch, min(fit.warmup_epochs, epochs // 3), epochs)
-    if fit.scheduler == "step":
+    if fit.schedule == "step":
         return (0.1 if epoch >= math.ceil(0.8 * epochs) else 1.0) * (0.2 if epoch >= math.ceil(0.9 * epochs) else 1.0)
     return 1.0
 

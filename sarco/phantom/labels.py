@@ -4,7 +4,12 @@ Muscles are *compartments*: the outline runs along the fascia, with its rim, and
 bundles and between the spinous processes belongs to the muscle, as it does in reference masks drawn by hand.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.scan.labels import LabelTable, read_side
 
 SIDED = (
     "abdominal_wall",  # transversus and both obliques
@@ -43,3 +48,91 @@ def ids_of(names: Iterable[str]) -> tuple[int, ...]:
         KeyError: the table has no such name.
     """
     return tuple(INVENTED_IDS[name] for name in names)
+
+
+_GLUTEAL = ("gluteus_maximus", "gluteus_medius", "gluteus_minimus")
+_BONES = ("bone", *(f"vertebra_{level}" for level in VERTEBRAE), "vertebra_other", "sacrum", "rib_12", "iliac_crest")
+# What others call structures of the table, TotalSegmentator among them; names as `_plain` writes them. A part of a
+# compartment (multifidus), or a vertebra with its arch (vertebrae_L3), has no name here: nobody paints it.
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("paraspinals", "paraspinal_muscle", "paraspinal_muscles"), ("paraspinal",)),
+    **dict.fromkeys(("autochthon", "autochthonous_back", "erector_spinae"), ("paraspinal",)),
+    **dict.fromkeys(("psoas_major", "psoas_muscle"), ("psoas",)),
+    **dict.fromkeys(("iliopsoas", "iliopsoas_muscle"), ("psoas", "iliacus")),
+    **dict.fromkeys(("rectus", "rectus_abdominus"), ("rectus_abdominis",)),
+    "quadratus": ("quadratus_lumborum",),
+    **dict.fromkeys(("gluteal", "gluteals", "gluteus", "gluteal_muscles"), _GLUTEAL),
+    **dict.fromkeys(("muscle", "muscles", "skeletal_muscle", "skeletal_muscles", "sm", "skm"), SIDED),
+    **dict.fromkeys(("sat", "subcutaneous_adipose_tissue"), ("subcutaneous_fat",)),
+    **dict.fromkeys(("vat", "visceral_adipose_tissue", "torso_fat"), ("visceral_fat",)),
+    **dict.fromkeys(("bone", "bones", "skeleton"), _BONES),
+    "vertebrae_sacrum": ("sacrum",),
+    "body": (*SIDED, *OTHER_NAMES),
+}
+
+
+def _plain(name: str) -> tuple[str, str | None]:
+    """A name without its side, words in small letters with one sign between them, and the side."""
+    words, side = read_side(name)
+    return "_".join(words), side
+
+
+_IDS_OF_PLAIN: dict[str, dict[str | None, int]] = {}
+for _label, _name in INVENTED_LABELS.items():
+    _stem, _side = _plain(_name)
+    _IDS_OF_PLAIN.setdefault(_stem, {})[_side] = _label
+
+
+def meaning_of(name: str) -> tuple[int, ...]:
+    """The ids of the table that together are what somebody calls by this name; none where the table has no such thing.
+
+    A name without a side means both sides. "bone" and "body" mean all of it.
+
+    >>> [INVENTED_LABELS[label] for label in meaning_of("iliopsoas_left")]
+    ['psoas_left', 'iliacus_left']
+    """
+    stem, side = _plain(name)
+    found: list[int] = []
+    for one in _SYNONYMS.get(stem, (stem,)):
+        of_side = _IDS_OF_PLAIN.get(_plain(one)[0], {})
+        found += [label for its, label in of_side.items() if side in (None, its)]
+    return tuple(sorted(found))
+
+
+def with_invented(table: LabelTable, names: Iterable[str]) -> LabelTable:
+    """A person's labels, and besides them those of these names that none of the person's labels stands for.
+
+    The person's ids stay; the others get free ones.
+
+    Args:
+        table: the person's.
+        names: of the invented table.
+    """
+    taken = {label for name in table.names.values() for label in _drawn_as(name, table)}
+    others = [name for name in names if INVENTED_IDS[name] not in taken and name not in table.names.values()]
+    top = max(table.ids)
+    free = (label for label in (*range(top + 1, 255), *range(1, top)) if label not in table.names)
+    return LabelTable({**table.names, **dict(zip(free, others, strict=False))})
+
+
+def _drawn_as(name: str, table: LabelTable) -> tuple[int, ...]:
+    """What a person drew under a name: all that it means, or, where parts of it have labels too, what is left of it."""
+    meant = set(meaning_of(name))
+    parts = any(set(meaning_of(other)) and set(meaning_of(other)) < meant for other in table.names.values())
+    return (INVENTED_IDS[name],) if parts and name in INVENTED_IDS else tuple(meant)
+
+
+def view_of(table: LabelTable) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """How invented slices look to a run with these labels.
+
+    Where two labels overlap the narrower one counts: with "bone" and "vertebra_L3" that vertebra is no bone.
+
+    Returns:
+        (256,) the run's label id of each id of the invented table, 0 where the run has no such label; and (K,) which
+        channels of the run, background first, invented slices can tell anything about.
+    """
+    meant = {label: meaning_of(name) for label, name in table.names.items()}
+    id_of = np.zeros(256, dtype=np.uint8)
+    for label in sorted(meant, key=lambda label: len(meant[label]), reverse=True):
+        id_of[list(meant[label])] = label
+    return id_of, np.array([True, *(bool(ids) for ids in meant.values())])

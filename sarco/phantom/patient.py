@@ -41,6 +41,7 @@ class PhantomOptions:
         oblique: whether the slices are tilted against the patient's axes.
         arms: whether the arms lie beside the body; None leaves it to chance.
         labels: "muscle" for one label, "groups" for the ids of `phantom_anatomy.GROUP_NAMES`.
+        z_mm: height of the grid's middle above mid-L3, in mm of a patient of average size; None lets it vary around L3.
 
     Raises:
         OptionError: a value is out of range.
@@ -53,6 +54,7 @@ class PhantomOptions:
     oblique: bool = False
     arms: bool | None = None
     labels: Literal["muscle", "groups"] = "muscle"
+    z_mm: float | None = None
 
     def __post_init__(self) -> None:
         if self.n_slices < 1:
@@ -159,6 +161,8 @@ def _place_grid(
     size = np.array([options.rows, options.columns, options.n_slices])
     middle_of_body = (outline[0] - outline[len(outline) // 2]) / 2  # y: the back (table start) against the front
     centre = position + np.array([rng.uniform(-9, 9), middle_of_body + rng.uniform(-9, 9), rng.uniform(-14, 22)])
+    if options.z_mm is not None:
+        centre[2] = position[2] + options.z_mm * build.scale
     affine_lps = np.eye(4)
     affine_lps[:3, :3] = (axes * spacing_mm[:, None]).T
     affine_lps[:3, 3] = (centre - affine_lps[:3, :3] @ ((size - 1) / 2)).round(3)

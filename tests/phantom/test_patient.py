@@ -277,3 +277,17 @@ def test_command_line(tmp_path: Path) -> None:
     assert again.returncode == 1
     assert "Traceback" not in again.stderr
     assert len(again.stderr.strip().splitlines()) == 1
+
+
+def test_height_is_where_the_slice_lies() -> None:
+    """Catches a height that is ignored, measured in another direction, or not that of the grid's middle."""
+    grid = {"rows": 64, "columns": 64, "spacing_mm": (7.0, 7.0, 4.0), "labels": "groups"}
+    low, high = (make_phantom(6, PhantomOptions(n_slices=1, z_mm=z, **grid)) for z in (-60.0, 40.0))
+    rise_mm = high.affine_lps[2, 3] - low.affine_lps[2, 3]
+    assert 85 < rise_mm < 115, "100 mm of a patient of average size"
+    above = make_phantom(6, PhantomOptions(n_slices=1, z_mm=-60 + 4 * 100 / rise_mm, **grid))
+    three = make_phantom(6, PhantomOptions(n_slices=3, z_mm=-60.0, **grid))
+    np.testing.assert_allclose(three.affine_lps[2, 3], low.affine_lps[2, 3] - 4, atol=2e-3)
+    assert (three.label_map[..., 1] == low.label_map[..., 0]).mean() > 0.999
+    assert (three.label_map[..., 2] == above.label_map[..., 0]).mean() > 0.999
+    assert (low.label_map != high.label_map).mean() > 0.05

@@ -21,7 +21,8 @@ from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.paint import SlicePainter
 from sarco.phantom.pelvis_shapes import Place, by_level
 
-PROMONTORY_MM = -90.0  # z of the standard promontory: the lower end of the fifth lumbar vertebra
+SACRUM_TOP_MM = -98.0
+PROMONTORY_MM = -90.0  # z of the standard promontory, just below the disc under the fifth lumbar vertebra
 CREST_TOP_MM = -36.0  # z of the standard iliac crest's highest point
 
 
@@ -37,10 +38,11 @@ class Pelvis:
         turn_rad: turn about z, from x towards y.
         lift_mm: how much higher the left side lies.
         head_mm: radius of the femoral heads.
-        size: thickness of the muscles relative to the standard, by group: "maximus", "abductors", "iliopsoas", "hip".
+        size: thickness of the muscles relative to the standard, by group: "maximus", "abductors", "iliacus",
+            "psoas", "hip".
         infiltration: share of fat in the gluteal muscles, 0..0.7.
         marrow_hu: attenuation of cancellous bone.
-        origin_mm: x and y of the promontory in body coordinates before they are straightened.
+        origin_mm: x, y and z of the promontory in body coordinates, x and y before they are straightened.
     """
 
     wide: tuple[float, float]
@@ -53,7 +55,17 @@ class Pelvis:
     size: dict[str, float]
     infiltration: float
     marrow_hu: float
-    origin_mm: tuple[float, float]
+    origin_mm: tuple[float, float, float]
+
+    def body_mm(self, build: Build, point: tuple[float, float, float]) -> tuple[float, float, float]:
+        """A point of the standard pelvis, x positive to the left, in body coordinates straightened along the spine."""
+        x, y, z = point
+        dz = z - PROMONTORY_MM
+        body_z = self.origin_mm[2] + dz * self.high[dz > 0]
+        hips, crest = (float(np.interp(z, (-140, -60), ends)) for ends in ((1, 0), (0, 1)))
+        bend_x, bend_y = (float(bend[0]) for bend in build.axis_mm(np.array([body_z])))
+        across = self.origin_mm[0] + x * (hips * self.wide[0] + crest * self.wide[1]) - bend_x
+        return across, self.origin_mm[1] + (y + self.lean * dz) * self.deep - bend_y, body_z
 
 
 def draw_pelvis(build: Build, rng: np.random.Generator) -> Pelvis:
@@ -68,24 +80,25 @@ def draw_pelvis(build: Build, rng: np.random.Generator) -> Pelvis:
     # Gluteus maximus: 17 % fat in the median of healthy people, 26 % with hip pain (Belzunce 2021); far more with age.
     fat = float(np.clip(build.marbling * 1.2 + rng.normal(0.03, 0.05), 0.03, 0.7))
     spread = rng.normal(1, 0.1, 4).clip(0.75, 1.3)
-    groups = ("maximus", "abductors", "iliopsoas", "hip")
+    groups = ("maximus", "abductors", "iliacus", "hip")
+    size = {group: float((0.55 + 0.7 * strong) * factor) for group, factor in zip(groups, spread, strict=True)}
     hips = build.hip_half_width_mm / 164 * float(rng.normal(1.02 if female else 1.0, 0.02))
-    bend_x, bend_y = build.axis_mm(np.array([PROMONTORY_MM]))
+    bend_x, bend_y = build.axis_mm(np.array([SACRUM_TOP_MM]))
     return Pelvis(
         wide=(hips, hips * float(rng.normal(0.95 if female else 1.0, 0.03))),
         deep=float(rng.normal(0.95, 0.04)),
         high=(
             float(rng.normal(0.95 if female else 1.0, 0.04)),
-            (build.crest_mm - PROMONTORY_MM) / (CREST_TOP_MM - PROMONTORY_MM),
+            (build.crest_mm - SACRUM_TOP_MM) / (CREST_TOP_MM - PROMONTORY_MM),
         ),
         lean=float(rng.normal(0, 0.08)),
         turn_rad=math.radians(float(rng.normal(0, 2))),
         lift_mm=float(rng.normal(0, 2.5)),
         head_mm=float(rng.normal(21.3 if female else 24.0, 1.2)),
-        size={name: float((0.5 + 0.65 * strong) * factor) for name, factor in zip(groups, spread, strict=True)},
+        size={**size, "psoas": build.psoas_mm / 14.8},
         infiltration=fat,
         marrow_hu=float(rng.uniform(40, 260)),
-        origin_mm=(float(bend_x[0]), build.spine_mm + float(bend_y[0])),
+        origin_mm=(float(bend_x[0]), build.spine_mm + float(bend_y[0]), SACRUM_TOP_MM),
     )
 
 
@@ -100,7 +113,8 @@ class Half:
         place: coordinates in the standard pelvis.
         hu: this side of the slice, attenuation in HU.
         labels: this side of the slice, ids of `sarco.phantom.labels`.
-        inside: where the pelvis may be painted: below the skin.
+        inside: where the pelvis may be painted: below the fascia.
+        cavity: this side of the painter's cavity.
         mottle: fine texture, about -3..3.
     """
 
@@ -113,6 +127,7 @@ class Half:
         self.hu: Plane = painter.hu[window]
         self.labels: Labels = painter.labels[window]
         self.inside: Mask = painter.depth[window] > 0.5
+        self.cavity: Mask = painter.cavity[window]
         self.mottle: Plane = painter.mottle[window]
 
     def fill(self, mask: Mask, hu: Plane | float, label: str) -> None:
@@ -157,7 +172,7 @@ def _place(painter: SlicePainter, pelvis: Pelvis, side: int, window: tuple[slice
     z = painter.z[window]
     if z.size and np.ptp(z) < 0.05:
         z = z[:1, :1]
-    z = z - np.float32(PROMONTORY_MM + side * pelvis.lift_mm / 2)
+    z = z - np.float32(pelvis.origin_mm[2] + side * pelvis.lift_mm / 2)
     z = np.where(z < 0, z / np.float32(pelvis.high[0]), z / np.float32(pelvis.high[1]))
     z = (z + np.float32(PROMONTORY_MM)).astype(np.float32)
     # The pelvis is rigid: neither straightened along the spine nor warped.

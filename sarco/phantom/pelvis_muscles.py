@@ -3,11 +3,11 @@
 Thickness and position by level follow the adult pelvis in axial CT. Gluteus maximus is largest just above the femoral
 heads, medius near the lower end of the sacroiliac joint (Homma 2019, Surg Radiol Anat 41:109); medius and minimus
 together are about 39 mm thick in young adults (Whiler 2017, Physiother Can 69:212), and medius has three to four times
-minimus' volume (Marcon 2016, Skeletal Radiol 45:465). At the upper margin of the symphysis gluteus maximus is nearly half
-of all muscle, iliopsoas, obturator internus and medius are about 9 % each, tensor and pectineus 4 %, sartorius and rectus
-femoris 3 % (Kooda 1991, J Showa Med Assoc 51:435).
-Fat within gluteus maximus: medians of 14 to 26 % (Belzunce 2021, Sci Rep 11:21401); medius 8 % and minimus 10 % in health
-(Marcon 2016), more in the old.
+minimus' volume (Marcon 2016, Skeletal Radiol 45:465). At the upper margin of the symphysis gluteus maximus is nearly
+half of all muscle, iliopsoas, obturator internus and medius are about 9 % each, tensor and pectineus 4 %, sartorius and
+rectus femoris 3 % (Kooda 1991, J Showa Med Assoc 51:435).
+Fat within gluteus maximus: medians of 14 to 26 % (Belzunce 2021, Sci Rep 11:21401); medius 8 % and minimus 10 % in
+health (Marcon 2016), more in the old.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sarco.phantom.build import Mask, Plane
+from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.pelvis_frame import Half
 from sarco.phantom.pelvis_shapes import Cord, Depth, Sheet
 
@@ -53,10 +54,10 @@ GLUTEUS_MAXIMUS = Sheet(
         (-147, 37, 80, 158, 25, 28, 3),
         (-135, 41, 81, 155, 26, 26, 3),
         (-123, 44, 80, 150, 28, 23, 2),
-        (-111, 48, 79, 141, 31, 18, 1),
-        (-99, 58, 77, 123, 35, 14, 0),
-        (-87, 69, 73, 110, 43, 10, 0),
-        (-76, 73, 66, 92, 52, 5, 0),
+        (-111, 48, 79, 142, 31, 21, 1),
+        (-99, 58, 77, 123, 36, 17, 0),
+        (-87, 69, 72, 111, 43, 13, 0),
+        (-76, 73, 66, 92, 52, 8, 0),
         (-70, 74, 64, 88, 54, 0, 0),
     ),
     wedge=0.12,
@@ -64,19 +65,19 @@ GLUTEUS_MAXIMUS = Sheet(
 # Medius covers minimus, which lies on the blade: both are drawn from the bone outwards, the deeper one last.
 GLUTEUS_MEDIUS = Sheet(
     (
-        (-196, 138, -24, 134, 8, 0, 0),
-        (-184, 146, -34, 136, 18, 17, 5),
-        (-171, 142, -44, 130, 22, 23, 8),
-        (-159, 136, -47, 116, 24, 27, 13),
-        (-147, 131, -50, 106, 26, 30, 17),
-        (-135, 127, -52, 96, 29, 31, 20),
-        (-123, 128, -52, 82, 34, 33, 22),
-        (-111, 132, -48, 76, 40, 31, 22),
-        (-99, 135, -36, 74, 44, 29, 20),
-        (-87, 139, -22, 73, 47, 22, 11),
-        (-75, 141, -10, 71, 48, 19, 6),
-        (-63, 136, 0, 74, 44, 14, 3),
-        (-51, 120, 12, 88, 33, 8, 0),
+        (-198, 140, -24, 138, 6, 0, 0),
+        (-184, 148, -34, 138, 18, 18, 5),
+        (-171, 145, -44, 132, 22, 24, 8),
+        (-159, 139, -47, 119, 24, 28, 12),
+        (-147, 135, -50, 108, 27, 30, 16),
+        (-135, 131, -52, 98, 30, 32, 19),
+        (-123, 132, -52, 84, 35, 34, 22),
+        (-111, 135, -48, 78, 40, 32, 22),
+        (-99, 136, -36, 74, 44, 31, 20),
+        (-87, 140, -21, 73, 48, 24, 12),
+        (-75, 141, -9, 71, 50, 22, 5),
+        (-63, 137, 1, 74, 47, 17, 2),
+        (-51, 120, 13, 88, 35, 10, 0),
         (-44, 112, 16, 96, 26, 0, 0),
     ),
     wedge=0.1,
@@ -84,16 +85,16 @@ GLUTEUS_MEDIUS = Sheet(
 )
 GLUTEUS_MINIMUS = Sheet(
     (
-        (-190, 126, -14, 116, 10, 0, 0),
-        (-183, 128, -16, 108, 14, 10, 0),
-        (-171, 124, -32, 100, 17, 13, 4),
-        (-159, 118, -48, 95, 15, 15, 7),
-        (-147, 116, -55, 92, 16, 16, 8),
-        (-135, 119, -56, 90, 17, 15, 7),
-        (-123, 123, -57, 88, 14, 13, 9),
-        (-111, 127, -54, 98, 6, 11, 6),
-        (-99, 127, -47, 116, -10, 8, 3),
-        (-92, 127, -40, 120, -16, 0, 0),
+        (-192, 130, -14, 120, 10, 0, 0),
+        (-183, 130, -16, 110, 14, 12, 0),
+        (-171, 127, -32, 103, 17, 14, 5),
+        (-159, 123, -48, 97, 16, 17, 9),
+        (-147, 121, -56, 95, 17, 19, 9),
+        (-135, 123, -57, 92, 19, 19, 8),
+        (-123, 125, -58, 90, 14, 17, 10),
+        (-111, 128, -56, 100, 8, 14, 8),
+        (-99, 129, -50, 116, -8, 10, 4),
+        (-92, 128, -42, 120, -16, 0, 0),
     )
 )
 ILIACUS = Sheet(
@@ -105,14 +106,14 @@ ILIACUS = Sheet(
         (-171, 72, -48, 112, -70, 22, -2),
         (-159, 70, -40, 112, -72, 24, -2),
         (-147, 68, -28, 110, -70, 26, -3),
-        (-135, 68, -14, 110, -68, 25, -4),
-        (-123, 70, -8, 110, -62, 25, -10),
-        (-111, 64, 0, 112, -56, 23, -15),
-        (-99, 62, 4, 117, -46, 20, -16),
-        (-87, 62, 8, 120, -34, 16, -9),
-        (-75, 62, 13, 124, -18, 13, -4),
-        (-63, 64, 15, 122, -10, 8, -2),
-        (-54, 72, 12, 112, 0, 0, 0),
+        (-135, 67, -13, 110, -70, 26, -2),
+        (-123, 68, -7, 112, -66, 27, -9),
+        (-111, 62, 0, 114, -58, 26, -14),
+        (-99, 60, 5, 119, -48, 23, -16),
+        (-87, 60, 10, 124, -34, 19, -9),
+        (-75, 60, 14, 126, -18, 16, -5),
+        (-63, 62, 17, 124, -8, 11, -3),
+        (-53, 72, 18, 114, 0, 0, 0),
     ),
     wedge=-0.35,
 )
@@ -131,23 +132,32 @@ PSOAS = Cord(
         (-111, 63, -25, 17, 17),
         (-99, 58, -21, 17, 17),
         (-87, 53, -19, 17, 17),
-        (-75, 50, -17, 17, 17),
-        (-63, 48, -15, 17, 17),
-        (-51, 45, -12, 16, 17),
-        (-40, 42, -12, 15, 18),
-        (-30, 40, -12, 15, 18),
+        (-80, 51, -18, 17, 17),
+        (-76, 50, -17, 0, 0),
     ),
     power=2.2,
+)
+# What is left of multifidus and erector spinae over the sacrum, between the posterior parts of the iliac wings.
+PARASPINAL = Cord(
+    (
+        (-118, 24, 77, 0, 0),
+        (-111, 24, 76, 8, 4),
+        (-99, 23, 71, 14, 8),
+        (-87, 25, 65, 16, 12),
+        (-78, 26, 60, 17, 15),
+        (-70, 28, 56, 0, 0),
+    ),
+    power=2.4,
 )
 PIRIFORMIS = Sheet(
     (
         (-184, 118, 14, 126, 10, 0, 0),
-        (-176, 110, 20, 126, 10, 7, 0),
-        (-165, 88, 34, 122, 16, 11, 0),
-        (-153, 52, 50, 110, 22, 15, 2),
-        (-141, 30, 60, 92, 32, 17, 2),
-        (-129, 22, 60, 62, 48, 14, 0),
-        (-118, 20, 56, 48, 46, 0, 0),
+        (-176, 110, 20, 126, 10, 8, 0),
+        (-165, 88, 32, 122, 16, 12, 0),
+        (-153, 52, 46, 110, 20, 16, 2),
+        (-141, 30, 56, 92, 28, 19, 2),
+        (-129, 22, 56, 64, 42, 16, 0),
+        (-118, 20, 52, 48, 42, 0, 0),
     )
 )
 OBTURATOR_INTERNUS = Sheet(
@@ -161,24 +171,33 @@ OBTURATOR_INTERNUS = Sheet(
         (-150, 58, -14, 62, 14, 0, 0),
     )
 )
-GEMELLI = Sheet(((-200, 66, 32, 116, 14, 0, 0), (-193, 62, 34, 118, 14, 12, 2), (-184, 62, 34, 120, 12, 12, 2), (-178, 64, 34, 118, 12, 0, 0)))
-QUADRATUS_FEMORIS = Sheet(((-240, 72, 30, 116, 14, 14, 0), (-205, 76, 28, 114, 18, 14, 0), (-198, 78, 26, 112, 18, 0, 0)))
+GEMELLI = Sheet(
+    (
+        (-200, 66, 32, 116, 14, 0, 0),
+        (-193, 62, 34, 118, 14, 12, 2),
+        (-184, 62, 34, 120, 12, 12, 2),
+        (-178, 64, 34, 118, 12, 0, 0),
+    )
+)
+QUADRATUS_FEMORIS = Sheet(
+    ((-240, 72, 30, 116, 14, 14, 0), (-205, 76, 28, 114, 18, 14, 0), (-198, 78, 26, 112, 18, 0, 0))
+)
 OBTURATOR_EXTERNUS = Sheet(
     (
-        (-238, 22, -26, 66, 10, 0, 0),
-        (-226, 20, -30, 78, 12, 22, 0),
-        (-210, 34, -34, 92, 14, 20, 0),
-        (-200, 50, -30, 102, 12, 12, 0),
-        (-194, 60, -20, 108, 10, 0, 0),
+        (-240, 22, -26, 66, 10, 0, 0),
+        (-226, 20, -26, 80, 14, 30, 0),
+        (-210, 34, -32, 94, 12, 26, 0),
+        (-200, 50, -30, 102, 8, 14, 0),
+        (-194, 60, -20, 108, 6, 0, 0),
     )
 )
 PECTINEUS = Sheet(
     (
         (-300, 70, -34, 100, -10, 0, 0),
-        (-232, 44, -56, 94, -28, 20, 0),
-        (-212, 34, -66, 84, -44, 18, 0),
-        (-200, 38, -66, 74, -52, 11, 0),
-        (-192, 44, -62, 68, -52, 0, 0),
+        (-232, 44, -54, 94, -26, 24, 0),
+        (-212, 34, -64, 84, -42, 22, 0),
+        (-200, 38, -64, 76, -48, 14, 0),
+        (-190, 44, -62, 68, -50, 0, 0),
     )
 )
 ADDUCTORS = Sheet(
@@ -191,10 +210,25 @@ ADDUCTORS = Sheet(
 )
 HAMSTRINGS = Cord(((-300, 78, 34, 26, 18), (-240, 70, 38, 15, 11), (-226, 66, 40, 9, 8), (-218, 64, 40, 0, 0)))
 RECTUS_FEMORIS = Cord(
-    ((-300, 104, -70, 22, 15), (-219, 107, -69, 20, 13), (-195, 116, -62, 13, 11), (-176, 116, -52, 8, 8), (-160, 108, -46, 5, 5), (-152, 104, -44, 0, 0))
+    (
+        (-300, 104, -70, 22, 15),
+        (-219, 107, -69, 20, 13),
+        (-195, 116, -62, 13, 11),
+        (-176, 116, -52, 8, 8),
+        (-160, 108, -46, 5, 5),
+        (-152, 104, -44, 0, 0),
+    )
 )
 SARTORIUS = Cord(
-    ((-300, 60, -74, 14, 10), (-240, 76, -80, 14, 8), (-207, 98, -81, 14, 7), (-183, 112, -75, 12, 7), (-159, 120, -71, 9, 7), (-135, 122, -66, 6, 6), (-124, 120, -66, 0, 0)),
+    (
+        (-300, 60, -74, 14, 10),
+        (-240, 76, -80, 14, 8),
+        (-207, 98, -81, 14, 7),
+        (-183, 112, -75, 12, 7),
+        (-159, 120, -71, 9, 7),
+        (-135, 122, -66, 6, 6),
+        (-124, 120, -66, 0, 0),
+    ),
     turn_deg=22.0,
 )
 TENSOR = Cord(
@@ -209,37 +243,51 @@ TENSOR = Cord(
     ),
     turn_deg=-28.0,
 )
-VASTI = Cord(((-300, 128, -20, 34, 34), (-236, 138, -20, 20, 24), (-216, 148, -16, 10, 20), (-206, 150, -14, 0, 0)), turn_deg=-20.0)
+VASTI = Cord(
+    ((-300, 128, -20, 34, 34), (-236, 138, -20, 20, 24), (-216, 148, -16, 10, 20), (-206, 150, -14, 0, 0)),
+    turn_deg=-20.0,
+)
 
 MUSCLES = (
-    Muscle("hip", "hip", VASTI),
-    Muscle("hip", "hip", ADDUCTORS),
-    Muscle("hip", "hip", OBTURATOR_EXTERNUS),
-    Muscle("hip", "hip", PECTINEUS),
-    Muscle("hip", "hip", HAMSTRINGS, 0.6, 0.3),
-    Muscle("hip", "hip", QUADRATUS_FEMORIS),
+    Muscle("paraspinal", "maximus", PARASPINAL, 1.2, 0.4),
+    Muscle("hip", "hip", VASTI, 0.8, 0.5),
+    Muscle("hip", "hip", ADDUCTORS, 0.8, 0.5),
+    Muscle("hip", "hip", OBTURATOR_EXTERNUS, 0.8, 0.5),
+    Muscle("hip", "hip", PECTINEUS, 0.8, 0.5),
+    Muscle("hip", "hip", HAMSTRINGS, 0.6, 0.4),
+    Muscle("hip", "hip", QUADRATUS_FEMORIS, 0.8, 0.5),
     Muscle("hip", "hip", OBTURATOR_INTERNUS, 0.7, 0.4),
-    Muscle("hip", "hip", GEMELLI),
-    Muscle("hip", "hip", PIRIFORMIS, 1.0, 0.3),
-    Muscle("gluteus_maximus", "maximus", GLUTEUS_MAXIMUS, 1.0),
+    Muscle("hip", "hip", GEMELLI, 0.8, 0.5),
+    Muscle("hip", "hip", PIRIFORMIS, 1.0, 0.4),
+    Muscle("gluteus_maximus", "maximus", GLUTEUS_MAXIMUS),
     Muscle("gluteus_medius", "abductors", GLUTEUS_MEDIUS, 0.6, 0.2),
     Muscle("gluteus_minimus", "abductors", GLUTEUS_MINIMUS, 0.9, 0.2),
-    Muscle("iliacus", "iliopsoas", ILIACUS, 0.3, 0.2),
-    Muscle("psoas", "iliopsoas", PSOAS, 0.2, 0.3),
-    Muscle("hip", "hip", RECTUS_FEMORIS, 0.3),
-    Muscle("hip", "hip", TENSOR, 1.2),
-    Muscle("hip", "hip", SARTORIUS, 0.5),
+    Muscle("iliacus", "iliacus", ILIACUS, 0.3, 0.4),
+    Muscle("psoas", "psoas", PSOAS, 0.2),
+    Muscle("hip", "hip", RECTUS_FEMORIS, 0.3, 0.4),
+    Muscle("hip", "hip", TENSOR, 1.2, 0.4),
+    Muscle("hip", "hip", SARTORIUS, 0.5, 0.4),
 )
 
 
 def paint_muscles(half: Half) -> None:
     """All muscles of one side, the deep ones over the shallow ones where they share a border."""
+    _paint_deep_fat(half)
     wave = _wave(half)
     for muscle in MUSCLES:
         size = half.pelvis.size[muscle.group] * half.grow
         depth = muscle.shape.depth(half.place, muscle.steady + (1 - muscle.steady) * size)
         if depth is not None:
             _paint_muscle(half, muscle, depth, wave)
+
+
+def _paint_deep_fat(half: Half) -> None:
+    """Fat in front of gluteus maximus lies between muscles and is not subcutaneous."""
+    maximus = GLUTEUS_MAXIMUS.depth(half.place)
+    deep = half.inside & (half.labels == INVENTED_IDS["subcutaneous_fat"])
+    if maximus is not None:
+        deep &= maximus.across > 0
+    np.copyto(half.labels, np.uint8(INVENTED_IDS["body"]), where=deep)
 
 
 def _wave(half: Half) -> Plane:

@@ -82,11 +82,13 @@ class Sheet:
             middle outward where the sheet runs backwards, and forward where it runs outward.
         wedge: how much thicker the second end is than the first, -1..1.
         skew: where the bow is strongest: 0 in the middle, positive nearer to the first end.
+        blunt: whether its ends are square rather than round.
     """
 
     rows: tuple[tuple[float, float, float, float, float, float, float], ...]
     wedge: float = 0.0
     skew: float = 0.0
+    blunt: bool = False
 
     @cached_property
     def _table(self) -> NDArray[np.float32]:
@@ -110,7 +112,9 @@ class Sheet:
         w = along * (2 / length) - 1
         bulge = np.maximum(1 - w * w, 0)
         across = u * dy - v * dx - bow * bulge * (1 - self.skew * w)
-        half = (0.5 * grow * thick) * (1 + self.wedge * w) * np.sqrt(bulge * (2 - bulge))
+        full = bulge * (2 - bulge)  # 1 - w^4
+        full = full * (2 - full) if self.blunt else full
+        half = (0.5 * grow * thick) * (1 + self.wedge * w) * np.sqrt(full)
         outside = np.abs(across) - half + 30 * np.maximum(np.abs(w) - 1, 0)
         return Depth(outside, across, along)
 

@@ -82,10 +82,10 @@ ALA = Sheet(
     (
         (-138, 10, 66, 46, 62, 0, 0),
         (-129, 10, 64, 50, 56, 14, 0),
-        (-120, 10, 54, 56, 42, 26, 0),
-        (-111, 10, 42, 62, 28, 34, 0),
-        (-99, 10, 28, 66, 24, 26, 0),
-        (-90, 15, 24, 64, 28, 16, 0),
+        (-120, 10, 54, 62, 40, 26, 0),
+        (-111, 10, 42, 72, 26, 34, 0),
+        (-99, 10, 28, 74, 22, 26, 0),
+        (-90, 15, 24, 70, 26, 16, 0),
         (-86, 15, 22, 62, 30, 0, 0),
     ),
     blunt=True,
@@ -180,4 +180,4 @@ def _paint_femur(half: Half) -> None:
         return
     x, y, z = half.place.x - HEAD[0], half.place.y - HEAD[1], half.place.z - HEAD[2]
     half.fill((distance < radius + 2.5) & (x - 0.4 * y - z < 16), 60.0, "bone")  # the joint, but for the neck's side
-    half.bone(distance - radius, cortex_mm=1.2, marrow_hu=150)
+    half.bone(distance - radius, cortex_mm=1.2, marrow_hu=120)

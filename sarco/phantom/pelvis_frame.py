@@ -92,7 +92,7 @@ def draw_pelvis(build: Build, rng: np.random.Generator) -> Pelvis:
             (build.crest_mm - SACRUM_TOP_MM) / (CREST_TOP_MM - PROMONTORY_MM),
         ),
         lean=float(rng.normal(0, 0.08)),
-        turn_rad=math.radians(float(rng.normal(0, 2))),
+        turn_rad=math.radians(float(rng.normal(0, 1.5))),
         lift_mm=float(rng.normal(0, 2.5)),
         head_mm=float(rng.normal(21.3 if female else 24.0, 1.2)),
         size={**size, "psoas": build.psoas_mm / 14.8},

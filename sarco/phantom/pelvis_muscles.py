@@ -21,6 +21,11 @@ from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.pelvis_frame import Half
 from sarco.phantom.pelvis_shapes import Cord, Depth, Sheet
 
+# Which share of a sum of three waves (1, 0.8, 0.8) lies above which value.
+_STREAK_QUANTILES = (
+    (0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+    (2.31, 2.02, 1.80, 1.42, 0.94, 0.60, 0.30, 0.0, -0.30, -0.60, -0.94),
+)
 _RIM_MM = 0.8  # fascia and the sheet of fat between neighbours belong to the compartment
 
 
@@ -308,9 +313,9 @@ def _paint_muscle(half: Half, muscle: Muscle, depth: Depth, wave: Plane) -> None
     across, along = depth.across[spots], depth.along[spots]
     z = np.broadcast_to(half.place.z, mask.shape)[spots]
     q = half.build.phases
-    streak = np.sin(across / 1.5 + 1.3 * np.sin(along / 12 + q[9]) + z / 9 + q[0])
+    streak = np.sin(across / 1.5 + 1.6 * np.sin(along / 10 + q[9]) + z / 9 + q[0])
     patchy = np.sin(along / 11 - across / 9 + z / 13 + q[1]) + np.sin(along / 23 + across / 15 - z / 31 + q[2])
-    fatty = streak + 0.55 * patchy > 1.75 - 2.9 * fat
+    fatty = streak + 0.8 * patchy > np.interp(fat, *_STREAK_QUANTILES)
     hu = half.build.muscle_hu + 2 * half.mottle[spots] - 30 * fat * (patchy > 0.4)
     hu[fatty] = half.build.fat_hu + 22
     hu[outside[spots] > -_RIM_MM] = half.build.fat_hu + 20

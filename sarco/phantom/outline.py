@@ -47,10 +47,8 @@ def draw_outline(build: Build) -> Outline:
     fat = _fat(build, z, turn)
     caged = rise(z, costal_margin_mm(build, away_deg), 9.0)
     # The flat muscles end at the iliac crest and at the inguinal ligament, which runs from it down to the pubis.
-    end_mm = np.interp(
-        away_deg, (0, 15, 66, 80, 180), (-190, -188, build.crest_mm - 48, build.crest_mm, build.crest_mm)
-    )
-    ends = rise(z, end_mm - 8, 12.0)
+    end_mm = wall_end_mm(build, away_deg)
+    ends = rise(z, end_mm - 16, 12.0)
     lateral = build.wall_mm * side * plateau(away_deg, 41, 142, 34) * ends * (1 - 0.25 * rise(z, 20, 40))
     edge_deg = 34 + 8 * rise(z, 60, 90)
     rectus = build.rectus_mm * side * _between(away_deg, build.rectus_gap_deg / 2, edge_deg, 9)
@@ -64,6 +62,17 @@ def draw_outline(build: Build) -> Outline:
     lining = np.maximum(np.maximum(rectus, lateral * (1 - caged)), np.maximum(mantle + rib_mm, dorsal + rib_mm)) + 1.0
     layers = (radius, fat, rectus, lateral * (1 - caged), mantle, dorsal, caged, lining + build.lining_mm)
     return Outline({name: np.ascontiguousarray(table, np.float32) for name, table in zip(LAYERS, layers, strict=True)})
+
+
+def wall_end_mm(build: Build, away_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Z where the flat muscles end, by direction from the front in degrees.
+
+    They end at the inguinal ligament, from the pubis up to the anterior superior iliac spine, and at the iliac crest.
+    """
+    spine_deg, crest_deg = 66.0, 104.0  # directions of the anterior superior spine and of the highest point
+    along = np.clip((away_deg - spine_deg) / (crest_deg - spine_deg), 0, 1)
+    crest = -119 + (build.crest_mm + 119) * np.sqrt(along)
+    return np.where(away_deg > spine_deg, crest, np.interp(away_deg, (0, 20, 30, spine_deg), (-195, -192, -180, -119)))
 
 
 def costal_margin_mm(build: Build, away_deg: NDArray[np.float64]) -> NDArray[np.float64]:

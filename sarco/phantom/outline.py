@@ -16,6 +16,7 @@ TABLE_Z_MM = np.arange(-255.0, 256.0, 15.0)
 TABLE_TURNS = 512
 # The trunk's shape along the body, relative to the chest, L3 and the hips: knots of z in mm.
 _KNOTS_MM = (-240.0, -200.0, -140.0, -90.0, -40.0, 0.0, 40.0, 100.0, 150.0, 200.0, 250.0)
+_SEAT_MM = (-240.0, -200.0, -140.0, -90.0, -40.0)
 _CHEST = (0, 0, 0, 0, 0, 0.05, 0.45, 0.95, 1, 1, 1)
 _HIPS = (1.02, 1, 0.85, 0.4, 0.08, 0, 0, 0, 0, 0, 0)
 _DORSAL = (0.5, 0.5, 0.55, 0.7, 0.97, 1, 0.98, 0.8, 0.68, 0.6, 0.58)  # thickness of the muscles of the back
@@ -46,8 +47,8 @@ def draw_outline(build: Build) -> Outline:
     fat = _fat(build, z, turn)
     caged = rise(z, costal_margin_mm(build, away_deg), 9.0)
     # The flat muscles end at the iliac crest and at the inguinal ligament, which runs from it down to the pubis.
-    end_mm = np.interp(away_deg, (0, 15, 66, 80, 180), (-190, -188, build.crest_mm - 48, build.crest_mm, build.crest_mm))
-    ends = rise(z, end_mm - 8, 12.0)
+    end_mm = wall_end_mm(build, away_deg)
+    ends = rise(z, end_mm - 16, 12.0)
     lateral = build.wall_mm * side * plateau(away_deg, 41, 142, 34) * ends * (1 - 0.25 * rise(z, 20, 40))
     edge_deg = 34 + 8 * rise(z, 60, 90)
     rectus = build.rectus_mm * side * _between(away_deg, build.rectus_gap_deg / 2, edge_deg, 9)
@@ -61,6 +62,17 @@ def draw_outline(build: Build) -> Outline:
     lining = np.maximum(np.maximum(rectus, lateral * (1 - caged)), np.maximum(mantle + rib_mm, dorsal + rib_mm)) + 1.0
     layers = (radius, fat, rectus, lateral * (1 - caged), mantle, dorsal, caged, lining + build.lining_mm)
     return Outline({name: np.ascontiguousarray(table, np.float32) for name, table in zip(LAYERS, layers, strict=True)})
+
+
+def wall_end_mm(build: Build, away_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Z where the flat muscles end, by direction from the front in degrees.
+
+    They end at the inguinal ligament, from the pubis up to the anterior superior iliac spine, and at the iliac crest.
+    """
+    spine_deg, crest_deg = 66.0, 104.0  # directions of the anterior superior spine and of the highest point
+    along = np.clip((away_deg - spine_deg) / (crest_deg - spine_deg), 0, 1)
+    crest = -119 + (build.crest_mm + 119) * np.sqrt(along)
+    return np.where(away_deg > spine_deg, crest, np.interp(away_deg, (0, 20, 30, spine_deg), (-195, -192, -180, -119)))
 
 
 def costal_margin_mm(build: Build, away_deg: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,15 +94,16 @@ def _radius(build: Build, z: NDArray[np.float64], turn: NDArray[np.float64]) -> 
     chest, hips = np.interp(z, _KNOTS_MM, _CHEST), np.interp(z, _KNOTS_MM, _HIPS)
     belly = 1 - chest - hips
     half_width = chest * build.chest_half_width_mm + belly * build.half_width_mm + hips * build.hip_half_width_mm
-    low_front = 62.0 + 0.25 * (build.front_mm - 78)
+    low_front = np.interp(z, _SEAT_MM, (60, 72, 88, 92, 92)) + 0.25 * (build.front_mm - 78)
     sag = 4 * np.exp(-(((z + 40) / 50) ** 2)) * (build.front_mm - 78) / 58
     front = chest * build.chest_front_mm + belly * build.front_mm + hips * low_front + sag
     front = front - 14 * rise(z, 170, 80)  # the sternum recedes upwards
     thick = 1.45 * build.paraspinal_mm * np.interp(z, _KNOTS_MM, _DORSAL)
-    back = build.spine_mm + 26 - 5 * rise(z, 60, 100) + thick + hips * 14
+    back = build.spine_mm + 26 - 5 * rise(z, 60, 100) + thick
+    back = back + np.interp(z, (*_SEAT_MM, 0.0), (24, 30, 36, 26, 6, 0))
     across, along = np.sin(turn), -np.cos(turn)
     depth = np.where(along < 0, front, back)
-    p, q = build.roundness + 0.25 * chest, build.phases
+    p, q = build.roundness + 0.25 * chest + 0.6 * hips * (along > 0), build.phases
     radius = (np.abs(across / half_width) ** p + np.abs(along / depth) ** p) ** (-1 / p)
     radius = radius * (1 + 0.012 * np.cos(3 * turn + q[1]) + 0.008 * np.cos(5 * turn + q[2] + z / 90))
     away_deg = np.degrees(np.abs(turn))

@@ -153,7 +153,10 @@ class SlicePainter:
         for z in (low, high):
             bend_x, bend_y = (float(v) for v in self.build.axis_mm(np.float64(z)))
             corners += [
-                (x + bend_x + i * reach, y + bend_y + j * reach, z, 1.0) for x, y in xy_mm for i in (-1, 1) for j in (-1, 1)
+                (x + bend_x + i * reach, y + bend_y + j * reach, z, 1.0)
+                for x, y in xy_mm
+                for i in (-1, 1)
+                for j in (-1, 1)
             ]
         index = self._index_from_body[:2] @ np.array(corners).T
         first = np.floor(index.min(axis=1)).astype(int).clip(0, self.hu.shape)

@@ -103,7 +103,9 @@ def paint_ribs(painter: SlicePainter) -> None:
     for rib in RIBS:
         bony = away_deg > rib.end_deg
         end_mm = rib.spine_mm - rib.slope * (_START_DEG - rib.end_deg)
-        path = np.where(bony, rib.spine_mm - rib.slope * (_START_DEG - away_deg), end_mm + rib.rise * (rib.end_deg - away_deg))
+        path = np.where(
+            bony, rib.spine_mm - rib.slope * (_START_DEG - away_deg), end_mm + rib.rise * (rib.end_deg - away_deg)
+        )
         beyond = np.maximum(np.maximum(rib.tip_deg - away_deg, away_deg - _START_DEG), 0) / 3
         # A rib's height is measured across it; where it runs steeply, a slice cuts it longer.
         high = np.where(bony, 1.6, 1.75 + 0.35 * rib.rise) * RIB_HALF_MM

@@ -52,7 +52,9 @@ def _paint_flat_muscles(painter: SlicePainter) -> None:
     _layer(painter, np.zeros_like(lateral), lateral, "abdominal_wall", lateral > 1.5)
     share = depth / np.maximum(lateral, 1)
     part = 0.03 + 0.10 * build.marbling
-    seam = ((np.abs(share - 0.34) < part) | (np.abs(share - 0.74) < 0.7 * part)) & (lateral > 6) & (painter.away_deg > 46)
+    seam = (
+        ((np.abs(share - 0.34) < part) | (np.abs(share - 0.74) < 0.7 * part)) & (lateral > 6) & (painter.away_deg > 46)
+    )
     np.copyto(painter.hu, 0.4 * build.muscle_hu + 0.6 * build.fat_hu, where=seam)
 
 
@@ -106,7 +108,9 @@ def _quadratus(build: Build, side: int, label: int, strong: float) -> Tube:
     y = tuple(spine + value for value in (17.0, 15.0, 15.0, 16.0, 18.0))
     half_x = tuple(value * strong**0.5 for value in (12.0, 19.0, 19.0, 15.0, 9.0))
     half_y = tuple(value * strong for value in (5.0, 9.5, 8.5, 6.0, 3.0))
-    return Tube(z, x, y, half_x, half_y, tuple(side * turn for turn in (15.0, 20, 24, 28, 30)), build.muscle_hu - 2, label)
+    return Tube(
+        z, x, y, half_x, half_y, tuple(side * turn for turn in (15.0, 20, 24, 28, 30)), build.muscle_hu - 2, label
+    )
 
 
 def _psoas(build: Build, side: int, label: int, size: float) -> Tube:

@@ -169,8 +169,10 @@ def test_tissues_look_like_tissues(patients: list[Phantom]) -> None:
     """Catches a missing tissue or one with an impossible attenuation."""
     for phantom in patients:
         muscle = phantom.hu[phantom.label_map > 0]
-        assert 25 < np.median(muscle) < 80
-        assert np.mean((muscle >= -29) & (muscle <= 150)) > 0.9
+        assert -15 < np.median(muscle) < 80
+        # A compartment holds its rim and its inner fat, in myosteatosis a good part of it.
+        assert np.mean((muscle >= -29) & (muscle <= 150)) > 0.6
+        assert np.mean(muscle > 200) < 0.01
         inside = phantom.hu[phantom.body_mask]
         assert np.mean(inside > 300) > 0.002, "bone"
         assert 0.15 < np.mean((inside > -150) & (inside < -50)) < 0.8, "fat"

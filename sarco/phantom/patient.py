@@ -21,8 +21,12 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_ui
 from sarco.core.errors import OptionError
 from sarco.core.files import make_empty
 from sarco.io.nifti import write_label_map
-from sarco.phantom import anatomy
-from sarco.phantom.paint import add_scanner, body_from_world, paint_slice
+from sarco.phantom.bedside import add_scanner
+from sarco.phantom.body import draw_anatomy, paint_slice
+from sarco.phantom.build import Build, draw_build
+from sarco.phantom.outline import TABLE_TURNS, TABLE_Z_MM, Outline
+from sarco.phantom.paint import body_from_world
+from sarco.phantom.views import LABEL_VIEWS, label_view
 
 _IMPLEMENTATION_UID = UID("1.2.826.0.1.3680043.8.498.1")  # under pydicom's root, as generate_uid's are
 # How scanners store HU: (slope, intercept, signed pixels).
@@ -40,7 +44,7 @@ class PhantomOptions:
         spacing_mm: distance of (rows, columns, slices) in mm; None lets it vary by patient.
         oblique: whether the slices are tilted against the patient's axes.
         arms: whether the arms lie beside the body; None leaves it to chance.
-        labels: "muscle" for one label, "groups" for the ids of `phantom_anatomy.GROUP_NAMES`.
+        labels: "muscle" for one label, "groups" for those of `MUSCLE_GROUPS`, "all" for the table `INVENTED_LABELS`.
         z_mm: height of the grid's middle above mid-L3, in mm of a patient of average size; None lets it vary around L3.
 
     Raises:
@@ -53,7 +57,7 @@ class PhantomOptions:
     spacing_mm: tuple[float, float, float] | None = None
     oblique: bool = False
     arms: bool | None = None
-    labels: Literal["muscle", "groups"] = "muscle"
+    labels: Literal["muscle", "groups", "all"] = "muscle"
     z_mm: float | None = None
 
     def __post_init__(self) -> None:
@@ -63,8 +67,8 @@ class PhantomOptions:
             raise OptionError(f"a slice of {self.rows} x {self.columns} pixels; choose 16 to 4096 rows and columns")
         if self.spacing_mm is not None and not all(0.05 <= step <= 50 for step in self.spacing_mm):
             raise OptionError(f"spacing_mm is {self.spacing_mm}; each distance lies between 0.05 and 50 mm")
-        if self.labels not in ("muscle", "groups"):
-            raise OptionError(f"labels is {self.labels!r}; choose 'muscle' or 'groups'")
+        if self.labels not in LABEL_VIEWS:
+            raise OptionError(f"labels is {self.labels!r}; choose 'muscle', 'groups' or 'all'")
 
 
 @dataclass(frozen=True)
@@ -106,50 +110,44 @@ def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phant
     patient_rng, organ_rng, grid_rng, noise_rng = (
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
     )
-    build = anatomy.draw_build(patient_rng, options.arms)
-    ring = anatomy.draw_ring(build)
-    layers = {
-        "organs": anatomy.organs(build, organ_rng),
-        "muscles": anatomy.muscles(build),
-        "bones": anatomy.bones(build),
-        "arms": anatomy.arms(build) if build.arms else [],
-    }
+    build = draw_build(patient_rng, options.arms)
+    anatomy = draw_anatomy(build, organ_rng)
     position = grid_rng.uniform((-15, -190, -700), (15, -120, 400)).round(1)
-    affine_lps = _place_grid(build, ring, options, position, grid_rng)
+    affine_lps = _place_grid(build, anatomy.outline, options, position, grid_rng)
     spacing_mm = np.linalg.norm(affine_lps[:3, :3], axis=0)
     blur_mm, noise_hu = grid_rng.uniform(0.5, 0.85), grid_rng.uniform(6, 13)
     # Slice after slice in memory, although the index order is (row, column, slice).
     shape = (options.n_slices, options.rows, options.columns)
     hu, labels, body = (np.empty(shape, kind).transpose(1, 2, 0) for kind in (np.int16, np.uint8, np.bool_))
+    names, id_of = label_view(options.labels)
     body_from_index = body_from_world(build, position) @ affine_lps
     for index in range(options.n_slices):
         body_from_slice = body_from_index.copy()
         body_from_slice[:, 3] += index * body_from_index[:, 2]
-        painted = paint_slice((options.rows, options.columns), body_from_slice, build, ring, layers)
+        painted = paint_slice((options.rows, options.columns), body_from_slice, anatomy)
         hu[..., index] = add_scanner(painted.hu, (spacing_mm[0], spacing_mm[1]), blur_mm, noise_hu, noise_rng)
-        labels[..., index] = painted.labels if options.labels == "groups" else painted.labels > 0
+        labels[..., index] = id_of[painted.labels]
         body[..., index] = painted.body
-    names = dict(anatomy.GROUP_NAMES) if options.labels == "groups" else {1: "skeletal_muscle"}
     height_m = round(1.70 * build.scale**0.7 + float(patient_rng.normal(0, 0.04)), 2)
     half_depth_mm = (build.front_mm + build.back_mm) / 2 + build.fat_mm
     area_cm2 = np.pi * (build.half_width_mm + build.fat_mm) * half_depth_mm * build.scale**2 / 100
     weight_kg = round(float(area_cm2 * height_m * 0.062), 1)
-    sex = str(patient_rng.choice(["F", "M"]))
-    return Phantom(hu, labels, affine_lps, names, body, build.phase, sex, height_m, weight_kg, build.arms)
+    return Phantom(hu, labels, affine_lps, names, body, build.phase, build.sex, height_m, weight_kg, build.arms)
 
 
 def _place_grid(
-    build: anatomy.Build,
-    ring: anatomy.Ring,
+    build: Build,
+    outline: Outline,
     options: PhantomOptions,
     position: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """`affine_lps` of a grid that covers the patient, off centre by a little."""
-    turn = np.linspace(-math.pi, math.pi, len(ring.radius_mm), endpoint=False)
-    outline = (ring.radius_mm + ring.fat_mm) * build.scale
-    width = 2 * float(np.max(outline * np.abs(np.sin(turn))))
-    height = float(np.ptp(outline * np.cos(turn)))
+    turn = np.linspace(-math.pi, math.pi, TABLE_TURNS, endpoint=False)
+    height_mm = 0.0 if options.z_mm is None else options.z_mm
+    skin = (outline.tables["radius"] + outline.tables["fat"])[np.abs(TABLE_Z_MM - height_mm).argmin()] * build.scale
+    width = 2 * float(np.max(skin * np.abs(np.sin(turn))))
+    height = float(np.ptp(skin * np.cos(turn)))
     slice_mm = float(rng.choice([2.5, 3.0, 4.0, 5.0]))
     margin = rng.uniform(1.1, 1.35) + (0.12 if build.arms else 0)
     pixel_mm = max(width / options.columns, height / options.rows) * margin
@@ -159,7 +157,7 @@ def _place_grid(
     if options.oblique:
         axes = axes @ _rotation(rng.uniform(7, 13, 3) * rng.choice([-1, 1], 3)).T
     size = np.array([options.rows, options.columns, options.n_slices])
-    middle_of_body = (outline[0] - outline[len(outline) // 2]) / 2  # y: the back (table start) against the front
+    middle_of_body = (skin[0] - skin[len(skin) // 2]) / 2  # y: the back (table start) against the front
     centre = position + np.array([rng.uniform(-9, 9), middle_of_body + rng.uniform(-9, 9), rng.uniform(-14, 22)])
     if options.z_mm is not None:
         centre[2] = position[2] + options.z_mm * build.scale

@@ -20,7 +20,7 @@ from sarco.network.segmentation import SegmentationNetwork, load_network, networ
 from sarco.network.taken import parameter_groups, set_rates, taken_modules
 from sarco.network.warm_start import give_first_weights
 from sarco.runs.store import RunDescription
-from sarco.training.loss import SegmentationLoss, soft_dice
+from sarco.training.loss import SegmentationLoss, fold_logits, fold_target, soft_dice
 from sarco.training.sampling import SEED_OF_STEP
 from sarco.training.schedule import rate_factor
 from sarco.training.scores import SegmentationScores, SumMetric
@@ -116,8 +116,13 @@ class SarcoModel(pl.LightningModule):
         target, weight = self.make_target(batch)
         mix = draw_mix(self.description.mixup, len(target), self._step_rng(batch_idx))
         logits = self(batch["image"], mix)
+        known = batch.get("known")
         if mix:
             target, weight = mix_target(target, weight, mix)
+        if mix and known is not None:  # a mixed slice knows what both its parts know
+            known = known & known[mix.partner]
+            target = fold_target(target, known)
+        logits = logits if known is None else fold_logits(logits, known)
         loss: torch.Tensor = self.loss(logits, target, weight)
         self.log("loss", loss, prog_bar=True, batch_size=len(target))
         counted = torch.stack([loss.detach() * len(target), torch.full_like(loss, len(target))])
@@ -167,6 +172,8 @@ class SarcoModel(pl.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Adds a batch to the epoch's scores."""
         logits = self(batch["image"])
+        if "known" in batch:
+            logits = fold_logits(logits, batch["known"])
         target, weight = self.make_target(batch)
         self.val_loss_sums.update(self.loss.sums(logits, target, weight))
         self.val_scores.update(torch.softmax(logits.float(), dim=1), batch["label"], batch["index"])

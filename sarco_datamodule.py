@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
-from sarco.augmentation.appearance import change_appearance
-from sarco.augmentation.draws import draw_augmentation
-from sarco.augmentation.warp import coordinate_map, warp_batch, warp_sample
+from sarco.augmentation.warp import warp_batch
+from sarco.batches.invented import InventedCrops
+from sarco.batches.mixed import FIRST_INVENTED, MixedDataset, MixedSampler, invented_in_batch
+from sarco.batches.samples import ALL_NUMBERS, SliceDataset, scale_window
 from sarco.core.errors import InputError
 from sarco.core.messages import count_of
-from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
+from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
 from sarco.crop.size import describe_crop, measure_bodies, note_wide_bodies, settle_crop
 from sarco.io.images import read_hu
+from sarco.phantom.labels import with_invented
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
@@ -35,26 +36,27 @@ from sarco.training.doubts import (
     warn_of_sides,
     warn_of_values,
 )
-from sarco.training.sampling import Draw, EpochSampler, ShardSampler, chance_of_draw, repeat_factors
+from sarco.training.sampling import Draw, EpochSampler, ShardSampler, repeat_factors
 from sarco.training.split import Split, describe_side, find_copies, name_people, split_by_patient
-from transforms import as_meta_tensor, make_crop, scale_window
+from transforms import as_meta_tensor, make_crop
 
 VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
-TRUNK_MM = 400.0  # about what an image shows, where the size of its pixels depends on the patient
 CALIBRATION_SLICES = 64  # enough for means and variances of a network
-IGNORED = -1  # channel number of pixels that nobody looked at
 
 
 class SarcoDataModule(pl.LightningDataModule):
     """Labelled slices for training and validation.
 
     A batch is a dict: ``image`` (B, C, S, S) float32 in [0, 1]; ``label`` (B, S, S) int64 channel numbers, IGNORED
-    where nobody looked; ``weight`` (B,) of each sample in the loss; ``index`` (B,) place in ``slices``.
+    where nobody looked; ``weight`` (B,) of each sample in the loss; ``index`` (B,) place in ``slices``, or number of
+    an invented slice from FIRST_INVENTED on; ``known`` (B, K) of each sample where some are invented.
 
     Attributes:
         options: as they were given; after `setup` the data has chosen what they left to it.
         slices: every slice with a label map, predicted ones after human ones; known after `setup`.
-        labels: the labels found in the data; known after `setup`.
+        drawn: the labels found in the data; known after `setup`.
+        labels: those of the run: beside invented slices also what was asked to be kept; known after `setup`.
+        known: (N, K) bool, which channels each of the slices can tell anything about; known after `setup`.
         split: who trains, who validates; known after `setup`.
         notes: what a person should know about the data, a line each.
     """
@@ -68,6 +70,8 @@ class SarcoDataModule(pl.LightningDataModule):
         augment: AugmentOptions | None = None,
         predicted: PredictedOptions | None = None,
         bar: bool = False,
+        invented: InventedOptions | None = None,
+        kept: Sequence[str] = (),
     ) -> None:
         """Remembers where the data is; `setup` reads it.
 
@@ -77,6 +81,8 @@ class SarcoDataModule(pl.LightningDataModule):
             augment: how training slices are varied; not at all by default.
             predicted: predictions to learn from; none by default.
             bar: whether a bar is drawn while slices are read.
+            invented: how much of each batch is invented; nothing by default.
+            kept: labels of invented patients that the run has beside those of the data, where some of it is invented.
         """
         super().__init__()
         if options.channel_3d != (self.channels == 3):
@@ -86,10 +92,14 @@ class SarcoDataModule(pl.LightningDataModule):
         self.augment = augment or AugmentOptions(augment="no")
         self.predicted = predicted or PredictedOptions()
         self.bar = bar
+        self.invented = invented or InventedOptions()
+        self.kept = kept if self.invented.invented else ()
         self.slices: tuple[LabelledSlice, ...] = ()
         self.bodies_mm: list[float] = []  # see `sarco.crop.size.measure_bodies`
         self.notes: list[str] = []
+        self.drawn: LabelTable
         self.labels: LabelTable
+        self.known: NDArray[np.bool_]
         self.split: Split
         self.cache: SliceCache
 
@@ -111,7 +121,7 @@ class SarcoDataModule(pl.LightningDataModule):
         self.cache = self._open_cache(slices, sorted(dataset.label_names))
         occurs: NDArray[np.bool_] = self.cache.occurs
         looked_at = np.asarray(occurs[:, :IGNORE_ID].any(axis=1))
-        self.labels = self._table(dataset, len(human))
+        self._settle_labels(dataset, len(human))
         warn_of_values(human, occurs[: len(human)], dataset.label_names)
         if self.augment.do_flips:
             warn_of_sides(self.labels)
@@ -135,7 +145,7 @@ class SarcoDataModule(pl.LightningDataModule):
         self.split = Split(tuple(kept[i] for i in split.train), tuple(kept[i] for i in split.val), split.by_patient)
         self._add_predicted(slices[len(human) :], found, slices)
         train, val = (np.asarray(occurs[list(side)].any(axis=0)) for side in (self.split.train, self.split.val))
-        self.notes += describe_sides(self.labels, train, val)
+        self.notes += describe_sides(self.drawn, train, val)
         self.slices = slices
 
     def _settle_crop(self, slices: Sequence[LabelledSlice]) -> None:
@@ -146,17 +156,26 @@ class SarcoDataModule(pl.LightningDataModule):
         self.options = settle_crop(self.options, images, self.bodies_mm)
         self.notes += note_wide_bodies(self.options, self.bodies_mm)
 
-    def _table(self, dataset: FoundCases, n_human: int) -> LabelTable:
+    def _settle_labels(self, dataset: FoundCases, n_human: int) -> None:
+        """Which labels there are, and who knows them: a person what a person drew, a network of this run's kind all."""
         occurs: NDArray[np.bool_] = self.cache.occurs
         ids = np.flatnonzero(occurs[:n_human].any(axis=0)).tolist()
-        table = make_label_table(ids, dataset.label_names, self.options.data_dir)
-        strange = set(np.flatnonzero(occurs[n_human:].any(axis=0)).tolist()) - {0, IGNORE_ID, *table.ids}
-        if strange:
+        self.drawn = make_label_table(ids, dataset.label_names, self.options.data_dir)
+        self.labels = with_invented(self.drawn, self.kept) if self.kept else self.drawn
+        predicted = set(np.flatnonzero(occurs[n_human:].any(axis=0)).tolist()) - {0, IGNORE_ID, *self.drawn.ids}
+        if strange := predicted - set(self.labels.ids):
             raise InputError(
                 f"predictions hold label {min(strange)}, which no human label map in {self.options.data_dir} has; "
                 "leave out predictions of runs with other labels"
             )
-        return table
+        by_person = [True, *(label in self.drawn.names for label in self.labels.ids)]
+        self.known = np.tile(np.array(by_person), (len(occurs), 1))
+        self.known[n_human:] |= bool(predicted)
+        if share := self.invented.invented:
+            size = self.options.batch_size
+            added = [name for label, name in self.labels.names.items() if label not in self.drawn.names]
+            kept = f"; labels kept beside those of the data: {', '.join(added)}" if added else ""
+            self.notes.append(f"invented patients: {invented_in_batch(size, share)} of {size} slices per batch{kept}")
 
     def _add_predicted(
         self, predicted: Sequence[LabelledSlice], found: FoundPredictions, slices: Sequence[LabelledSlice]
@@ -180,7 +199,7 @@ class SarcoDataModule(pl.LightningDataModule):
     @property
     def draws_per_pass(self) -> int:
         """How many slices a pass over the training slices draws; rare labels are drawn more often."""
-        return round(float(self._repeats().sum()))
+        return len(self._mixed_order(EpochSampler(self._repeats(), self.options.seed)))
 
     def _repeats(self) -> NDArray[np.float64]:
         return repeat_factors(self.cache.occurs[list(self.split.train)][:, list(self.labels.ids)])
@@ -188,7 +207,7 @@ class SarcoDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of the training slices; which ones and in what order depends on seed and epoch alone."""
         factors = self._repeats() * (self.options.passes_per_epoch or 1)
-        sampler = EpochSampler(factors, self.options.seed, *self._rank())
+        sampler = self._mixed_order(EpochSampler(factors, self.options.seed, *self._rank()))
         n, size = len(sampler), self.options.batch_size
         # Batch normalisation cannot learn from a batch of one.
         return self._loader(self.split.train, sampler, size, self.augment, drop_last=n > size and n % size == 1)
@@ -205,8 +224,13 @@ class SarcoDataModule(pl.LightningDataModule):
         count = min(n, max(CALIBRATION_SLICES, size)) // size * size  # whole batches, for all count the same
         places = np.linspace(0, n - 1, count).round().astype(int)
         # Neighbouring slices look alike, so each batch takes slices from all over.
-        chosen = [self.split.train[i] for i in places.reshape(size, -1).T.ravel()]
-        return DataLoader(SliceDataset(self.cache, chosen, [1.0] * count, self.labels, self.options), batch_size=size)
+        order = [Draw(int(place)) for place in places.reshape(size, -1).T.ravel()]
+        if self.invented.invented:
+            n_invented = invented_in_batch(size, self.invented.invented)
+            for place in range(len(order)):
+                if place % size < n_invented:
+                    order[place] = Draw(FIRST_INVENTED + place)
+        return DataLoader(self._dataset(self.split.train), batch_size=size, sampler=order)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """On a GPU the warp and the HU window of a batch are done there."""
@@ -270,10 +294,9 @@ class SarcoDataModule(pl.LightningDataModule):
         augment: AugmentOptions | None = None,
         drop_last: bool = False,
     ) -> DataLoader[dict[str, Any]]:
-        weights = [self.predicted.predicted_weight if self.slices[i].case.predicted else 1.0 for i in indices]
         on_device = bool(self.trainer and self.trainer.strategy.root_device.type == "cuda")
         return DataLoader(
-            SliceDataset(self.cache, indices, weights, self.labels, self.options, augment, on_device),
+            self._dataset(indices, augment, on_device),
             batch_size=batch_size,
             sampler=sampler,
             drop_last=drop_last,
@@ -281,6 +304,22 @@ class SarcoDataModule(pl.LightningDataModule):
             persistent_workers=self.options.num_workers > 0,
             pin_memory=on_device,
         )
+
+    def _dataset(
+        self, indices: Sequence[int], augment: AugmentOptions | None = None, on_device: bool = False
+    ) -> Dataset[dict[str, Any]]:
+        """These slices, with invented ones beside them where those were asked for."""
+        weights = [self.predicted.predicted_weight if self.slices[i].case.predicted else 1.0 for i in indices]
+        real = SliceDataset(self.cache, indices, weights, self.labels, self.options, augment, on_device)
+        if not self.invented.invented:
+            return real
+        crops = InventedCrops(self.options, self.labels, self.options.seed)
+        invented = SliceDataset(crops, ALL_NUMBERS, None, self.labels, self.options, augment, on_device)
+        return MixedDataset(real, self.known, invented, crops.known)
+
+    def _mixed_order(self, order: EpochSampler) -> EpochSampler | MixedSampler:
+        share = self.invented.invented
+        return MixedSampler(order, self.options.batch_size, share, *self._rank()) if share else order
 
     def _headers(self, item: LabelledSlice) -> tuple[SliceHeader, ...]:
         """The slices that make up the image, one a channel."""
@@ -318,84 +357,3 @@ class SarcoDataModule(pl.LightningDataModule):
             # Beyond the slice there is background, whatever the slice holds.
             ids = [i for i in np.unique(on_crop).tolist() if i != BACKGROUND_ID or (label_map == i).any()]
             yield image, on_crop, ids
-
-
-class SliceDataset(Dataset[dict[str, Any]]):
-    """Prepared slices as the network takes them."""
-
-    def __init__(
-        self,
-        cache: SliceCache,
-        indices: Sequence[int],
-        weights: Sequence[float],
-        labels: LabelTable,
-        options: DataOptions,
-        augment: AugmentOptions | None = None,
-        on_device: bool = False,
-    ) -> None:
-        """A view of some slices of the cache.
-
-        Args:
-            cache: all prepared slices.
-            indices: which of them this data set shows, in order.
-            weights: of each in the loss.
-            labels: the table whose k-th label is channel k + 1.
-            options: HU window, seed, and size of a pixel.
-            augment: how slices are varied; None for not at all.
-            on_device: leave warp and HU window to `SarcoDataModule.on_after_batch_transfer`.
-        """
-        self.cache = cache
-        self.indices = indices
-        self.weights = weights
-        self.options = options
-        self.augment = augment
-        self.on_device = on_device
-        self.channel_of_id = np.zeros(256, dtype=np.int16)
-        self.channel_of_id[list(labels.ids)] = np.arange(1, labels.n_channels)
-        self.channel_of_id[IGNORE_ID] = IGNORED
-        self.may_mirror = not labels.mirror_doubt()
-        self.mirrored_channel = np.array([*labels.mirrored_channels(), IGNORED], dtype=np.int16)  # the last is -1
-
-    def __len__(self) -> int:
-        """Number of slices."""
-        return len(self.indices)
-
-    def __getitem__(self, draw: Draw | int) -> dict[str, Any]:
-        """One sample, as `SarcoDataModule` describes it."""
-        draw = draw if isinstance(draw, Draw) else Draw(draw)
-        index = self.indices[draw.place]
-        hu: NDArray[np.float32] = self.cache.images[index].astype(np.float32)
-        label: NDArray[np.int16] = self.channel_of_id[self.cache.label_maps[index]]
-        sample: dict[str, Any] = {"index": index, "weight": np.float32(self.weights[draw.place])}
-        if self.augment and draw.epoch >= 0:
-            hu, label, coordinates = self._vary(hu, label, draw)
-            if coordinates is not None:
-                sample["coordinates"] = torch.from_numpy(coordinates)
-        if not draw.counts:
-            label = np.full_like(label, IGNORED)
-        image = torch.from_numpy(hu)
-        if "coordinates" not in sample:
-            image = scale_window(image, self.options.hu_min, self.options.hu_max)
-        return {**sample, "image": image, "label": torch.from_numpy(label.astype(np.int64))}
-
-    def _vary(
-        self, hu: NDArray[np.float32], label: NDArray[np.int16], draw: Draw
-    ) -> tuple[NDArray[np.float32], NDArray[np.int16], NDArray[np.float32] | None]:
-        """Augments a sample; what is drawn depends on seed, epoch, slice and its turn alone.
-
-        Returns:
-            Image, label, and the map that a device is to warp both by; None where it is done already.
-        """
-        assert self.augment is not None
-        rng = chance_of_draw(draw, self.options.seed, self.indices[draw.place])
-        pixel_mm = self.options.pixel_mm or TRUNK_MM / hu.shape[-1]
-        augmentation = draw_augmentation(rng, self.augment, pixel_mm, self.may_mirror)
-        if augmentation.mirrors:
-            label = self.mirrored_channel[label]
-        # Before the warp, so that a device that warps later gets the same.
-        hu, label = change_appearance(hu, label, augmentation, pixel_mm)
-        if self.on_device:
-            return hu, label, coordinate_map(augmentation, hu.shape[-1])
-        if augmentation.moves:
-            hu, label = warp_sample(hu, label, coordinate_map(augmentation, hu.shape[-1]))
-        return hu, label, None

@@ -18,13 +18,14 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from sarco.batches.samples import scale_window
 from sarco.core.errors import GeometryError
 from sarco.core.training_options import DataOptions
 from sarco.crop.slices import RestoredSlice
 from sarco.io.images import read_hu
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series, find_neighbours
-from transforms import as_meta_tensor, make_crop, placement_of, scale_window
+from transforms import as_meta_tensor, make_crop, placement_of
 
 AFFINE_TOLERANCE_MM = 1e-3
 BATCHES_AHEAD = 2  # decoded while the network works

@@ -141,11 +141,6 @@ def make_crop(options: DataOptions, keys: Sequence[str]) -> Compose:
     return Compose([crop(keys=keys, image_size=size, mode=modes, pixel_mm=pixel_mm)], lazy=False)
 
 
-def scale_window(hu: torch.Tensor, hu_min: float, hu_max: float) -> torch.Tensor:
-    """Clips HU to a window and scales it to [0, 1]."""
-    return hu.clamp(hu_min, hu_max).sub_(hu_min).div_(hu_max - hu_min)
-
-
 def as_meta_tensor(array: ArrayLike, affine_lps: ArrayLike) -> MetaTensor:
     """A MetaTensor that carries ``affine_lps`` as its affine.
 

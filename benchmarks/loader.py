@@ -28,6 +28,7 @@ from monai.transforms import CenterSpatialCrop, CropForeground, Rand2DElastic, R
 from model import SarcoModel
 from sarco.augmentation.draws import draw_augmentation
 from sarco.augmentation.warp import coordinate_map, warp_sample
+from sarco.batches.samples import SliceDataset
 from sarco.core.command import quieten_libraries, tune_allocator
 from sarco.core.training_options import (
     AugmentOptions,
@@ -44,7 +45,7 @@ from sarco.runs.store import RunDescription
 from sarco.scan.labels import LabelTable
 from sarco.training.cache import SliceCache
 from sarco.training.sampling import Draw
-from sarco_datamodule import SarcoDataModule, SliceDataset
+from sarco_datamodule import SarcoDataModule
 from transforms import as_meta_tensor, make_crop
 
 AUGMENTATIONS = {

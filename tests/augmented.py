@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.augmentation.draws import Augmentation, draw_augmentation
+from sarco.batches.samples import SliceDataset
 from sarco.core.training_options import AugmentOptions, DataOptions
 from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco.training.cache import SliceCache
-from sarco_datamodule import SliceDataset
 
 SIDE = 48
 NO = AugmentOptions(augment="no")

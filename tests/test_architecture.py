@@ -26,6 +26,7 @@ ROOMS = (
     "prediction",
     "augmentation",
     "training",
+    "batches",
     "measurement",
     "review",
     "results",
@@ -50,7 +51,8 @@ MAY_HAVE_FRAMEWORKS = re.compile(
 )
 MAY_HAVE_TORCH = re.compile(
     MAY_HAVE_FRAMEWORKS.pattern
-    + r"|sarco\.prediction\.(torch_engine|convert)|sarco\.runs\.store|sarco\.augmentation\.warp|mixup"
+    + r"|sarco\.batches\.(samples|mixed)|sarco\.prediction\.(torch_engine|convert)|sarco\.runs\.store"
+    + r"|sarco\.augmentation\.warp|mixup"
 )
 ONLY_IN = {  # package -> who may import it
     "nibabel": r"sarco\.io\.nifti",
@@ -77,6 +79,7 @@ WITHOUT_OWN_TEST_FILE = {
     "prediction.torch_engine": "is seen through the choice of engine",
     "prediction.onnx_engine": "likewise",
     "prediction.judge": "is seen through the engines, whose masks it compares",
+    "batches.samples": "is seen through the data modules and the augmentation, whose tests draw from it",
     "training.progress": "is seen through the callbacks and the scripts",
     "training.validation_report": "is seen through the scripts",
     "measurement.facts": "is seen through the masks and series that are measured",
@@ -84,7 +87,6 @@ WITHOUT_OWN_TEST_FILE = {
     "phantom.bedside": "is seen through the patient",
     "phantom.build": "is drawn into the body, whose tests measure what was drawn",
     "phantom.chest": "likewise",
-    "phantom.labels": "is a table, which the body's tests look for",
     "phantom.outline": "is seen through the painter",
     "phantom.pelvis_bones": "is painted by the pelvis",
     "phantom.pelvis_frame": "likewise",

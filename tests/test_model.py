@@ -24,6 +24,7 @@ from sarco.core.training_options import (
     RunOptions,
 )
 from sarco.network.encoder import BATCH_NORM_MOMENTUM
+from sarco.network.mixing import Mix
 from sarco.network.segmentation import build_network
 from sarco.network.weights import load_encoder_weights
 from sarco.phantom.patient import PhantomOptions, make_phantom
@@ -259,3 +260,50 @@ def test_an_epoch_that_finds_nothing_is_never_the_best(monkeypatch: pytest.Monke
     assert zero == 0 and high > low
     assert nothing < some < best
     assert nothing == pytest.approx(high - 1) and some == pytest.approx(low) and best == pytest.approx(sure)
+
+
+def partly() -> tuple[SarcoModel, dict[str, torch.Tensor]]:
+    """A model of two labels, and a batch of two slices: a person drew label 1 alone, the invented one has both."""
+    model = SarcoModel(replace(describe(), labels=LabelTable({1: "psoas", 2: "body"})))
+    label = torch.zeros(2, 64, 64, dtype=torch.long)
+    label[0, :20] = 1
+    label[1, :20], label[1, 20:40] = 1, 2
+    known = torch.tensor([[True, True, False], [True, True, True]])
+    batch = {"image": random_image(1), "label": label, "weight": torch.ones(2), "index": torch.arange(2)}
+    return model, {**batch, "known": known}
+
+
+def logits_of(channel: torch.Tensor) -> torch.Tensor:
+    """Logits (B, 3, R, C) of a network that is sure of these channels (B, R, C)."""
+    return 20 * nn.functional.one_hot(channel, 3).movedim(-1, 1).float()
+
+
+def test_labels_that_a_person_did_not_draw_are_no_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a loss or a score that punishes a network for what it finds where nobody looked."""
+    model, batch = partly()
+    monkeypatch.setattr(SarcoModel, "log", lambda *_, **__: None)
+    found = batch["label"].clone()
+    found[0, 20:40] = 2  # the person's slice has a body too
+    monkeypatch.setattr(SarcoModel, "forward", lambda self, image, mix=None: logits_of(found))
+    assert float(model.training_step(batch, 0)) == pytest.approx(0, abs=1e-4)
+    model.validation_step(batch, 0)
+    for scores in (model.train_scores.compute(), model.val_scores.compute()):
+        assert float(scores["dice"]) == 1 and float(scores["accuracy"]) == 1
+    assert float(model.loss.from_sums(model.val_loss_sums.compute())) == pytest.approx(0, abs=1e-4)
+    without = {name: value for name, value in batch.items() if name != "known"}
+    assert float(model.training_step(without, 0)) > 0.5
+
+
+def test_a_mixed_slice_knows_what_both_its_parts_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches mixup that teaches a share of a label to a slice of which a part may hold more of it."""
+    model, batch = partly()
+    model.description = replace(model.description, mixup=MixupOptions(mixup="input"))
+    monkeypatch.setattr(SarcoModel, "log", lambda *_, **__: None)
+    monkeypatch.setattr("model.draw_mix", lambda *_: Mix(0.5, torch.tensor([1, 0]), 0))
+    seen = []
+    for body in (0, 2):  # whether that part is called background or body
+        sure = torch.zeros(2, 64, 64, dtype=torch.long)
+        sure[:, :20], sure[:, 20:] = 1, body
+        monkeypatch.setattr(SarcoModel, "forward", lambda self, image, mix=None, sure=sure: logits_of(sure))
+        seen.append(float(model.training_step(batch, 0)))
+    assert seen == pytest.approx([0, 0], abs=1e-4)

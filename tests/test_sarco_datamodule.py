@@ -13,6 +13,7 @@ import torch
 
 import sarco_datamodule
 from model import SarcoModel
+from sarco.batches.samples import IGNORED, SliceDataset
 from sarco.core.errors import DataWarning
 from sarco.core.training_options import (
     AugmentOptions,
@@ -26,7 +27,7 @@ from sarco.io.nifti import read_label_map, write_label_map
 from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.runs.store import RunDescription
 from sarco.scan.labels import IGNORE_ID
-from sarco_datamodule import IGNORED, SarcoDataModule, SliceDataset
+from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 
 SLICES = 4

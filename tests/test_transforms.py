@@ -14,12 +14,13 @@ from monai.transforms import Compose, Invertd
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from sarco.batches.samples import scale_window
 from sarco.core.training_options import DataOptions
 from sarco.crop.body import find_body
 from sarco.crop.grid import AIR_HU
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 from sarco.scan.geometry import spacing_mm
-from transforms import LINEAR, NEAREST, Cropd, Cropd_3D, as_meta_tensor, make_crop, scale_window
+from transforms import LINEAR, NEAREST, Cropd, Cropd_3D, as_meta_tensor, make_crop
 
 Sample = dict[str, Any]
 SIZE = 256

@@ -1,7 +1,7 @@
 """A training, new or resumed: `train` from Python, and what training.py is made of."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from sarco.core.command import is_first_process, quieten_libraries, shared_run_i
 from sarco.core.errors import CheckpointError, InputError, OptionError
 from sarco.core.files import write_json
 from sarco.core.messages import OnEpoch
-from sarco.core.parser import build
+from sarco.core.parser import build, require
 from sarco.core.processes import check_processes, forget_strange_processes
 from sarco.core.resources import within_memory, writing
 from sarco.core.training_options import (
@@ -21,6 +21,7 @@ from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
+    InventedOptions,
     MixupOptions,
     NetworkOptions,
     PredictedOptions,
@@ -29,7 +30,8 @@ from sarco.core.training_options import (
 )
 
 CONSUMERS = (
-    DataOptions, RunOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
+    DataOptions, RunOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions,
+    InventedOptions,
 )  # fmt: skip
 
 
@@ -140,7 +142,8 @@ def check(typed: Mapping[str, Any]) -> ResumeOptions:
     if resume.ckpt_path_to_resume_from is None:
         for consumer in CONSUMERS:
             build(consumer, typed)
-        run = build(RunOptions, typed)
+        run, alone = build(RunOptions, typed), build(InventedOptions, typed).alone
+        require(not alone or "data_dir" not in typed, "invented", 1, "needs no data; drop --data_dir, or give a share")
         _with_run_found(build(NetworkOptions, typed), run.dirpath)
         check_processes(run.devices, run.num_nodes)
     return resume
@@ -176,7 +179,9 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     store = RunStore(options.dirpath)
     if is_first_process():
         store.check_free(options.run_id)
-    datamodule = _read_data(data, options, build(AugmentOptions, typed), build(PredictedOptions, typed), listener)
+    invented = build(InventedOptions, typed)
+    augment, predicted = build(AugmentOptions, typed), build(PredictedOptions, typed)
+    datamodule = _read_data(data, options, augment, predicted, invented, listener)
     fit = build(FitOptions, typed)
     _settle_passes(datamodule, fit, options, typed, listener)
     description = RunDescription(
@@ -189,6 +194,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
         mixup=build(MixupOptions, typed),
         predicted=datamodule.predicted,
         weights="random",
+        invented=invented,
         split=datamodule.describe_split(in_full=False),
     )
     pl.seed_everything(data.seed, workers=True, verbose=False)
@@ -264,7 +270,8 @@ def _go_on(resume: ResumeOptions, typed: Mapping[str, Any], listener: Listener) 
     listener.tell(f"going on with run {stored.run.run_id} from {resumed.checkpoint}")
     for change in resumed.changes:
         listener.tell(f"changed: {change}")
-    datamodule = _read_data(stored.data, stored.run, stored.augment, stored.predicted, listener)
+    kept = tuple(stored.labels.names.values())
+    datamodule = _read_data(stored.data, stored.run, stored.augment, stored.predicted, stored.invented, listener, kept)
     if datamodule.labels != stored.labels or datamodule.describe_split(in_full=False) != stored.split:
         raise InputError(
             f"{stored.data.data_dir}: labels or patients are not those that run {stored.run.run_id} began with; "
@@ -275,14 +282,24 @@ def _go_on(resume: ResumeOptions, typed: Mapping[str, Any], listener: Listener) 
 
 
 def _read_data(
-    data: DataOptions, options: RunOptions, augment: AugmentOptions, predicted: PredictedOptions, listener: Listener
+    data: DataOptions,
+    options: RunOptions,
+    augment: AugmentOptions,
+    predicted: PredictedOptions,
+    invented: InventedOptions,
+    listener: Listener,
+    kept: Sequence[str] = (),
 ) -> Any:
     """The data module, set up, with what it found said."""
     from sarco_datamodule import SarcoDataModule
     from sarco_datamodule_3d import SarcoDataModule_3D
+    from sarco_datamodule_invented import SarcoDataModule_Invented
 
-    kind = SarcoDataModule_3D if data.channel_3d else SarcoDataModule
-    datamodule = kind(data, options.cache_root, augment, predicted, listener.bar)
+    if invented.alone:
+        datamodule: SarcoDataModule = SarcoDataModule_Invented(data, augment, predicted)
+    else:
+        kind = SarcoDataModule_3D if data.channel_3d else SarcoDataModule
+        datamodule = kind(data, options.cache_root, augment, predicted, listener.bar, invented, kept)
     datamodule.setup()
     _check_smallest_batch(datamodule, options.devices * options.num_nodes)
     for line in datamodule.describe():

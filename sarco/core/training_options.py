@@ -190,6 +190,26 @@ class PredictedOptions:
 
 
 @dataclass(frozen=True)
+class InventedOptions:
+    """How much of a training is invented."""
+
+    invented: float = option(
+        0.0,
+        DATA,
+        "share of invented patients in each batch, painted on the fly; 1: nothing else, and no --data_dir is needed",
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the range."""
+        require(0 <= self.invented <= 1, "invented", self.invented, "has to lie in 0..1")
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else trains."""
+        return self.invented == 1
+
+
+@dataclass(frozen=True)
 class ResumeOptions:
     """Whether an earlier run goes on."""
 

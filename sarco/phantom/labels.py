@@ -67,6 +67,8 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("vat", "visceral_adipose_tissue", "torso_fat"), ("visceral_fat",)),
     **dict.fromkeys(("bone", "bones", "skeleton"), _BONES),
     "vertebrae_sacrum": ("sacrum",),
+    "whole_abdominal_wall": ("abdominal_wall", "rectus_abdominis"),
+    "pelvic_muscle": ("iliacus", *_GLUTEAL, "hip"),
     "body": (*SIDED, *OTHER_NAMES),
 }
 
@@ -93,6 +95,8 @@ def meaning_of(name: str) -> tuple[int, ...]:
     """
     stem, side = _plain(name)
     found: list[int] = []
+    if stem == "abdominal_wall" and side is None:  # without a side, most who say so mean the rectus too
+        stem = "whole_abdominal_wall"
     for one in _SYNONYMS.get(stem, (stem,)):
         of_side = _IDS_OF_PLAIN.get(_plain(one)[0], {})
         found += [label for its, label in of_side.items() if side in (None, its)]
@@ -106,10 +110,11 @@ def with_invented(table: LabelTable, names: Iterable[str]) -> LabelTable:
 
     Args:
         table: the person's.
-        names: of the invented table.
+        names: of the invented table; others are left out.
     """
     taken = {label for name in table.names.values() for label in _drawn_as(name, table)}
-    others = [name for name in names if INVENTED_IDS[name] not in taken and name not in table.names.values()]
+    wanted, own = set(names), set(table.names.values())
+    others = [name for name, label in INVENTED_IDS.items() if name in wanted - own and label not in taken]
     top = max(table.ids)
     free = (label for label in (*range(top + 1, 255), *range(1, top)) if label not in table.names)
     return LabelTable({**table.names, **dict(zip(free, others, strict=False))})

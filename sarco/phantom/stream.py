@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.phantom.labels import INVENTED_IDS
-from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
+from sarco.phantom.patient import PhantomOptions, make_phantom
 
 TRAINING, VALIDATION = 0, 1  # streams of one seed that share no patient
-LOWEST_MM, HIGHEST_MM = -110.0, 110.0  # above mid-L3: how far an invented patient reaches
+LOWEST_MM, HIGHEST_MM = -230.0, 230.0  # above mid-L3: how far an invented patient reaches
 FIELD_MM = 480.0  # about what an image shows
 FINEST, COARSEST = 0.6, 1.15  # pixel of an image, relative to what is asked for
 LEAST_PIXELS, MOST_PIXELS = 64, 512  # a side
@@ -60,27 +59,10 @@ class InventedStream:
         z_mm = float(rng.uniform(LOWEST_MM, HIGHEST_MM))
         side = round(FIELD_MM / (self.pixel_mm * float(rng.uniform(FINEST, COARSEST))))
         side = min(max(side, LEAST_PIXELS), MOST_PIXELS)
-        options = PhantomOptions(n_slices=self.channels, rows=side, columns=side, labels="groups", z_mm=z_mm)
+        options = PhantomOptions(n_slices=self.channels, rows=side, columns=side, labels="all", z_mm=z_mm)
         phantom = make_phantom(patient_seed, options)
         middle = self.channels // 2
         affine_lps = phantom.affine_lps.copy()
         affine_lps[:3, 3] += middle * affine_lps[:3, 2]
         hu = np.ascontiguousarray(phantom.hu.transpose(2, 0, 1))
-        return InventedSlice(hu, _label_map(phantom, middle), affine_lps, z_mm)
-
-
-def _label_map(phantom: Phantom, index: int) -> NDArray[np.uint8]:
-    """One slice's label map, its groups as ids of the table; the wall's sides are those of the body's middle."""
-    groups, body = phantom.label_map[..., index], phantom.body_mask[..., index]
-    label_map = np.where(body, np.uint8(INVENTED_IDS["body"]), np.uint8(0))
-    columns = np.flatnonzero(body.any(axis=0))
-    is_left = np.arange(groups.shape[1])[None, :] > (columns.mean() if len(columns) else 0)
-    for label, name in phantom.label_names.items():
-        stem, _, side = name.rpartition("_")
-        stem = {"quadratus": "quadratus_lumborum"}.get(stem, stem)
-        if side in ("left", "right"):
-            label_map[groups == label] = INVENTED_IDS[f"{stem}_{side}"]
-        else:
-            label_map[(groups == label) & is_left] = INVENTED_IDS[f"{name}_left"]
-            label_map[(groups == label) & ~is_left] = INVENTED_IDS[f"{name}_right"]
-    return label_map
+        return InventedSlice(hu, np.ascontiguousarray(phantom.label_map[..., middle]), affine_lps, z_mm)

@@ -29,6 +29,7 @@ FIXED = (
     "add_predicted_data",
     "predicted_data_to",
     "min_confidence",
+    "invented",
 )
 
 
@@ -85,7 +86,7 @@ def _checkpoint_of(path: Path) -> Path:
 def _with_typed(stored: RunDescription, typed: Mapping[str, Any]) -> tuple[RunDescription, list[str]]:
     updated: dict[str, Any] = {}
     changes = []
-    for part in ("run", "data", "fit", "augment", "mixup", "predicted", "network"):
+    for part in ("run", "data", "fit", "augment", "mixup", "predicted", "network", "invented"):
         before = getattr(stored, part)
         values = {item.name: getattr(before, item.name) for item in fields(before)}
         for name, value in values.items():

@@ -20,6 +20,7 @@ from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
+    InventedOptions,
     MixupOptions,
     NetworkOptions,
     PredictedOptions,
@@ -46,6 +47,7 @@ class RunDescription:
         area_errors: relative errors of the area on validation patients, by label (see `sarco.quality.intervals`); empty
             where there are none, as in checkpoints of earlier versions.
         training_statistics: what the training slices look like (see `sarco.quality.likeness`); likewise.
+        invented: how much of the training was invented.
         taken: parts of the network (encoder, decoder, head) whose first weights were no random ones.
         activation: of the decoder; no option, because ``relu`` is there for checkpoints of earlier versions alone.
     """
@@ -65,6 +67,7 @@ class RunDescription:
     training_statistics: Mapping[str, Any] = field(default_factory=dict)
     activation: str = ACTIVATIONS[0]
     taken: tuple[str, ...] = ()
+    invented: InventedOptions = InventedOptions()
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -88,6 +91,7 @@ class RunDescription:
             "training_statistics": dict(self.training_statistics),
             "activation": self.activation,
             "taken": list(self.taken),
+            "invented": to_builtins(self.invented),
         }
 
     @classmethod
@@ -121,6 +125,7 @@ class RunDescription:
             training_statistics=stored.get("training_statistics", {}),
             activation=stored.get("activation", ACTIVATIONS[1]),
             taken=tuple(stored.get("taken", ())),
+            invented=build(InventedOptions, {}, stored.get("invented", {})),
         )
 
 

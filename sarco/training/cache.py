@@ -47,6 +47,10 @@ class SliceCache:
     folder: Path | None
     reused: bool
 
+    def take(self, index: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """A slice: image (C, S, S) in HU, label map (S, S)."""
+        return self.images[index], self.label_maps[index]
+
     @property
     def size_mb(self) -> float:
         """Size on disk or in memory, in megabytes."""
@@ -92,7 +96,7 @@ def open_cache(
         InputError: the folder cannot be written, or there is too little room on the disk or in memory.
     """
     if root is None:
-        return _keep_in_memory(n_slices, image_shape, prepare)
+        return keep_in_memory(n_slices, image_shape, prepare)
     folder = root / key
     reused = folder.is_dir()
     if not reused:
@@ -108,9 +112,14 @@ def open_cache(
     return SliceCache(images, label_maps, np.load(folder / "occurs.npy"), folder, reused)
 
 
-def _keep_in_memory(
+def keep_in_memory(
     n_slices: int, image_shape: tuple[int, int, int], prepare: Callable[[], Iterable[CachedSlice]]
 ) -> SliceCache:
+    """The slices in the memory of this process; arguments as of `open_cache`.
+
+    Raises:
+        InputError: there is too little room.
+    """
     needed, there = _bytes_needed(n_slices, image_shape), _memory_bytes()
     if there is not None and needed > MEMORY_SHARE * there:
         raise InputError(

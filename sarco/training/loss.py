@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 SMOOTH = 1e-5
+NEVER = -1e4  # a logit whose probability is exactly 0, finite so that 0 times it is 0
 
 
 class SegmentationLoss(nn.Module):
@@ -50,3 +51,31 @@ def soft_dice(sums: torch.Tensor) -> torch.Tensor:
     n_labels = (len(sums) - 2) // 2
     overlap, total = sums[:n_labels], sums[n_labels : 2 * n_labels]
     return (2 * overlap + SMOOTH) / (total + SMOOTH)
+
+
+def fold_logits(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Logits of what a sample can tell: labels that it does not know count as background.
+
+    Where somebody drew some of the labels, background may be any of the others. So the probability of background
+    becomes that of background or any unknown label, and theirs becomes 0: cross-entropy is marginal, Dice and scores
+    see known labels alone, and no gradient says how the unknown ones share what they have.
+
+    Args:
+        logits: (B, K, R, C).
+        known: (B, K) bool, background (always known) first.
+
+    Source: Fang and Yan 2020, Multi-organ segmentation over partially labeled datasets (arXiv:2001.00208); Shi et al.
+    2021, Marginal loss and exclusion loss (arXiv:2007.03868).
+    """
+    logits = logits.float()
+    unknown = ~known[:, :, None, None]
+    of_background = unknown.clone()
+    of_background[:, 0] = True
+    background = logits.masked_fill(~of_background, -torch.inf).logsumexp(1, keepdim=True)
+    return torch.cat([background, logits.masked_fill(unknown, NEVER)[:, 1:]], dim=1)
+
+
+def fold_target(target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Shares of each channel (B, K, R, C), those of labels that are not known (B, K) added to the background's."""
+    told = target * known[:, :, None, None]
+    return torch.cat([told[:, :1] + (target - told).sum(1, keepdim=True), told[:, 1:]], dim=1)

@@ -21,11 +21,10 @@ from sarco.augmentation.draws import (
     Augmentation,
     draw_augmentation,
 )
+from sarco.batches.samples import IGNORED, scale_window
 from sarco.core.training_options import AugmentOptions
 from sarco.scan.labels import IGNORE_ID, LabelTable
 from sarco.training.sampling import Draw
-from sarco_datamodule import IGNORED
-from transforms import scale_window
 
 SEEDS = st.integers(0, 2**31)
 

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from sarco.augmentation.appearance import change_hu
 from sarco.augmentation.draws import BEND_LIMIT, BEND_POINTS, BEND_SHARE, Augmentation
 from sarco.augmentation.warp import coordinate_map, warp_batch, warp_sample
+from sarco.batches.samples import IGNORED
 from sarco.core.training_options import AugmentOptions
 from sarco.scan.hu import AIR_HU
-from sarco_datamodule import IGNORED
 
 SEEDS = st.integers(0, 2**31)
 

@@ -22,6 +22,7 @@ from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
+    InventedOptions,
     MixupOptions,
     NetworkOptions,
     PredictedOptions,
@@ -31,7 +32,8 @@ from sarco.core.training_options import (
 
 ROOT = Path(__file__).parents[2]
 TRAINING = (
-    RunOptions, DataOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions
+    RunOptions, DataOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions,
+    InventedOptions,
 )  # fmt: skip
 INFERENCE = (InferenceOptions, MeasurementOptions)
 NEEDED = ["--infer_path=scan", "--run_id=abc"]  # what inference.py has no default for
@@ -84,6 +86,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "add_predicted_data": False,
     "path_to_prediction": (),
     "predicted_data_to": "train",
+    "invented": 0.0,
 }
 INFERENCE_DEFAULTS: dict[str, Any] = {
     "dirpath": Path("./checkpoints"),
@@ -157,6 +160,7 @@ TYPED_TRAINING: dict[str, tuple[str, Any]] = {
     "predicted_data_to": ("both", "both"),
     "min_confidence": ("0.9", 0.9),
     "predicted_weight": ("0.25", 0.25),
+    "invented": ("0.5", 0.5),
 }
 NEED_EACH_OTHER = {
     "resume_training",
@@ -314,6 +318,7 @@ def test_yes_and_no_words_in_any_case(change: Any) -> None:
         "--batch_size=0",
         "--batch_size=-2",
         "--batch_size=2.0",
+        "--invented=1.5",
         "--image_size=100",
         "--image_size=2080",
         "--pixel_mm=0.05",

@@ -34,6 +34,11 @@ ALL = LabelTable(INVENTED_LABELS)
         ("torso_fat", ["visceral_fat"]),
         ("vertebra_L3", ["vertebra_L3"]),
         ("sacrum", ["sacrum"]),
+        ("abdominal_wall_left", ["abdominal_wall_left"]),
+        (
+            "abdominal wall",
+            ["abdominal_wall_left", "abdominal_wall_right", "rectus_abdominis_left", "rectus_abdominis_right"],
+        ),
         ("body", list(INVENTED_IDS)),
     ],
 )

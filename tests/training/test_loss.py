@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.losses import DiceCELoss
 
-from sarco.training.loss import SegmentationLoss
+from sarco.training.loss import SegmentationLoss, fold_logits, fold_target
 
 LOSS = SegmentationLoss()
 
@@ -105,3 +105,64 @@ def test_half_precision_is_summed_in_full() -> None:
     rough = logits.to(torch.bfloat16)
     assert LOSS(rough, target, ones()).dtype == torch.float32
     assert float(LOSS(rough, target, ones())) == pytest.approx(float(LOSS(rough.float(), target, ones())), abs=1e-6)
+
+
+def drawn_of_some(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits (2, 5, 6, 6), labels (2, 6, 6) and who knows what: the first sample labels 1 and 3, the second all."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 5, 6, 6, generator=generator)
+    known = torch.tensor([[True, True, False, True, False], [True] * 5])
+    label = torch.randint(0, 5, (2, 6, 6), generator=generator)
+    label[0][(label[0] == 2) | (label[0] == 4)] = 0
+    return logits, label, known
+
+
+@given(st.integers(0, 10**6))
+def test_background_may_be_any_label_that_nobody_drew(seed: int) -> None:
+    """Catches partial labels that teach background where a label stands that the person did not draw."""
+    logits, _, known = drawn_of_some(seed)
+    log_probability = torch.log_softmax(fold_logits(logits, known), dim=1)
+    probability = torch.softmax(logits, dim=1)
+    for sample, row, column in [(0, 0, 0), (0, 3, 5), (1, 2, 2), (1, 5, 1)]:
+        p = probability[sample, :, row, column]
+        for channel in range(5):
+            if not known[sample, channel]:
+                assert float(log_probability[sample, channel, row, column].exp()) == 0
+                continue
+            of_it = p[0] + p[~known[sample]].sum() if channel == 0 else p[channel]
+            expected = float(of_it.log())
+            assert float(log_probability[sample, channel, row, column]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_no_gradient_says_which_unknown_label_it_is() -> None:
+    """Catches Dice or cross-entropy that pulls at a label which nobody looked for."""
+    logits, label, known = drawn_of_some(4)
+    known[1] = known[0]
+    label[label == 2] = label[label == 4] = 0
+    logits.requires_grad_()
+    target = torch.nn.functional.one_hot(label, 5).movedim(-1, 1).float()
+    LOSS(fold_logits(logits, known), target, ones(2)).backward()
+    assert logits.grad is not None
+    group = [0, 2, 4]
+    shares = torch.softmax(logits.detach()[:, group], dim=1)
+    of_group = logits.grad[:, group].sum(1, keepdim=True)
+    torch.testing.assert_close(logits.grad[:, group], shares * of_group, atol=1e-6, rtol=1e-4)
+    assert float(logits.grad[:, 1].abs().max()) > 1e-4
+
+
+def test_who_knows_all_is_judged_as_ever() -> None:
+    """Catches a fold that changes what complete labels teach."""
+    logits, _, _ = drawn_of_some(5)
+    all_known = torch.ones(2, 5, dtype=torch.bool)
+    torch.testing.assert_close(fold_logits(logits, all_known), logits)
+
+
+def test_shares_of_unknown_labels_are_background() -> None:
+    """Catches a mixed slice whose shares no longer add up to one."""
+    target = torch.rand(2, 5, 3, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
+    known = torch.tensor([[True, True, False, True, False], [True] * 5])
+    folded = fold_target(target, known)
+    torch.testing.assert_close(folded.sum(1), torch.ones(2, 3, 3))
+    torch.testing.assert_close(folded[0, 0], target[0, [0, 2, 4]].sum(0))
+    assert not folded[0, [2, 4]].any()
+    torch.testing.assert_close(folded[1], target[1])

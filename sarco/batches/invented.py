@@ -1,0 +1,39 @@
+"""Invented slices as a run sees them: on its crop, with its label ids, by number and without end."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sarco.core.training_options import DataOptions
+from sarco.crop.grid import Placement
+from sarco.phantom.labels import view_of
+from sarco.phantom.stream import FIELD_MM, TRAINING, InventedStream
+from sarco.scan.labels import LabelTable
+
+
+class InventedCrops:
+    """What `sarco.training.cache.SliceCache` is for prepared slices, painted on the fly.
+
+    Attributes:
+        known: (K,) bool, the channels that invented slices can tell anything about, background first.
+    """
+
+    def __init__(self, options: DataOptions, labels: LabelTable, seed: int, part: int = TRAINING) -> None:
+        """Paints nothing yet.
+
+        Args:
+            options: the crop, its size as numbers, and 2D/3-slice.
+            labels: of the run.
+            seed: of the invented patients.
+            part: of the stream, see `InventedStream`.
+        """
+        size, pixel_mm = options.crop_size
+        self._crop_size = size, pixel_mm
+        self._stream = InventedStream(seed, part, pixel_mm or FIELD_MM / size, 3 if options.channel_3d else 1)
+        self._id_of, self.known = view_of(labels)
+
+    def take(self, number: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """The slice with this number: image (C, S, S) in HU, label map (S, S) with the run's ids."""
+        drawn = self._stream.draw(number)
+        placement = Placement.around_body(drawn.hu.astype(np.float32), drawn.affine_lps, *self._crop_size)
+        image = placement.crop_image(drawn.hu).round().clip(-32768, 32767).astype(np.int16)
+        return image, placement.crop_label_map(self._id_of[drawn.label_map][None])[0]

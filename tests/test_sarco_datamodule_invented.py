@@ -1,0 +1,173 @@
+"""Trainings with invented patients, alone and beside a person's slices."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sarco
+import sarco_datamodule_invented
+from sarco.batches.mixed import FIRST_INVENTED
+from sarco.core.errors import OptionError
+from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
+from sarco.phantom.labels import INVENTED_IDS, INVENTED_LABELS
+from sarco.phantom.patient import PhantomOptions, write_dataset
+from sarco_datamodule import SarcoDataModule
+from sarco_datamodule_3d import SarcoDataModule_3D
+from sarco_datamodule_invented import SarcoDataModule_Invented
+
+SMALL = {"image_size": 32, "pixel_mm": 12.0, "batch_size": 4}
+TINY = {**SMALL, "pretrained": "no", "gpu": -1, "scheduler": "none", "cache": False, "run_id": "same"}
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of a few slices."""
+    for name, value in {"DRAWS_A_PASS": 4, "PASSES": 2, "SAMPLE_SLICES": 4, "VALIDATION_SLICES": 3}.items():
+        monkeypatch.setattr(sarco_datamodule_invented, name, value)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three small patients with left and right muscles."""
+    folder = tmp_path_factory.mktemp("invented") / "data"
+    write_dataset(folder, 3, 1, PhantomOptions(n_slices=2, rows=48, columns=56, labels="groups"))
+    return folder
+
+
+def alone(augment: AugmentOptions | None = None, **more: Any) -> SarcoDataModule_Invented:
+    """The data module without data, set up."""
+    options = DataOptions(**{**SMALL, **more})
+    datamodule = SarcoDataModule_Invented(options, augment or AugmentOptions(), PredictedOptions())
+    datamodule.setup()
+    return datamodule
+
+
+def mixed(data: Path, kept: tuple[str, ...] = (), share: float = 0.5, **more: Any) -> SarcoDataModule:
+    """The data module with half of each batch invented, set up."""
+    options = DataOptions(**{**SMALL, "data_dir": data, "val_fraction": 0.3, **more})
+    kind = SarcoDataModule_3D if options.channel_3d else SarcoDataModule
+    datamodule = kind(options, None, AugmentOptions(), invented=InventedOptions(share), kept=kept)
+    datamodule.setup()
+    return datamodule
+
+
+def batches(datamodule: SarcoDataModule, epoch: int = 0) -> list[dict[str, torch.Tensor]]:
+    """The training batches of an epoch."""
+    loader = datamodule.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    return list(loader)
+
+
+def same(one: list[dict[str, torch.Tensor]], two: list[dict[str, torch.Tensor]]) -> bool:
+    """Whether two epochs hold the same batches."""
+    return len(one) == len(two) and all(
+        torch.equal(a[name], b[name]) for a, b in zip(one, two, strict=True) for name in a
+    )
+
+
+@pytest.mark.parametrize("channel_3d", [False, True])
+def test_invented_alone_need_no_data(channel_3d: bool) -> None:
+    """Catches batches of another kind than a person's, and slices that come again in the next epoch."""
+    datamodule = alone(channel_3d=channel_3d)
+    first, second = batches(datamodule), batches(datamodule, epoch=1)
+    assert [batch["image"].shape for batch in first] == 2 * [(4, 3 if channel_3d else 1, 32, 32)]
+    assert dict(datamodule.labels.names) == INVENTED_LABELS
+    for batch in first:
+        assert batch["label"].dtype == torch.int64 and int(batch["label"].max()) < datamodule.labels.n_channels
+        assert float(batch["image"].min()) >= 0 and float(batch["image"].max()) <= 1
+        assert "known" not in batch
+    seen = [index for batch in (*first, *second) for index in batch["index"].tolist()]
+    assert len(set(seen)) == 16
+
+
+def test_seed_decides_who_trains_but_not_who_validates() -> None:
+    """Catches scores that cannot be compared between runs, and a seed without effect."""
+    one, two, three = alone(seed=1), alone(seed=1), alone(seed=2)
+    assert same(batches(one), batches(two)) and not same(batches(one), batches(three))
+    assert same(list(one.val_dataloader()), list(three.val_dataloader()))
+    assert len(set(one.validation_patients().values())) == 3
+
+
+@pytest.mark.parametrize("kind", ["alone", "mixed"])
+def test_loader_processes_paint_the_same(data: Path, kind: str) -> None:
+    """Catches a stream that depends on which process draws it."""
+    here, there = (
+        alone(num_workers=workers) if kind == "alone" else mixed(data, num_workers=workers) for workers in (0, 2)
+    )
+    assert same(batches(here), batches(there))
+
+
+def test_size_is_chosen_where_it_was_left_open() -> None:
+    """Catches a training without data that asks the data for its crop."""
+    datamodule = SarcoDataModule_Invented(DataOptions(image_size=64), AugmentOptions(), PredictedOptions())
+    datamodule.setup()
+    assert datamodule.options.crop_size == (64, pytest.approx(7.5)) and datamodule.options.passes_per_epoch == 2
+
+
+def test_predictions_are_refused() -> None:
+    """Catches an option that does nothing without a word."""
+    predicted = PredictedOptions(add_predicted_data=True, path_to_prediction=(Path("a"),))
+    with pytest.raises(OptionError, match="add_predicted_data"):
+        SarcoDataModule_Invented(DataOptions(), AugmentOptions(), predicted)
+
+
+@pytest.mark.parametrize("channel_3d", [False, True])
+def test_a_person_s_slices_and_invented_ones_share_each_batch(data: Path, channel_3d: bool) -> None:
+    """Catches a person who is said to have drawn what the network only keeps, and labels that are not matched."""
+    datamodule = mixed(data, kept=("body", "psoas_left"), channel_3d=channel_3d)
+    names = ["background", *datamodule.labels.names.values()]
+    assert set(names) == {"background", "body", *datamodule.drawn.names.values()}, "psoas_left is the person's own"
+    body = names.index("body")
+    for batch in batches(datamodule):
+        invented = batch["index"] >= FIRST_INVENTED
+        assert int(invented.sum()) == 2
+        assert batch["known"][invented].all()
+        assert not batch["known"][~invented][:, body].any()
+        assert batch["known"][~invented].sum(1).tolist() == [len(names) - 1] * int((~invented).sum())
+        assert (batch["label"][invented] == body).any() and not (batch["label"][~invented] == body).any()
+        assert (batch["label"][invented] == names.index("paraspinal_left")).any()
+    for batch in datamodule.val_dataloader():
+        assert (batch["index"] < FIRST_INVENTED).all() and not batch["known"][:, body].any()
+
+
+def test_normalisation_is_measured_on_both(data: Path) -> None:
+    """Catches statistics of batch normalisation that are of one kind where training saw both."""
+    kinds = [batch["index"] >= FIRST_INVENTED for batch in mixed(data).calibration_dataloader()]
+    assert all(int(kind.sum()) == 2 for kind in kinds)
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of the last checkpoint."""
+    weights: dict[str, torch.Tensor] = torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+    return weights
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_resumed_run_is_the_same_run(data: Path, tmp_path: Path, share: float) -> None:
+    """Catches a stream that starts anew when a run goes on: 2 epochs straight equal 1 and 1, bit for bit."""
+    given = {} if share == 1 else {"data_dir": data, "val_fraction": 0.3, "passes_per_epoch": 1}
+    lines: list[str] = []
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    sarco.train(invented=share, max_epochs=2, dirpath=straight, mixup="manifold", tell=lines.append, **TINY, **given)
+    sarco.train(invented=share, max_epochs=1, dirpath=broken, mixup="manifold", **TINY, **given)
+    sarco.train(resume_training=True, ckpt_path_to_resume_from=broken / "same_Trains", max_epochs=2)
+    one, two = weights_of(straight / "same_Trains"), weights_of(broken / "same_Trains")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any("invented" in line for line in lines)
+
+
+def test_invented_alone_and_data_exclude_each_other(data: Path) -> None:
+    """Catches data that is read by nobody, without a word."""
+    with pytest.raises(OptionError, match="--data_dir"):
+        sarco.train(data, invented=1.0, run_id="aa")
+
+
+def test_kept_labels_get_the_same_ids_again(data: Path) -> None:
+    """Catches channels that change their meaning when a run goes on: then all that was learnt is elsewhere."""
+    first = mixed(data, kept=tuple(INVENTED_IDS))
+    again = mixed(data, kept=tuple(first.labels.names.values()))
+    assert again.labels == first.labels and len(first.labels.ids) == len(INVENTED_IDS) - 17, "groups"
+    assert np.array_equal(again.known, first.known)

@@ -7,7 +7,7 @@ DEMO := demo
 # libgomp's spinning threads slow each other down wherever other processes run (field measurements: 10 times).
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: demo test check docs setup clean
+.PHONY: demo weights test check docs setup clean
 
 setup: $(VENV)/.ready
 
@@ -23,13 +23,18 @@ demo: setup
 	rm -rf $(DEMO)
 	$(BIN)/python -m sarco phantom $(DEMO)/dataset --patients=16 --slices=8 --size=192 --seed=1
 	$(BIN)/python -m sarco phantom $(DEMO)/unseen --patients=1 --slices=12 --size=192 --seed=1001
+	$(BIN)/python inference.py --infer_path=$(DEMO)/unseen/P001 --dest_dir=$(DEMO) --wandb=no
 	$(BIN)/python training.py --data_dir=$(DEMO)/dataset --dirpath=$(DEMO)/checkpoints --run_id=demo --wandb=no \
-	    --pretrained=no --image_size=192 --batch_size=4 --max_epochs=8 --augment=no
+	    --pretrained=built-in --image_size=192 --batch_size=4 --max_epochs=8 --augment=no
 	$(BIN)/python inference.py --infer_path=$(DEMO)/unseen/P001 --run_id=demo --dirpath=$(DEMO)/checkpoints \
 	    --dest_dir=$(DEMO) --wandb=no
 	@echo
 	$(BIN)/python -m sarco compare $(DEMO)/unseen/P001.nii.gz $(DEMO)/preds_from_demo_of_P001/label_map.nii.gz
 	@echo "look at it: $(DEMO)/preds_from_demo_of_P001/overlay.png"
+
+# Hours on two cores; broken off, the next call goes on.
+weights: setup
+	$(BIN)/python -m sarco.commands.weights
 
 test: setup
 	$(BIN)/python -m pytest

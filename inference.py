@@ -20,8 +20,8 @@ COMMANDS = (
         CONSUMERS,
         words=("infer_path",),
         examples=(
-            "sarco predict unseen/P001 --run_id=first",
-            "sarco predict unseen/P001 --run_id=first --l3=4 --overwrite=yes",
+            "sarco predict unseen/P001",
+            "sarco predict unseen/P001 --run_id=first --l3=4",
         ),
     ),
 )

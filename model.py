@@ -19,6 +19,7 @@ from sarco.network.mixing import Mix
 from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
 from sarco.network.taken import parameter_groups, set_rates, taken_modules
 from sarco.network.warm_start import give_first_weights
+from sarco.phantom.labels import invented_names
 from sarco.runs.store import RunDescription
 from sarco.training.loss import SegmentationLoss, fold_logits, fold_target, soft_dice
 from sarco.training.sampling import SEED_OF_STEP
@@ -66,7 +67,7 @@ class SarcoModel(pl.LightningModule):
             tell: takes a line where there is something to say.
         """
         start_head(self.network.head, shares)
-        weights, taken = give_first_weights(self.network, self.description, tell)
+        weights, taken = give_first_weights(self.network, self.description, tell, invented_names)
         self.description = replace(self.description, weights=weights, taken=taken)
 
     def forward(self, image: torch.Tensor, mix: Mix | None = None) -> torch.Tensor:

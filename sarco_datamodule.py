@@ -20,7 +20,7 @@ from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
 from sarco.crop.size import describe_crop, measure_bodies, note_wide_bodies, settle_crop
 from sarco.io.images import read_hu
-from sarco.phantom.labels import with_invented
+from sarco.phantom.labels import with_invented, without_others
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
@@ -271,7 +271,8 @@ class SarcoDataModule(pl.LightningDataModule):
     def training_statistics(self) -> dict[str, Any]:
         """What the training slices look like, for the checkpoint (see `sarco.quality.likeness`)."""
         _, pixel_mm = self.options.crop_size
-        return measure_training(self.cache.images, self.cache.label_maps, self.split.train, pixel_mm)
+        judged = without_others(self.drawn.names)
+        return measure_training(self.cache.images, self.cache.label_maps, self.split.train, pixel_mm, judged)
 
     def validation_patients(self) -> dict[int, str]:
         """The patient of each validation slice that a person labelled, by its place in ``slices``.

@@ -59,6 +59,7 @@ ONLY_IN = {  # package -> who may import it
     "openvino": r"sarco\.prediction\.openvino_engine",
     "onnx": r"sarco\.prediction\.onnx_file|sarco\.network\.warm_start",
     "onnxruntime": r"sarco\.prediction\.onnx_engine",
+    "safetensors": r"sarco\.runs\.built_in",
     "highdicom": r"sarco\.pacs\.\w+",
     "matplotlib": r"sarco\.(comparison\.agreement|training\.callbacks)",
     "argparse": r"sarco\.core\.parser|sarco\.commands\.completion",

@@ -337,7 +337,7 @@ def test_one_slice_of_a_three_slice_run(trained: Trained, trained_3d: tuple[Endi
         ("training.py", "--colour=red", "--colour"),
         ("training.py", "--image_size=100", "32"),
         ("inference.py", "--run_id=base", "--infer_path"),
-        ("inference.py", "scan", "--run_id"),
+        ("inference.py", "scan --run_id=", "--run_id"),
         ("inference.py", "--run_id=base scan", "--infer_path"),
     ],
 )

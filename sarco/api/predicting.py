@@ -12,7 +12,7 @@ from sarco.core.attempts import Failure
 from sarco.core.command import quieten_libraries, tune_allocator
 from sarco.core.errors import InputError, PartlyDoneError, SarcoError
 from sarco.core.messages import Tell
-from sarco.core.options import InferenceOptions, MeasurementOptions
+from sarco.core.options import BUILT_IN, InferenceOptions, MeasurementOptions
 from sarco.core.parser import build, require
 
 if TYPE_CHECKING:  # tenths of a second to import; the run is opened first, and compiles beside them
@@ -60,7 +60,7 @@ class PredictedSeries:
 
 def predict(
     scan: str | Path,
-    run: str,
+    run: str = BUILT_IN,
     *,
     dest_dir: str | Path | None = None,
     progress: Progress | None = None,
@@ -71,7 +71,8 @@ def predict(
 
     Args:
         scan: a folder with one DICOM series, one slice, or a NIfTI volume in HU.
-        run: the id of the run whose checkpoint predicts.
+        run: the id of the run whose checkpoint predicts; without it the built-in network does, which learnt from
+            invented patients alone and is not validated for clinical use.
         dest_dir: results are written to ``<dest_dir>/preds_from_<run>_of_<scan name>/``, or beside it where another
             process was faster and ``overwrite`` is not asked for; None writes nothing.
         progress: called after each slice with how many are done, and how many there are; from another thread, one
@@ -82,7 +83,7 @@ def predict(
 
     Nothing is printed. The process is left as it was found, but for glibc's allocator: it keeps big blocks from then
     on, which saves time; ``SARCO_MALLOC=default`` in the environment prevents that. The first prediction with a run
-    keeps its exported network beside the checkpoint.
+    keeps its exported network beside the checkpoint, that with the built-in network in the user's cache.
 
     Raises:
         SarcoError: the run or the scan cannot be used, or the scan holds several series; see `sarco.core.errors`.
@@ -141,7 +142,8 @@ class OpenedRun:
         store = RunStore(options.dirpath)
         checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
         provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
-        tell(f"run {options.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}", "")
+        which = provenance.notice or f"run {options.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}"
+        tell(which, "")
         quieten_libraries()
         opened = open_network(
             checkpoint, provenance.sha256, options.engine, options.precision, options.gpu, options.batch_size, tell
@@ -197,7 +199,9 @@ class Predictor:
         self.wanted.require_packages()
         known = run.description
         field_mm = known.data.field_mm
-        evidence = Evidence(known.labels.names, known.area_errors, known.training_statistics, field_mm)
+        evidence = Evidence(
+            known.labels.names, known.area_errors, known.training_statistics, field_mm, run.provenance.notice
+        )
         self.plans = Plans(found.series, measuring, evidence)
         if options.wandb == "online":
             self.logger  # noqa: B018 - a key that is missing is told before anything is predicted

@@ -12,6 +12,7 @@ from sarco.core.command import is_first_process, quieten_libraries, shared_run_i
 from sarco.core.errors import CheckpointError, InputError, OptionError
 from sarco.core.files import write_json
 from sarco.core.messages import OnEpoch
+from sarco.core.options import BUILT_IN
 from sarco.core.parser import build, require
 from sarco.core.processes import check_processes, forget_strange_processes
 from sarco.core.resources import within_memory, writing
@@ -181,14 +182,16 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
         store.check_free(options.run_id)
     invented = build(InventedOptions, typed)
     augment, predicted = build(AugmentOptions, typed), build(PredictedOptions, typed)
-    datamodule = _read_data(data, options, augment, predicted, invented, listener)
+    network = _with_run_found(build(NetworkOptions, typed), options.dirpath)
+    kept = _labels_to_keep(network, data.channel_3d)
+    datamodule = _read_data(data, options, augment, predicted, invented, listener, kept)
     fit = build(FitOptions, typed)
     _settle_passes(datamodule, fit, options, typed, listener)
     description = RunDescription(
         run=options,
         labels=datamodule.labels,
         data=datamodule.options,
-        network=_with_run_found(build(NetworkOptions, typed), options.dirpath),
+        network=network,
         fit=fit,
         augment=datamodule.augment,
         mixup=build(MixupOptions, typed),
@@ -207,6 +210,16 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
             with writing("the split", run.split_path, "or choose another --dirpath"):
                 write_json(run.split_path, datamodule.describe_split(in_full=True))
         return _fit(model, datamodule, run, None, listener)
+
+
+def _labels_to_keep(network: NetworkOptions, channel_3d: bool) -> tuple[str, ...]:
+    """The labels of the built-in network, where a run starts from it; invented slices keep it from forgetting them."""
+    from sarco.network.warm_start import why_not_built_in
+    from sarco.runs.store import built_in_description
+
+    if network.pretrained not in ("auto", BUILT_IN) or why_not_built_in(network, channel_3d):
+        return ()
+    return tuple(built_in_description().labels.names.values())
 
 
 def _settle_passes(

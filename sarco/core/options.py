@@ -18,6 +18,8 @@ from sarco.core.parser import (
 )
 from sarco.core.tables import CSV_STYLES, PLAIN
 
+BUILT_IN = "built-in"  # the id of the network that comes with sarco
+NOTICE = "built-in network, trained on invented patients, not validated for clinical use"
 RUN_ID = re.compile(r"[A-Za-z0-9_-]+")
 PROJECT = re.compile(r"[^/\\#?%:.\x00-\x1f][^/\\#?%:\x00-\x1f]*")  # what both W&B and file systems take
 
@@ -101,7 +103,7 @@ class TableOptions(_Checked):
 class CheckpointOptions(_Checked):
     """Which run's network."""
 
-    run_id: str = option("", INFERENCE, "the run whose checkpoint is taken; required")
+    run_id: str = option(BUILT_IN, INFERENCE, "the run whose checkpoint is taken, or built-in")
     dirpath: Path = option(Path("./checkpoints"), INFERENCE, "folder with the checkpoints")
     ckpt_choice: str = option("best", INFERENCE, "which checkpoint of the run", choices=("best", "last"))
     ckpt_wandb_project: str = option("", INFERENCE, "project the run was trained in, where its id is not unique")

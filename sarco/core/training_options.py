@@ -18,7 +18,7 @@ from sarco.core.parser import (
 BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
 # Of a whole run; small data is drawn several times an epoch, so that the default run is that long.
 FLOOR_OF_STEPS = 1000
-FIRST_WEIGHTS = ("auto", "imagenet", "no")  # what --pretrained takes besides runs and files
+FIRST_WEIGHTS = ("auto", "built-in", "imagenet", "no")  # what --pretrained takes besides runs and files
 ACTIVATIONS = ("leakyrelu", "relu")  # of decoders: of new runs, and of those before it was stored
 CROP_MULTIPLE = 32  # the encoder halves five times
 LARGEST_IMAGE = 2048  # pixels a side; a slice of 512 x 512 at its finest spacing has no more to show
@@ -239,8 +239,9 @@ class NetworkOptions:
     pretrained: str = option(
         "auto",
         BASICS,
-        "first weights: auto (ImageNet for the encoder, where it can be had), imagenet, no; for the whole network: a "
-        "run id of --dirpath, a checkpoint or an exported network; or a file with encoder weights",
+        "first weights: auto (built-in where it fits, else ImageNet for the encoder, where it can be had), built-in, "
+        "imagenet, no; for the whole network: a run id of --dirpath, a checkpoint or an exported network; or a file "
+        "with encoder weights",
     )
     encoder_lr_factor: float = option(
         1.0, OPTIMISATION, "the learning rate of what --pretrained gave (encoder, decoder), relative to the rest"
@@ -255,7 +256,7 @@ class NetworkOptions:
         )
         first = self.pretrained
         known = first in FIRST_WEIGHTS or Path(first).is_file() or RUN_ID.fullmatch(first)
-        require(bool(known), "pretrained", first, "give auto, imagenet, no, a run id, or a file that exists")
+        require(bool(known), "pretrained", first, "give auto, built-in, imagenet, no, a run id, or a file that exists")
         factor = self.encoder_lr_factor
         require(math.isfinite(factor) and factor > 0, "encoder_lr_factor", factor, "has to be above 0")
         require(self.freeze_epochs >= 0, "freeze_epochs", self.freeze_epochs, "has to be 0 or more")

@@ -229,6 +229,8 @@ class Placement:
         What is warped is by how much each label is likelier than background, which spares one map. Never more than two
         are held, and background wins ties, as well as everything outside the crop.
 
+        A label that is nowhere as likely as 1 in K can win nowhere, because one of K always is: it is left out.
+
         Args:
             probability: (K, S, S) on the crop, background first; K is at most 255.
 
@@ -238,7 +240,10 @@ class Placement:
         shape = self.turned_shape
         best = np.zeros(shape, dtype=np.float32)
         channels = np.zeros(shape, dtype=np.uint8)
+        least = 0.999 / len(probability)  # less than 1 in K by more than what rounding can do
         for number in range(1, len(probability)):
+            if probability[number].max() < least:
+                continue
             other = self.grid.restore_probability(probability[number] - probability[0], shape)
             wins = np.asarray(cv2.compare(other, best, cv2.CMP_GT))  # 255 or 0
             cv2.max(best, other, dst=best)

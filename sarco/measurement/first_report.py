@@ -12,12 +12,13 @@ from sarco.io.results import SUMMARY, read_summary
 from sarco.measurement.facts import read_facts
 from sarco.measurement.level import Level, unknown_level
 from sarco.measurement.patients import AGE_YEARS, HEIGHT_M, WEIGHT_KG, Patient
-from sarco.measurement.series import Evidence, KeptChecks, Plan, SeriesMeasurer
+from sarco.measurement.series import BUILT_IN_FLAG, Evidence, KeptChecks, Plan, SeriesMeasurer
 from sarco.measurement.slices import HuRanges
 from sarco.scan.labels import LabelTable
 from sarco.scan.series import Series
 
-KEPT_FLAGS = ("unlike_training", "wider_than_field")  # compare with figures that only the checkpoint holds
+# What only whoever has the checkpoint can say.
+KEPT_FLAGS = ("unlike_training", "wider_than_field", BUILT_IN_FLAG)
 _LARGEST_HU = 100_000
 _PATIENT_RANGES = {"height_m": HEIGHT_M, "weight_kg": WEIGHT_KG, "age_years": AGE_YEARS}
 

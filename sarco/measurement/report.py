@@ -15,6 +15,7 @@ from sarco.measurement.cutoffs import NOT_APPLICABLE, CutoffSet, IntervalEnds, a
 from sarco.measurement.level import Level
 from sarco.measurement.patients import Patient
 from sarco.measurement.slices import HuRanges, PooledMeasurement, SliceMeasurement, pool
+from sarco.phantom.labels import MUSCLE_NAMES
 
 WHOLE_MUSCLE = ("skeletal_muscle", "muscle")  # names of labels that need no further word to be called the muscle
 SMI_UNIT = "cm2/m2"
@@ -38,7 +39,8 @@ def choose_muscle(text: str, labels: Mapping[int, str]) -> tuple[tuple[int, ...]
     """The labels that together are the muscle of a cross-section, and why there are none.
 
     An index of one muscle group looks like that of a thin patient, so nothing is guessed: without a word from the
-    user only a label that is called "skeletal_muscle" or "muscle" counts.
+    user only a label that is called "skeletal_muscle" or "muscle" counts, or all compartments of the table of invented
+    patients, which together are the whole muscle.
 
     Args:
         text: names or ids with commas, "all", or "".
@@ -50,7 +52,8 @@ def choose_muscle(text: str, labels: Mapping[int, str]) -> tuple[tuple[int, ...]
     if text == "all":
         return tuple(labels), ""
     if not text:
-        found = tuple(label_id for label_id, name in labels.items() if name.lower() in WHOLE_MUSCLE)
+        whole = MUSCLE_NAMES if set(MUSCLE_NAMES) <= set(labels.values()) else WHOLE_MUSCLE
+        found = tuple(label_id for label_id, name in labels.items() if name.lower() in whole)
         named = ", ".join(labels.values())
         return found, "" if found else (
             f"no label is called skeletal_muscle; say with --muscle_labels which of {named} are the whole muscle"

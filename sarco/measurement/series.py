@@ -20,11 +20,14 @@ from sarco.measurement.level import Level
 from sarco.measurement.patients import Patient, read_patients
 from sarco.measurement.report import LevelFigures, choose_muscle, figures_at_level, summarise_series
 from sarco.measurement.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
-from sarco.quality.flags import SeriesQuality
+from sarco.phantom.labels import without_others
+from sarco.quality.flags import Flag, SeriesQuality
 from sarco.quality.intervals import ANY_LABEL, Interval, find_interval
 from sarco.scan.geometry import spacing_mm
 from sarco.scan.labels import IGNORE_ID
 from sarco.scan.series import Series, SeriesKey
+
+BUILT_IN_FLAG = "built_in_network"
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,14 @@ class Evidence:
         training_statistics: of the slices that the run learnt from (see `sarco.quality.likeness`); None where no run
             drew it.
         field_mm: side of the network's field of view; None where it has none of its own.
+        notice: what has to be said of the network wherever its figures stand; empty for a person's own.
     """
 
     labels: Mapping[int, str]
     area_errors: Mapping[str, Sequence[Sequence[float]]] | None = None
     training_statistics: Mapping[str, Any] | None = None
     field_mm: float | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,7 @@ class SeriesMeasurer:
         self._kept = kept or KeptChecks()
         plane_name = series.slices[0].plane_name
         self._quality = SeriesQuality(evidence.training_statistics, plane_name, evidence.field_mm)
+        self._judged = without_others(evidence.labels)
         self._rows: dict[int, tuple[SliceMeasurement, ...]] = {}
 
     def add(
@@ -179,7 +185,7 @@ class SeriesMeasurer:
         self._rows[plane] = measure_slice(hu, label_map, affine, plane, labels, self.plan.ranges)
         if IGNORE_ID in labels:  # image programs write masks as 0 and 255; here it is no "nobody looked"
             label_map = np.minimum(label_map, np.uint8(IGNORE_ID - 1))
-        self._quality.add(plane, hu, label_map, affine, confidence, body)
+        self._quality.add(plane, hu, self._judged[label_map], affine, confidence, body)
 
     @property
     def rows(self) -> list[SliceMeasurement]:
@@ -217,6 +223,7 @@ class SeriesMeasurer:
 
     def _flags(self) -> list[Mapping[str, Any]]:
         first, last = min(self._rows, default=0), max(self._rows, default=0)
+        of_network = [Flag(BUILT_IN_FLAG, f"this is the {self.evidence.notice}")] if self.evidence.notice else []
         found = self._quality.flags(
             n_planes=self.series.n_planes,
             gaps=[plane for plane in self.series.missing_planes if first < plane < last],
@@ -226,6 +233,7 @@ class SeriesMeasurer:
             step_doubts=self.series.step_doubts,
             l3_missing=self.plan.level.why_not,
         )
+        found = (*of_network, *found)
         return [*(flag.to_builtins() for flag in found if flag.name not in self._kept.names), *self._kept.flags]
 
     def _unchecked(self) -> list[str]:

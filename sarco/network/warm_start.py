@@ -2,23 +2,26 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sarco.core.errors import InputError
+from sarco.core.errors import CheckpointError, InputError
 from sarco.core.messages import reason_of
-from sarco.core.training_options import FIRST_WEIGHTS
+from sarco.core.options import BUILT_IN
+from sarco.core.training_options import FIRST_WEIGHTS, NetworkOptions
 from sarco.network.head import bias_of
 from sarco.network.segmentation import SegmentationNetwork
 from sarco.network.weights import adapt_stem, load_encoder_weights, read_weights
-from sarco.runs.store import RunDescription, load_checkpoint
+from sarco.runs.built_in import built_in_weights
+from sarco.runs.store import RunDescription, built_in_description, load_checkpoint
 
 ENCODER, DECODER, HEAD = "encoder", "decoder", "head"
 STEM = "encoder.net._conv_stem.weight"
 HEAD_WEIGHT, HEAD_BIAS = "head.0.weight", "head.0.bias"
+MOST_TOLD = 8  # labels by name
 TOLD_PIXEL_RATIO = 1.4  # of pixel sizes; encoders bear less than that without a loss
 _COUNTERS = ".num_batches_tracked"  # of batch normalisation; without effect, and in no ONNX file
 
@@ -43,8 +46,31 @@ class KnownNetwork:
     pixel_mm: float | None = None
 
 
+def why_not_built_in(options: NetworkOptions, channel_3d: bool) -> str:
+    """Why a run cannot start from the built-in network; empty where it can.
+
+    Args:
+        options: encoder and decoder of the run.
+        channel_3d: whether its images are of three slices.
+    """
+    try:
+        known = built_in_description()
+    except CheckpointError as error:
+        return str(error)
+    wanted = {"encoder": options.backbone, "decoder": options.model_choice, "--channel_3d": channel_3d}
+    own = {
+        "encoder": known.network.backbone,
+        "decoder": known.network.model_choice,
+        "--channel_3d": known.data.channel_3d,
+    }
+    return "".join(f"its {what} is {own[what]}, not {value}" for what, value in wanted.items() if own[what] != value)
+
+
 def give_first_weights(
-    network: SegmentationNetwork, description: RunDescription, tell: Callable[[str], object] = lambda line: None
+    network: SegmentationNetwork,
+    description: RunDescription,
+    tell: Callable[[str], object] = lambda line: None,
+    parts_of: Callable[[str], Sequence[str]] = lambda label: (label,),
 ) -> tuple[str, tuple[str, ...]]:
     """Gives a network the weights that ``--pretrained`` asks for.
 
@@ -52,17 +78,27 @@ def give_first_weights(
         network: takes them; what is not taken stays as it is.
         description: of the run that begins.
         tell: takes a line that says what was taken, and where ``auto`` does without.
+        parts_of: the names by which another network may know what a label stands for: both sides of psoas.
 
     Returns:
-        Where they came from: ``random``, ``imagenet`` or the file; and the parts of the network that were taken.
+        Where they came from: ``random``, ``imagenet``, ``built-in`` or the file; and the parts of the network that were
+        taken.
 
     Raises:
         InputError, CheckpointError: weights that were asked for cannot be had or do not fit.
     """
     choice = description.network.pretrained
-    known = None if choice in FIRST_WEIGHTS else read_known_network(Path(choice))
-    if known is not None:
-        return choice, _adopt_network(network, known, description, tell)
+    if choice in ("auto", BUILT_IN):
+        why_not = why_not_built_in(description.network, description.data.channel_3d)
+        if not why_not:
+            known = replace(_read_known(built_in_weights()), path=Path("the built-in network"))
+            return BUILT_IN, _adopt_network(network, known, description, tell, parts_of)
+        if choice == BUILT_IN:
+            raise InputError(f"--pretrained={BUILT_IN}: {why_not}")
+        tell(f"the built-in network does not fit ({why_not})")
+    other = None if choice in FIRST_WEIGHTS else read_known_network(Path(choice))
+    if other is not None:
+        return choice, _adopt_network(network, other, description, tell, parts_of)
     source = load_encoder_weights(network, description.network, tell)
     return source, () if source == "random" else (ENCODER,)
 
@@ -78,6 +114,10 @@ def read_known_network(path: Path) -> KnownNetwork | None:
     content = read_weights(path)
     if "state_dict" not in content or "hyper_parameters" not in content:
         return None
+    return _read_known(path)
+
+
+def _read_known(path: Path) -> KnownNetwork:
     description, checkpoint = load_checkpoint(path)
     weights = {str(name).removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
     labels, network = tuple(description.labels.names.values()), description.network
@@ -117,7 +157,11 @@ def _read_exported(path: Path) -> KnownNetwork:
 
 
 def _adopt_network(
-    network: SegmentationNetwork, known: KnownNetwork, description: RunDescription, tell: Callable[[str], object]
+    network: SegmentationNetwork,
+    known: KnownNetwork,
+    description: RunDescription,
+    tell: Callable[[str], object],
+    parts_of: Callable[[str], Sequence[str]],
 ) -> tuple[str, ...]:
     """Takes encoder and decoder whole, and the head by label names; nothing where anything does not fit."""
     options = description.network
@@ -135,18 +179,20 @@ def _adopt_network(
     wanted = [name for name in own if name.startswith(tuple(f"{p}." for p in parts)) and not name.endswith(_COUNTERS)]
     _check_fit(known, used, {name: own[name] for name in wanted})
     labels = tuple(description.labels.names.values())
-    common = [label for label in labels if label in known.labels] if DECODER in parts else []
+    sources = {label: _known_as(label, known, parts_of) for label in labels}
+    common = [label for label in labels if sources[label]] if DECODER in parts else []
     if common:
         _check_fit(known, known.weights, _head_of(own, len(known.labels) + 1))
     network.load_state_dict({**own, **{name: used[name] for name in wanted}})
     if DECODER not in parts:
         notes.append(f"its decoder is {known.model_choice} and was not taken")
     elif common:
-        _adopt_channels(network, known, labels)
+        _adopt_channels(network, known, sources)
         parts.append(HEAD)
-    taken = [*parts[:2], *([f"head of {', '.join(common)}"] if common else [])]
+    taken = [*parts[:2], *([f"head of {_few(common)}"] if common else [])]
     notes += [f"new: {', '.join(new)}" for new in [[one for one in labels if one not in common]] if new]
-    notes += [f"left out: {', '.join(gone)}" for gone in [[one for one in known.labels if one not in labels]] if gone]
+    used_labels = {one for its in sources.values() for one in its}
+    notes += [f"left out: {_few(gone)}" for gone in [[one for one in known.labels if one not in used_labels]] if gone]
     tell("; ".join([f"taken from {known.path}: {', '.join(taken)}", *notes]))
     _tell_of_pixels(known, getattr(description.data, "pixel_mm", None), tell)
     return tuple(parts)
@@ -165,16 +211,30 @@ def _check_fit(known: KnownNetwork, found: Mapping[str, Any], wanted: Mapping[st
             raise InputError(f"--pretrained={known.path}: does not fit the network it describes ({name} {what})")
 
 
-def _adopt_channels(network: SegmentationNetwork, known: KnownNetwork, labels: Sequence[str]) -> None:
-    """The head's background and labels of the same names; a new label keeps its distance from the background."""
+def _known_as(label: str, known: KnownNetwork, parts_of: Callable[[str], Sequence[str]]) -> list[str]:
+    """The known network's labels that together are a label; its own name before all others."""
+    return [label] if label in known.labels else [one for one in parts_of(label) if one in known.labels]
+
+
+def _few(names: Sequence[str]) -> str:
+    """The names, or how many there are."""
+    return ", ".join(names) if len(names) <= MOST_TOLD else f"{len(names)} labels"
+
+
+def _adopt_channels(network: SegmentationNetwork, known: KnownNetwork, sources: Mapping[str, Sequence[str]]) -> None:
+    """The head's background and known labels, the mean of several that are one now.
+
+    A new label keeps its distance from the background.
+    """
     weight, bias = known.weights[HEAD_WEIGHT], known.weights[HEAD_BIAS]
     own_weight, own_bias = network.head.get_parameter("0.weight"), bias_of(network.head)
     with torch.no_grad():
         own_bias += bias[0] - own_bias[0]
-        for channel, label in enumerate(["", *labels]):
-            if channel == 0 or label in known.labels:
-                source = known.labels.index(label) + 1 if channel else 0
-                own_weight[channel], own_bias[channel] = weight[source], bias[source]
+        own_weight[0] = weight[0]
+        for channel, names in enumerate(sources.values(), start=1):
+            if names:
+                places = [known.labels.index(name) + 1 for name in names]
+                own_weight[channel], own_bias[channel] = weight[places].mean(0), bias[places].mean()
 
 
 def _tell_of_pixels(known: KnownNetwork, pixel_mm: float | None, tell: Callable[[str], object]) -> None:

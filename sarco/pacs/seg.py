@@ -154,7 +154,6 @@ def _describe(source: Source, labels: LabelTable, label_id: int, origin: Origin)
 
     name = labels.names[label_id]
     code = code_label(name)
-    parameters = {"run_id": origin.run_id, "checkpoint_sha256": origin.checkpoint_sha256}
     description = SegmentDescription(
         segment_number=segment_number(labels, label_id),
         segment_label=segment_label(name),
@@ -165,7 +164,7 @@ def _describe(source: Source, labels: LabelTable, label_id: int, origin: Origin)
             name=MAKER,
             family=codes.DCM.ArtificialIntelligence,
             version=sarco.__version__,
-            parameters={key: value for key, value in parameters.items() if value} or None,
+            parameters=origin.parameters() or None,
         ),
         tracking_id=segment_label(name),
         tracking_uid=stable_uid("track", source.series.uid, origin.checkpoint_sha256, name),

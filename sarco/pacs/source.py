@@ -25,6 +25,7 @@ from pydicom.valuerep import DSfloat, validate_value
 
 import sarco
 from sarco.core.errors import InputError, OptionError
+from sarco.core.options import BUILT_IN, NOTICE
 from sarco.io.dicom_tags import is_dicom, open_dataset, quiet_number
 from sarco.pacs.text import charsets_of, doubtful_texts
 from sarco.scan.geometry import spacing_mm, voxel_volume_mm3
@@ -58,7 +59,19 @@ class Origin:
 
     def describe(self) -> str:
         """The origin in a few words."""
+        if self.notice:
+            return f"sarco {sarco.__version__}, {self.notice}"
         return f"sarco {sarco.__version__}" + (f", run {self.run_id}" if self.run_id else "")
+
+    @property
+    def notice(self) -> str:
+        """What has to be said of the network; empty for a person's own."""
+        return NOTICE if self.run_id == BUILT_IN else ""
+
+    def parameters(self) -> dict[str, str]:
+        """What an algorithm's identification says of it."""
+        said = {"run_id": self.run_id, "checkpoint_sha256": self.checkpoint_sha256, "notice": self.notice}
+        return {key: value for key, value in said.items() if value}
 
 
 @dataclass(frozen=True)

@@ -234,8 +234,7 @@ def _sites(code: LabelCode) -> Any:
 
 
 def _said(origin: Origin) -> list[str] | None:
-    parameters = {"run_id": origin.run_id, "checkpoint_sha256": origin.checkpoint_sha256}
-    return [f"{key}={value}" for key, value in parameters.items() if value] or None
+    return [f"{key}={value}" for key, value in origin.parameters().items()] or None
 
 
 def _numbers_in(dataset: pydicom.Dataset) -> list[float]:

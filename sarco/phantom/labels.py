@@ -103,6 +103,28 @@ def meaning_of(name: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def invented_names(name: str) -> tuple[str, ...]:
+    """The names in the table of what somebody calls by this name, see `meaning_of`."""
+    return tuple(INVENTED_LABELS[label] for label in meaning_of(name))
+
+
+def without_others(names: Mapping[int, str]) -> NDArray[np.uint8]:
+    """(256,) each label id, or 0 where its name is of fat, bone or the rest of the body: what is judged as muscle.
+
+    Where nothing else is labelled, all ids stay.
+
+    Args:
+        names: by label id.
+    """
+    other = set(ids_of(OTHER_NAMES))
+    judged = np.arange(256, dtype=np.uint8)
+    left_out = [label for label, name in names.items() if meaning_of(name) and set(meaning_of(name)) <= other]
+    left_out += [label for label, name in names.items() if name == "body"]
+    if set(left_out) < set(names):
+        judged[left_out] = 0
+    return judged
+
+
 def with_invented(table: LabelTable, names: Iterable[str]) -> LabelTable:
     """A person's labels, and besides them those of these names that none of the person's labels stands for.
 

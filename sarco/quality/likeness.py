@@ -67,6 +67,7 @@ def measure_training(
     label_maps: NDArray[np.uint8],
     indices: Iterable[int] | None = None,
     pixel_mm: float | None = None,
+    judged: NDArray[np.uint8] | None = None,
 ) -> dict[str, Any]:
     """The statistics that a checkpoint keeps, as plain builtins; empty where there are too few slices.
 
@@ -76,6 +77,7 @@ def measure_training(
             (`sarco.scan.labels.IGNORE_ID`) give no figures of muscle.
         indices: which of them trained; all by default. At most `MOST_SLICES`, evenly spread, are looked at.
         pixel_mm: size of a pixel of the images; None where each slice has its own.
+        judged: (256,) the id that stands for each id, 0 for what is no muscle; all are muscle by default.
 
     Returns:
         ``{"n_slices": n, "features": {name: {"median": m, "spread": s, "n": n}}}``. Spread is the median absolute
@@ -88,7 +90,7 @@ def measure_training(
     pixel_mm = pixel_mm or CROP_SIDE_MM / images.shape[-1]
     for index in chosen:
         hu = np.asarray(images[index, images.shape[1] // 2], dtype=np.float32)
-        ids = np.asarray(label_maps[index])
+        ids = np.asarray(label_maps[index]) if judged is None else judged[label_maps[index]]
         body = find_body(hu, (pixel_mm, pixel_mm))
         features = slice_features(body.coarse_hu, coarsen_labels(ids, body.trunk.shape), body.trunk, body.pixel_cm2)
         in_part = bool((ids == IGNORE_ID).any())

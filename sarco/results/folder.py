@@ -118,6 +118,7 @@ def write_results(
         "predicted_at": datetime.now().astimezone().isoformat(timespec="seconds"),
         "run_id": provenance.run_id,
         "wandb_project": provenance.wandb_project,
+        **({"notice": provenance.notice} if provenance.notice else {}),
         "checkpoint": str(provenance.checkpoint.resolve()),
         "checkpoint_sha256": provenance.sha256,
         "tta": provenance.tta,

@@ -111,7 +111,8 @@ class SeriesOutputs:
                 f"{count_of(len(missing), 'slice')} never reached the results, the first is {missing[0]}"
             )
         run = self._attempts.run
-        title = f"run {self.provenance.run_id}, {count_of(len(self.series.slices), 'slice')}, series {self.series.uid}"
+        of = self.provenance.notice or f"run {self.provenance.run_id}"
+        title = f"{of}, {count_of(len(self.series.slices), 'slice')}, series {self.series.uid}"
         sheet = run(OVERLAY, self._sheet.draw, title)
         with ThreadPoolExecutor(1) as beside:  # both take their time outside Python
             encoding = None if sheet is None else beside.submit(encode_png, sheet)

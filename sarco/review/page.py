@@ -244,6 +244,7 @@ def shown_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
 def provenance_of(prediction: Mapping[str, Any]) -> dict[str, str]:
     """What a page says of where its label map comes from, by the content of ``prediction.json``."""
     rows = {
+        "Note": str(prediction.get("notice", "")),
         "Run": str(prediction.get("run_id", "unknown")),
         "Project": str(prediction.get("wandb_project", "")),
         "Checkpoint SHA-256": str(prediction.get("checkpoint_sha256", "")),

@@ -13,6 +13,7 @@ from typing import Any
 import sarco
 from sarco.core.errors import CheckpointError, InputError, OptionError, SarcoError
 from sarco.core.files import hash_file, locked, read_json, write_json
+from sarco.core.options import BUILT_IN, NOTICE
 from sarco.core.parser import build, to_builtins
 from sarco.core.resources import writing
 from sarco.core.training_options import (
@@ -26,6 +27,7 @@ from sarco.core.training_options import (
     PredictedOptions,
     RunOptions,
 )
+from sarco.runs.built_in import built_in_weights, is_built_in, load_built_in, read_built_in
 from sarco.scan.labels import LabelTable
 
 CHOICES = ("best", "last")
@@ -204,6 +206,8 @@ class RunStore:
 
     def check_free(self, run_id: str) -> None:
         """Raises an `OptionError` where a run has this id already."""
+        if run_id == BUILT_IN:
+            raise OptionError(f"--run_id={run_id}: is the network that comes with sarco; choose another id")
         runs = (run for run in self.runs() if run.run_id == run_id)
         taken = next((run.folder for run in runs if not _is_abandoned(run)), None)
         if taken:
@@ -244,11 +248,13 @@ class RunStore:
     def checkpoint(
         self, run_id: str, wandb_project: str | None = None, choice: str = "best", otherwise: str = SAY_PROJECT
     ) -> Path:
-        """The checkpoint file of a run.
+        """The checkpoint file of a run; the weights of the built-in network.
 
         Raises:
             CheckpointError: as `find`, or the run has no such checkpoint yet.
         """
+        if run_id == BUILT_IN:
+            return built_in_weights()
         path = self.find(run_id, wandb_project, otherwise).checkpoint_path(choice)
         if not path.is_file():
             raise CheckpointError(f"{path}: run {run_id} has no {choice} checkpoint; let it finish an epoch first")
@@ -318,6 +324,8 @@ def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, truncated, holds pickled code, or is no checkpoint of sarco.
     """
+    if is_built_in(path):
+        return _described(path, load_built_in(path))
     import torch  # takes seconds, and an exported network does without
 
     try:
@@ -331,6 +339,20 @@ def load_checkpoint(path: Path) -> tuple[RunDescription, dict[str, Any]]:
     except Exception as error:  # a damaged archive makes torch raise nearly anything
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read ({reason}); it may be truncated, copy it again") from None
+    return _described(path, checkpoint)
+
+
+def built_in_description() -> RunDescription:
+    """What the built-in network says of itself.
+
+    Raises:
+        CheckpointError: it is not there or cannot be read.
+    """
+    weights = built_in_weights()
+    return _described(weights, {**read_built_in(weights), "state_dict": {}})[0]
+
+
+def _described(path: Path, checkpoint: Mapping[str, Any]) -> tuple[RunDescription, dict[str, Any]]:
     try:
         description = RunDescription.from_builtins(checkpoint["hyper_parameters"])
         checkpoint["state_dict"]
@@ -360,6 +382,11 @@ class Provenance:
     sha256: str = field(default="")
     tta: str = "no"
     drop_islands: bool = False
+
+    @property
+    def notice(self) -> str:
+        """What every result has to say of the network; empty for a person's own."""
+        return NOTICE if self.run_id == BUILT_IN else ""
 
     @classmethod
     def of(cls, run_id: str, wandb_project: str, checkpoint: Path) -> "Provenance":

@@ -116,7 +116,7 @@ def test_help_of_review_names_both_of_its_commands(
         ("review undo", "'undo' is neither apply nor index"),
         ("predict scan --run_id = first", "write --run_id=VALUE without spaces around the ="),
         ("predict scan --runid=first", "did you mean --run_id?"),
-        ("predict scan", "--run_id is missing; -h shows an example"),
+        ("predict", "--infer_path is missing; -h shows an example"),
         ("list", "--path is missing; -h shows an example"),
         ("measure scan", "--label_map is missing"),
     ],

@@ -19,6 +19,7 @@ from sarco.measurement.mask import measure_mask
 from sarco.measurement.patients import Patient
 from sarco.measurement.report import choose_muscle, describe_summary, summarise_series, write_measurements
 from sarco.measurement.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
+from sarco.phantom.labels import INVENTED_LABELS, MUSCLE_NAMES
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 
 LABELS = {1: "psoas", 2: "wall"}
@@ -261,3 +262,11 @@ def test_a_mask_of_air_or_nothing_is_no_plain_volume(kind: str, name: str, tmp_p
     assert ("ml" in line) == (kind == "air")
     figures = [line for line in lines if re.search(r"\d (ml|cm2)\b", line) and not line.startswith("flag ")]
     assert all(name in line for line in figures), figures
+
+
+def test_all_compartments_are_the_muscle() -> None:
+    """Catches an index without the built-in network's muscle, one with its bone, and one of a part of it."""
+    ids, why = choose_muscle("", INVENTED_LABELS)
+    assert [INVENTED_LABELS[label] for label in ids] == list(MUSCLE_NAMES) and why == ""
+    few = {label: name for label, name in INVENTED_LABELS.items() if name != "psoas_left"}
+    assert choose_muscle("", few)[0] == ()

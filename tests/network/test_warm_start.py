@@ -23,9 +23,11 @@ from sarco.core.training_options import (
     RunOptions,
 )
 from sarco.network.encoder import NOT_USED
+from sarco.network.warm_start import why_not_built_in
 from sarco.network.weights import SQUEEZE, adapt_stem
 from sarco.prediction.convert import export_onnx
 from sarco.prediction.onnx_file import write_onnx_file
+from sarco.runs.built_in import write_built_in
 from sarco.runs.store import RunDescription, RunStore
 from sarco.scan.labels import LabelTable
 
@@ -219,3 +221,24 @@ def test_description_remembers_what_was_taken(tmp_path: Path) -> None:
     description = begin(tmp_path / "best.ckpt")[0].description
     again = RunDescription.from_builtins(description.to_builtins())
     assert again == replace(description, network=replace(description.network, pretrained="no"))
+
+
+def test_auto_takes_the_built_in_network_where_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a first network that is not taken, one that does not fit, and a label whose sides are not found."""
+    weights = tmp_path / "network.safetensors"
+    labels = {1: "psoas_left", 2: "psoas_right", 3: "body"}
+    before = trained(tmp_path / "best.ckpt", labels=labels)
+    write_built_in(weights, before.description.to_builtins(), before.state_dict(), {})
+    monkeypatch.setattr("sarco.runs.built_in.BUILT_IN_WEIGHTS", weights)
+    model = SarcoModel(describe({1: "psoas", 2: "liver"}, pretrained="auto"))
+    lines: list[str] = []
+    model.load_first_weights(SHARES[:3], lines.append)
+    assert model.description.weights == "built-in" and model.description.taken == ("encoder", "decoder", "head")
+    head = before.network.head.get_parameter("0.weight")
+    torch.testing.assert_close(model.network.head.get_parameter("0.weight")[1], head[1:3].mean(0), rtol=1e-2, atol=1e-3)
+    assert "taken from the built-in network: encoder, decoder, head of psoas; new: liver; left out: body" in lines
+    assert why_not_built_in(NetworkOptions(model_choice="segresnet"), False) == "its decoder is unet, not segresnet"
+    assert "--channel_3d" in why_not_built_in(NetworkOptions(), True)
+    with pytest.raises(InputError, match="segresnet"):
+        other = SarcoModel(describe(BEFORE, pretrained="built-in", model_choice="segresnet"))
+        other.load_first_weights(SHARES)

@@ -11,6 +11,7 @@ from sarco.phantom.labels import (
     meaning_of,
     view_of,
     with_invented,
+    without_others,
 )
 from sarco.scan.labels import LabelTable
 
@@ -105,3 +106,10 @@ def test_union_fits_into_ids_that_a_label_map_can_hold() -> None:
     """Catches ids beyond 254 where a person's are high."""
     union = with_invented(LabelTable({1: "liver", 250: "spleen"}), INVENTED_IDS)
     assert len(union.ids) == 2 + len(INVENTED_IDS) and max(union.ids) <= 254
+
+
+def test_fat_and_bone_are_not_judged_as_muscle() -> None:
+    """Catches flags that say of a bone label that it holds bone, and a mask of bone alone that is empty."""
+    judged = without_others({1: "psoas", 2: "bone", 3: "body", 4: "subcutaneous_fat", 5: "liver", 6: "vertebra_L3"})
+    assert judged[:8].tolist() == [0, 1, 0, 0, 0, 5, 0, 7] and judged[255] == 255
+    assert without_others({2: "bone"})[2] == 2

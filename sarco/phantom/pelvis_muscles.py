@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sarco.phantom.build import Mask, Plane
+from sarco.phantom.build import Mask
 from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.pelvis_frame import Half
 from sarco.phantom.pelvis_shapes import Cord, Depth, Sheet
@@ -278,34 +278,25 @@ MUSCLES = (
 def paint_muscles(half: Half) -> None:
     """All muscles of one side, the deep ones over the shallow ones where they share a border."""
     _paint_deep_fat(half)
-    wave = _wave(half)
     for muscle in MUSCLES:
         size = half.pelvis.size[muscle.group] * half.grow
-        depth = muscle.shape.depth(half.place, muscle.steady + (1 - muscle.steady) * size)
-        if depth is not None:
-            _paint_muscle(half, muscle, depth, wave)
+        size = muscle.steady + (1 - muscle.steady) * size
+        near = half.near(muscle.shape.box(half.place, size))
+        if near is not None:
+            _paint_muscle(near, muscle, muscle.shape.depth(near.place, size))
 
 
 def _paint_deep_fat(half: Half) -> None:
     """Fat in front of gluteus maximus lies between muscles and is not subcutaneous."""
-    maximus = GLUTEUS_MAXIMUS.depth(half.place)
     deep = half.inside & (half.labels == INVENTED_IDS["subcutaneous_fat"])
-    if maximus is not None:
-        deep &= maximus.across > 0
+    if GLUTEUS_MAXIMUS.box(half.place) is not None:
+        deep &= GLUTEUS_MAXIMUS.depth(half.place).across > 0
     np.copyto(half.labels, np.uint8(INVENTED_IDS["body"]), where=deep)
 
 
-def _wave(half: Half) -> Plane:
-    """What makes the muscles' outlines irregular, about -1..1 mm."""
-    place, q = half.place, half.build.phases
-    slow = np.sin(place.x / 9 + place.y / 14 + place.z / 22 + q[6] * half.side)
-    fast = np.sin(place.x / 17 - place.y / 7 - place.z / 16 + q[8])
-    return np.asarray(0.6 * slow + 0.4 * fast, np.float32)
-
-
-def _paint_muscle(half: Half, muscle: Muscle, depth: Depth, wave: Plane) -> None:
+def _paint_muscle(half: Half, muscle: Muscle, depth: Depth) -> None:
     """A compartment: its own tissue inside a rim of fascia and fat, streaked along its fibres."""
-    outside = depth.outside + wave
+    outside = depth.outside + half.wave
     mask: Mask = (outside < 0) & half.inside
     spots = np.nonzero(mask)
     if not len(spots[0]):

@@ -36,9 +36,14 @@ def organs(build: Build, rng: np.random.Generator) -> list[Blob]:
         blobs.append(Blob((x * wide, spine + y, z), (19, 11, 17), hu["pancreas"], turn_deg=-20))
     stomach = (44 * wide, 42 - build.chest_front_mm + rng.uniform(0, 20), build.dome_mm - rng.uniform(70, 95))
     blobs += _gut(stomach, (58, rng.uniform(24, 42), rng.uniform(48, 75)), build, rng, turn_deg=-25)
+    fundus = (rng.uniform(40, 54) * wide, rng.uniform(-8, 14), build.dome_mm - rng.uniform(45, 60))
+    blobs += _gut(fundus, (rng.uniform(30, 46), rng.uniform(30, 48), 38), build, rng)
+    for _ in range(5):  # left flexure of the colon
+        centre = (rng.uniform(70, 105) * wide, rng.uniform(-60, 15), rng.uniform(45, 105))
+        blobs += _gut(centre, (rng.uniform(14, 24), rng.uniform(14, 24), rng.uniform(18, 32)), build, rng)
     blobs += _liver(build, rng)
     blobs += _spleen(build, rng)
-    for side, x, z in ((1, 74, 46), (-1, -72, 32)):
+    for side, x, z in ((1, 74, 46), (-1, -72, 24)):
         blobs += _kidney(build, side, (x * wide**0.5, spine + rng.uniform(-3, 5), z + rng.uniform(-14, 14)))
     blobs += _great_vessels(build)
     for across, z in ((17.0, -30), (3.0, -8), (18.0, 22)):  # calcified plaques of the aortic wall
@@ -111,7 +116,7 @@ def _liver(build: Build, rng: np.random.Generator) -> list[Blob]:
     top, front = build.dome_mm, build.chest_front_mm
     tip = rng.uniform(-20, 60)  # how far down the right lobe reaches
     centre = (-78 * wide, rng.uniform(-14, 0), (top + 30 + tip) / 2)
-    half = (rng.uniform(72, 88) * wide, 98, (top + 30 - tip) / 2)
+    half = (rng.uniform(72, 88) * wide, rng.uniform(0.76, 0.92) * front, (top + 30 - tip) / 2)
     right = Blob(centre, half, hu["liver"], turn_deg=12, power=2.3, lean=(0.12, 0.0))
     centre = (rng.uniform(-15, 15), -front + rng.uniform(36, 50), top - rng.uniform(40, 60))
     left = Blob(centre, (rng.uniform(66, 96), rng.uniform(28, 44), 64), hu["liver"], turn_deg=-8, lean=(0.3, 0.0))
@@ -129,7 +134,7 @@ def _kidney(build: Build, side: int, centre: tuple[float, float, float]) -> list
     x, y, z = centre
     hu = build.hu
     cortex = Blob(centre, (25, 30, 56), hu["cortex"], turn_deg=side * 28, lean=(-side * 0.12, 0.12), space="trunk")
-    blobs = [cortex.shrunk(-7, build.fat_hu, label=VISCERAL), cortex]
+    blobs = [cortex.shrunk(-2 - 9 * (0.5 + 0.5 * math.sin(build.phases[1])), build.fat_hu, label=VISCERAL), cortex]
     for step in range(14):
         turn, height = 2.4 * step, -42 + 6.4 * step
         reach = math.sqrt(max(1 - (height / 56) ** 2, 0.1))

@@ -1,4 +1,4 @@
-"""What lies beside the trunk, the table and the arms, of which nothing is labelled; and what a scanner makes of a slice."""
+"""Table and arms, of which nothing is labelled, and what a scanner makes of a slice."""
 
 from __future__ import annotations
 

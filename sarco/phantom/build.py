@@ -1,4 +1,4 @@
-"""One invented patient's build: lengths in mm at average size, attenuation in HU, and the knots that vary along the body.
+"""One invented patient's build: lengths in mm at average size, attenuation in HU, and how the spine bends.
 
 Body coordinates are mm of a patient of average size: x to the patient's left, y posterior, z superior. They run along
 the spine: the origin lies on the trunk's axis at mid-L3, and x and y are measured from that axis wherever it bends.
@@ -57,7 +57,7 @@ PHASE_HU: dict[str, dict[str, float]] = {
 }
 # Supine, the thoracic spine and the sacrum lie further back than L3: z and y of the axis in mm.
 CURVE_Z_MM = (-240.0, -170.0, -110.0, -60.0, -20.0, 20.0, 60.0, 110.0, 170.0, 240.0)
-CURVE_Y_MM = (17.0, 17.0, 13.0, 5.0, 0.0, 0.0, 2.0, 7.0, 14.0, 22.0)
+CURVE_Y_MM = (6.0, 6.0, 6.0, 3.0, 0.0, 0.0, 2.0, 8.0, 17.0, 27.0)
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,9 @@ class Build:
     arms: bool
     hu: dict[str, float] = field(default_factory=dict)
 
-    def axis_mm(self, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def axis_mm(self, z: NDArray[np.float64] | float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """X and y of the body's axis at heights `z`, before it is straightened."""
+        z = np.asarray(z, np.float64)
         x = self.bend[0] * np.sin(z / 70 + self.phases[11])
         return x, self.bend[1] * np.interp(z, CURVE_Z_MM, CURVE_Y_MM)
 
@@ -142,7 +143,7 @@ def draw_build(rng: np.random.Generator, arms: bool | None = None) -> Build:
     by_chance = bool(rng.random() < 0.3)
     fatty = float(rng.beta(1.1, 3.2))  # myosteatosis, 0 none .. 1 severe
     # Muscle of the trunk: 30 to 65 HU in health, down to about 0 in myosteatosis (Aubrey 2014, PMID 24393306).
-    muscle_hu = 46 + 14 * strong - 48 * fatty + rng.normal(0, 4) + (0 if phase == "native" else 8)
+    muscle_hu = 48 + 14 * strong - 50 * fatty + rng.normal(0, 4) + (0 if phase == "native" else 8)
     return Build(
         scale=float(rng.uniform(0.9, 1.08) + 0.03 * male),
         sex=sex,
@@ -150,16 +151,16 @@ def draw_build(rng: np.random.Generator, arms: bool | None = None) -> Build:
         chest_half_width_mm=float(rng.uniform(128, 148) + 4 * male + 14 * belly),
         hip_half_width_mm=float(rng.uniform(148, 168) + 14 * stout),
         front_mm=float(rng.uniform(78, 98) + 58 * belly),
-        chest_front_mm=float(rng.uniform(92, 112) + 24 * belly),
+        chest_front_mm=float(rng.uniform(104, 134) + 22 * belly),
         spine_mm=float(rng.uniform(20, 30)),
         roundness=float(rng.uniform(2.1, 2.6)),
         fat_mm=float(3 + 42 * stout**1.2 * rng.uniform(0.5, 1.2) * (1.15 - 0.3 * male)),
         fat_front=float(rng.uniform(0.1, 0.9)),
-        wall_mm=float(8 + 15 * strong + rng.normal(0, 1)),
+        wall_mm=float(7.5 + 13 * strong + rng.normal(0, 1)),
         rectus_mm=float(5 + 9 * strong),
         rectus_gap_deg=float(rng.uniform(2, 9) + 8 * max(0.0, belly - 0.5)),
-        psoas_mm=float(10 + 12 * strong + rng.normal(0, 1)),
-        paraspinal_mm=float(20 + 11 * strong),
+        psoas_mm=float(9.5 + 11 * strong + rng.normal(0, 1)),
+        paraspinal_mm=float(21 + 13 * strong),
         margin_mm=float(rng.normal(0, 9)),
         dome_mm=float(rng.uniform(160, 215)),
         crest_mm=float(rng.uniform(-52, -34)),

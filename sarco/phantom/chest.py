@@ -82,6 +82,7 @@ def _dome_mm(painter: SlicePainter) -> Plane:
     apex = build.dome_mm - LEFT_DOME_LOWER_MM * painter.left
     rim = np.interp(painter.away_deg, (0, 40, 90, 150), (150, 132, 98, 84)).astype(np.float32) + build.margin_mm
     across = (painter.organ_x - x0) / ((build.chest_half_width_mm - 16) - np.abs(x0))
+    across = np.where(np.abs(painter.organ_x) < np.abs(x0), 0.42 * across, across)  # between the domes lies a saddle
     along = (painter.organ_y + 8) / np.where(painter.organ_y < -8, build.chest_front_mm - 22, build.back_mm - 22)
     out = np.minimum(across * across + along * along, 1.6)
     return np.asarray(apex - (apex - np.minimum(rim, apex - 10)) * out**1.4, np.float32)

@@ -126,7 +126,8 @@ def _fat(build: Build, z: NDArray[np.float64], turn: NDArray[np.float64]) -> NDA
 def _mantle(build: Build, z: NDArray[np.float64], away_deg: NDArray[np.float64]) -> NDArray[np.float64]:
     """Muscle over the ribs: external oblique, serratus anterior, latissimus, and the lower edge of pectoralis."""
     size = 0.55 + 0.045 * (build.wall_mm - 8)
-    oblique = 5.5 * plateau(away_deg, 24, 118, 22) * (1 - rise(z, 150, 70))
+    oblique = 8.5 - 3 * rise(z, 50, 60)
+    oblique = oblique * plateau(away_deg, 24, 118, 22) * (1 - rise(z, 150, 70))
     serratus = 8.5 * plateau(away_deg, 62, 128, 24) * rise(z, 110, 70)
     latissimus = 9.0 * plateau(away_deg, 98, 160, 26) * (0.55 + 0.45 * rise(z, 60, 130))
     pectoral = 8.0 * plateau(away_deg, 8, 74, 18) * rise(z, 195, 30)

@@ -1,7 +1,7 @@
 """Paints structures onto the voxel centres of one slice, layer over layer; what they are is said elsewhere.
 
 A structure is a function of a `SlicePainter`: it makes a mask from `x`, `y`, `z` (mm), `turn`, `away_deg`, `depth` and
-calls `fill(mask, hu, label)`. Later structures cover earlier ones. Nothing is painted outside `body` by trunk and pelvis.
+calls `fill(mask, hu, label)`. Later structures cover earlier ones.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class SlicePainter:
             return None
         corners = []
         for z in (low, high):
-            bend_x, bend_y = (float(v) for v in self.build.axis_mm(np.float64(z)))
+            bend_x, bend_y = (float(v) for v in self.build.axis_mm(z))
             corners += [
                 (x + bend_x + i * reach, y + bend_y + j * reach, z, 1.0)
                 for x, y in xy_mm

@@ -51,7 +51,7 @@ def _paint_flat_muscles(painter: SlicePainter) -> None:
     lateral = painter.layers["lateral"]
     _layer(painter, np.zeros_like(lateral), lateral, "abdominal_wall", lateral > 1.5)
     share = depth / np.maximum(lateral, 1)
-    part = 0.03 + 0.10 * build.marbling
+    part = 0.02 + 0.10 * build.marbling
     seam = (
         ((np.abs(share - 0.34) < part) | (np.abs(share - 0.74) < 0.7 * part)) & (lateral > 6) & (painter.away_deg > 46)
     )
@@ -140,14 +140,14 @@ def paint_fat_streaks(painter: SlicePainter) -> None:
     labels = painter.labels
     low = np.clip(-(z + 20) / 90, 0, 1)  # fat is most at L5 and S1
     bend = 2.5 * np.sin(y / 8 + z / 15 + q[3])
-    wide = 0.6 + 2.2 * build.marbling + 0.5 * low
+    wide = 0.35 + 2.2 * build.marbling + 0.5 * low
     septa = np.abs(x - 17 - 0.25 * (y - 30) - bend) < wide
     septa |= np.abs(x - 43 + 0.35 * (y - 30) - bend) < 0.9 * wide
     back = (labels == _PARASPINAL) | (labels == _PARASPINAL + 1)
     other = (labels > 0) & (labels <= len(MUSCLE_NAMES)) & ~back
     fibre = np.abs(np.sin(x / 3.0 - y / 11 + 1.2 * np.sin(y / 6 + q[0]) + 0.8 * np.sin(painter.x / 9 + z / 12)))
     patchy = np.sin(painter.y / 4.3 + painter.x / 7 + z / 14 + q[1]) + np.sin(painter.x / 5.1 - painter.y / 9 + q[2])
-    streak = 0.9 * build.marbling - 0.10 - fibre + 0.2 * patchy
+    streak = 0.9 * build.marbling - 0.24 - fibre + 0.2 * patchy
     beside = 0.18 * np.exp(-(((x - 12) / 14) ** 2)) + 0.25 * low  # most fat lies beside the spinous processes
     np.copyto(painter.hu, build.fat_hu + 15, where=back & (septa | (streak + beside > 0)))
     np.copyto(painter.hu, build.fat_hu + 25, where=other & (streak > 0.12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from sarco.phantom.build import CORTEX_HU, DISC_HU, MARROW_HU, Build
 from sarco.phantom.labels import INVENTED_IDS, VERTEBRAE
@@ -13,7 +14,7 @@ BONE = INVENTED_IDS["bone"]
 
 @dataclass(frozen=True)
 class Level:
-    """One vertebra of an average person, in mm: z of its body's centre, its height, half its width and half its depth."""
+    """One vertebra of an average person, in mm: the middle, height, half width and half depth of its body."""
 
     name: str
     z_mm: float
@@ -42,7 +43,7 @@ _SIZES = (
 
 def _levels() -> tuple[Level, ...]:
     z = {"T7": 0.0}
-    for (above, height, disc, *_), (below, height_below, *_) in zip(_SIZES[:-1], _SIZES[1:], strict=True):
+    for (above, height, disc, *_), (below, height_below, *_) in pairwise(_SIZES):
         z[below] = z[above] - height / 2 - disc - height_below / 2
     return tuple(Level(name, z[name] - z["L3"], height, wide / 2, deep / 2) for name, height, _, wide, deep in _SIZES)
 

@@ -44,7 +44,7 @@ SOCKET = Cord(
     ),
     power=2.5,
 )
-HEAD = (82.0, -16.0, -178.0)
+FEMORAL_HEAD = (82.0, -16.0, -178.0)
 PUBIS = (
     Rod((66, -34, -176), (24, -52, -204), (10, 9)),  # superior ramus
     Rod((15, -54, -203), (10, -44, -220), (14, 8)),  # body beside the symphysis
@@ -171,10 +171,10 @@ def _near_head(half: Half, more_mm: float) -> tuple[Half, Plane] | None:
     """The part of a side around the femoral head, and mm from the head's middle there."""
     pelvis = half.pelvis
     reach = pelvis.head_mm + more_mm
-    near = half.near(Rod(HEAD, HEAD, (reach, reach)).box(half.place, 0.2 * reach))
+    near = half.near(Rod(FEMORAL_HEAD, FEMORAL_HEAD, (reach, reach)).box(half.place, 0.2 * reach))
     if near is None:
         return None
-    x, y, z = near.place.x - HEAD[0], near.place.y - HEAD[1], near.place.z - HEAD[2]
+    x, y, z = near.place.x - FEMORAL_HEAD[0], near.place.y - FEMORAL_HEAD[1], near.place.z - FEMORAL_HEAD[2]
     x, y, z = x * pelvis.wide[0], (y + pelvis.lean * z) * pelvis.deep, z * pelvis.high[0]
     return near, np.asarray(np.sqrt(x * x + y * y + z * z), np.float32)
 
@@ -197,6 +197,6 @@ def _paint_head(half: Half) -> None:
         return
     near, distance = found
     radius = np.float32(half.pelvis.head_mm)
-    x, y, z = near.place.x - HEAD[0], near.place.y - HEAD[1], near.place.z - HEAD[2]
+    x, y, z = near.place.x - FEMORAL_HEAD[0], near.place.y - FEMORAL_HEAD[1], near.place.z - FEMORAL_HEAD[2]
     near.fill((distance < radius + 2.5) & (x - 0.4 * y - z < 16), 60.0, "bone")  # the joint, but for the neck's side
     near.bone(distance - radius, cortex_mm=1.2, marrow_hu=120)

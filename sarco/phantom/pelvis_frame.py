@@ -20,9 +20,9 @@ import numpy as np
 from sarco.phantom.build import CORTEX_HU, Build, Labels, Mask, Plane
 from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.paint import SlicePainter
-from sarco.phantom.pelvis_shapes import Box, Place, by_level
+from sarco.phantom.pelvis_shapes import Bounds, Place, by_level
+from sarco.phantom.spine import SACRUM_TOP_MM
 
-SACRUM_TOP_MM = -98.0
 PROMONTORY_MM = -90.0  # z of the standard promontory, just below the disc under the fifth lumbar vertebra
 CREST_TOP_MM = -36.0  # z of the standard iliac crest's highest point
 
@@ -135,7 +135,7 @@ class Half:
         slow = np.sin(place.x / 9 + place.y / 14 + place.z / 22 + q[6] * side)
         self.wave = np.asarray(0.6 * slow + 0.4 * np.sin(place.x / 17 - place.y / 7 - place.z / 16 + q[8]), np.float32)
 
-    def near(self, box: Box | None) -> Half | None:
+    def near(self, box: Bounds | None) -> Half | None:
         """The part of this side within a box of the standard pelvis; None where it is empty."""
         if box is None:
             return None

@@ -48,7 +48,7 @@ class Muscle:
     steady: float = 0.0
 
 
-GLUTEUS_MAXIMUS = Sheet(
+_GLUTEUS_MAXIMUS = Sheet(
     (
         (-240, 34, 66, 150, 42, 24, 0),
         (-219, 22, 68, 158, 36, 26, 0),
@@ -68,7 +68,7 @@ GLUTEUS_MAXIMUS = Sheet(
     wedge=0.12,
 )
 # Medius covers minimus, which lies on the blade: both are drawn from the bone outwards, the deeper one last.
-GLUTEUS_MEDIUS = Sheet(
+_GLUTEUS_MEDIUS = Sheet(
     (
         (-198, 140, -24, 138, 6, 0, 0),
         (-184, 148, -34, 138, 18, 18, 5),
@@ -88,7 +88,7 @@ GLUTEUS_MEDIUS = Sheet(
     wedge=0.1,
     skew=0.1,
 )
-GLUTEUS_MINIMUS = Sheet(
+_GLUTEUS_MINIMUS = Sheet(
     (
         (-192, 130, -14, 120, 10, 0, 0),
         (-183, 130, -16, 110, 14, 12, 0),
@@ -264,9 +264,9 @@ MUSCLES = (
     Muscle("hip", "hip", OBTURATOR_INTERNUS, 0.7, 0.4),
     Muscle("hip", "hip", GEMELLI, 0.8, 0.5),
     Muscle("hip", "hip", PIRIFORMIS, 1.0, 0.4),
-    Muscle("gluteus_maximus", "maximus", GLUTEUS_MAXIMUS),
-    Muscle("gluteus_medius", "abductors", GLUTEUS_MEDIUS, 0.6, 0.2),
-    Muscle("gluteus_minimus", "abductors", GLUTEUS_MINIMUS, 0.9, 0.2),
+    Muscle("gluteus_maximus", "maximus", _GLUTEUS_MAXIMUS),
+    Muscle("gluteus_medius", "abductors", _GLUTEUS_MEDIUS, 0.6, 0.2),
+    Muscle("gluteus_minimus", "abductors", _GLUTEUS_MINIMUS, 0.9, 0.2),
     Muscle("iliacus", "iliacus", ILIACUS, 0.3, 0.4),
     Muscle("psoas", "psoas", PSOAS, 0.2),
     Muscle("hip", "hip", RECTUS_FEMORIS, 0.3, 0.4),
@@ -289,8 +289,8 @@ def paint_muscles(half: Half) -> None:
 def _paint_deep_fat(half: Half) -> None:
     """Fat in front of gluteus maximus lies between muscles and is not subcutaneous."""
     deep = half.inside & (half.labels == INVENTED_IDS["subcutaneous_fat"])
-    if GLUTEUS_MAXIMUS.box(half.place) is not None:
-        deep &= GLUTEUS_MAXIMUS.depth(half.place).across > 0
+    if _GLUTEUS_MAXIMUS.box(half.place) is not None:
+        deep &= _GLUTEUS_MAXIMUS.depth(half.place).across > 0
     np.copyto(half.labels, np.uint8(INVENTED_IDS["body"]), where=deep)
 
 

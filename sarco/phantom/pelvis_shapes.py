@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sarco.phantom.build import Plane
 
-Box = tuple[float, float, float, float]  # least and largest x, least and largest y
+Bounds = tuple[float, float, float, float]  # least and largest x, least and largest y
 _LOW_MM, _HIGH_MM, _STEP_MM = -340.0, 60.0, 0.5
 _SMOOTH_MM = 4.0
 
@@ -58,7 +58,7 @@ class Place:
         scale = 1 / (a * d - b * c)
         return d * scale, -b * scale, -c * scale, a * scale
 
-    def window(self, box: Box) -> tuple[slice, slice]:
+    def window(self, box: Bounds) -> tuple[slice, slice]:
         """Rows and columns that hold all points within a box."""
         rows, columns = self.x.shape
         if min(rows, columns) < 2:
@@ -90,7 +90,7 @@ def bounds_by_level(x: NDArray[np.float32], y: NDArray[np.float32], reach: NDArr
     return np.stack([x.min(axis=0), x.max(axis=0), y.min(axis=0), y.max(axis=0), reach], axis=1)
 
 
-def box_at(bounds: NDArray[np.float32], place: Place, grow: float, more_mm: float) -> Box | None:
+def box_at(bounds: NDArray[np.float32], place: Place, grow: float, more_mm: float) -> Bounds | None:
     """What holds a whole shape at the levels of a place; None where they have nothing of it."""
     low, high = place.span
     x0, x1, y0, y1, reach = bounds[low].tolist()
@@ -165,7 +165,7 @@ class Sheet:
     def _sag(self) -> float:
         return float(np.abs(self._table[5]).max()) * (1 + abs(self.skew))
 
-    def box(self, place: Place, grow: float = 1.0) -> Box | None:
+    def box(self, place: Place, grow: float = 1.0) -> Bounds | None:
         """What holds the whole sheet at the levels of a place; None where they have nothing of it.
 
         Args:
@@ -222,7 +222,7 @@ class Cord:
         reach = np.where(np.minimum(wide, deep) > 0.5, corners * np.maximum(wide, deep), 0)
         return bounds_by_level(x[None], y[None], reach)
 
-    def box(self, place: Place, grow: float = 1.0) -> Box | None:
+    def box(self, place: Place, grow: float = 1.0) -> Bounds | None:
         """What holds the whole cord at the levels of a place; None where they have nothing of it."""
         return box_at(self._bounds, place, grow, 3)
 
@@ -252,7 +252,7 @@ class Rod:
     second: tuple[float, float, float]
     radius: tuple[float, float]
 
-    def box(self, place: Place, more_mm: float = 0.0) -> Box | None:
+    def box(self, place: Place, more_mm: float = 0.0) -> Bounds | None:
         """What holds the whole rod, `more_mm` thicker; None where a place's levels have nothing of it."""
         x, y, z = zip(self.first, self.second, strict=True)
         reach = max(self.radius) + more_mm + 1
@@ -271,7 +271,7 @@ class Rod:
         return distance
 
 
-def hull(boxes: Sequence[Box | None]) -> Box | None:
+def hull(boxes: Sequence[Bounds | None]) -> Bounds | None:
     """The smallest box around several, or None where there are none."""
     there = [box for box in boxes if box is not None]
     if not there:

@@ -21,8 +21,8 @@ from sarco.phantom.build import CORTEX_HU, Build, Labels, Mask, Plane
 from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.paint import SlicePainter
 from sarco.phantom.pelvis_shapes import Bounds, Place, by_level
-from sarco.phantom.spine import SACRUM_TOP_MM
 
+SACRUM_TOP_MM = -98.0  # z of the sacrum's upper plate in a patient, below the disc under `spine`'s L5
 PROMONTORY_MM = -90.0  # z of the standard promontory, just below the disc under the fifth lumbar vertebra
 CREST_TOP_MM = -36.0  # z of the standard iliac crest's highest point
 

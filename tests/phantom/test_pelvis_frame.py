@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pelvis_slices import PIXEL_MM, pelvis_patient, pelvis_slice
 
-from sarco.phantom.pelvis_frame import Half
+from sarco.phantom.pelvis_frame import SACRUM_TOP_MM, Half
+from sarco.phantom.spine import SPINE_LEVELS
 
 
 def test_pelves_differ_between_women_and_men() -> None:
@@ -52,3 +53,10 @@ def test_a_part_of_a_side_holds_its_box() -> None:
         assert int(((x > 60) & (x < 90) & (y > -40) & (y < 10)).sum()) == held > 100
         assert near.place.x.size < half.place.x.size / 2
         assert half.near((400, 420, 0, 10)) is None
+
+
+def test_the_sacrum_starts_below_the_last_disc() -> None:
+    """Catches a gap or an overlap where vertebrae that move leave the pelvis behind."""
+    last = SPINE_LEVELS[-1]
+    assert last.name == "L5"
+    assert last.z_mm - last.height_mm / 2 - 10 == pytest.approx(SACRUM_TOP_MM, abs=1)

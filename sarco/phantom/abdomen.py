@@ -58,15 +58,11 @@ def organs(build: Build, rng: np.random.Generator) -> list[Blob]:
 
 
 def _great_vessels(build: Build) -> list[Blob]:
-    """Aorta and vena cava, and the common and external iliac vessels into which they part at L4 and L5."""
-    hu, spine, blobs = build.hu, build.spine_mm, []
-    for side in (1, -1):
-        for name, x, y, z, width in (("cava", -8.0, -24.0, -105.0, 7.5), ("aorta", 4.0, -31.0, -95.0, 6.0)):
-            vessel = Blob((x + side * 22, spine + y, z), (width, width, 55), hu[name], lean=(-side * 0.42, 0.12))
-            blobs.append(replace(vessel, space="trunk"))
+    """Aorta and vena cava, which part at L4 and L5; the iliac vessels belong to the pelvis."""
+    hu, spine = build.hu, build.spine_mm
     aorta = Blob((9, spine - 30, 105), (10.5, 10.5, 150), hu["aorta"], lean=(-0.03, 0.01), z_power=20, space="trunk")
     cava = Blob((-19, spine - 27, 90), (13, 9.5, 160), hu["cava"], turn_deg=-15, z_power=20, space="trunk")
-    return [*blobs, aorta, cava]
+    return [aorta, cava]
 
 
 def _spleen(build: Build, rng: np.random.Generator) -> list[Blob]:

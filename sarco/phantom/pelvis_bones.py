@@ -7,7 +7,7 @@ import numpy as np
 from sarco.phantom.build import Mask, Plane
 from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.pelvis_frame import CREST_TOP_MM, Half
-from sarco.phantom.pelvis_shapes import Cord, Depth, Place, Rod, Sheet
+from sarco.phantom.pelvis_shapes import Cord, Depth, Place, Rod, Sheet, hull
 
 _CREST_RIM_MM = 15.0
 CAPSULE_HU = 38.0
@@ -44,7 +44,7 @@ SOCKET = Cord(
     ),
     power=2.5,
 )
-HEAD = (82.0, -16.0, -178.0)
+FEMORAL_HEAD = (82.0, -16.0, -178.0)
 PUBIS = (
     Rod((66, -34, -176), (24, -52, -204), (10, 9)),  # superior ramus
     Rod((15, -54, -203), (10, -44, -220), (14, 8)),  # body beside the symphysis
@@ -109,24 +109,35 @@ FORAMINA = ((24.0, -104.0), (22.0, -123.0), (20.0, -140.0))  # x, z
 def paint_bones(half: Half) -> None:
     """Sacrum, hip bone and femur of one side, over what was painted before."""
     _paint_sacrum(half)
-    ilium = ILIUM.depth(half.place)
-    if ilium is not None:
-        joint = (ilium.outside < 2.6) & (half.labels == INVENTED_IDS["sacrum"])
-        half.fill(joint, 60.0, "body")
-        half.bone(ilium.outside)
-        half.fill((ilium.outside < 0) & _on_crest(half.place, ilium), half.hu, "iliac_crest")
-    socket = SOCKET.depth(half.place)
-    half.bone(None if socket is None else socket.outside, marrow_hu=60)
-    half.bone(_union(ISCHIUM, half.place))
-    pubis = _union(PUBIS, half.place)
-    half.bone(None if pubis is None else np.maximum(pubis, 2.5 - half.place.x))  # free of the symphysis
-    _paint_femur(half)
+    _paint_ilium(half)
+    near = half.near(SOCKET.box(half.place))
+    if near is not None:
+        near.bone(SOCKET.depth(near.place).outside, marrow_hu=60)
+    _paint_rods(half, ISCHIUM)
+    _paint_rods(half, PUBIS)
+    _paint_rods(half, FEMUR, cortex_mm=3.2, marrow_hu=-120)
+    _paint_head(half)
 
 
-def _union(rods: tuple[Rod, ...], place: Place) -> Plane | None:
-    """The distance to the nearest of several rods, or None where the slice touches none."""
-    parts = [outside for rod in rods if (outside := rod.outside(place)) is not None]
-    return np.minimum.reduce(parts) if parts else None
+def _paint_rods(half: Half, rods: tuple[Rod, ...], cortex_mm: float = 1.8, marrow_hu: float = 0.0) -> None:
+    """Several rods as one bone, which keeps off the midline."""
+    boxes = [rod.box(half.place) for rod in rods]
+    near = half.near(hull(boxes))
+    if near is not None:
+        parts = [rod.outside(near.place) for rod, box in zip(rods, boxes, strict=True) if box is not None]
+        outside = np.minimum.reduce([*parts])
+        near.bone(np.maximum(outside, 2.5 - near.place.x), cortex_mm=cortex_mm, marrow_hu=marrow_hu)
+
+
+def _paint_ilium(half: Half) -> None:
+    """The wing with its crest, and the sacroiliac joint in front of it."""
+    near = half.near(ILIUM.box(half.place))
+    if near is None:
+        return
+    ilium = ILIUM.depth(near.place)
+    near.fill((ilium.outside < 2.6) & (near.labels == INVENTED_IDS["sacrum"]), 60.0, "body")
+    near.bone(ilium.outside)
+    near.fill((ilium.outside < 0) & _on_crest(near.place, ilium), near.hu, "iliac_crest")
 
 
 def _on_crest(place: Place, ilium: Depth) -> Mask:
@@ -136,48 +147,56 @@ def _on_crest(place: Place, ilium: Depth) -> Mask:
 
 
 def _paint_sacrum(half: Half) -> None:
-    place = half.place
-    body, ala, back = SACRAL_BODY.depth(place), ALA.depth(place), SACRAL_BACK.depth(place)
-    parts = [part.outside for part in (ala, back, body) if part is not None]
-    for outside in parts:
-        half.bone(outside, "sacrum", cortex_mm=1.4)
-    if body is None:
+    """Bodies and alae, the wall behind the canal, the canal, and the foramina."""
+    parts: tuple[Sheet | Cord, ...] = (ALA, SACRAL_BACK, SACRAL_BODY)
+    boxes = [part.box(half.place) for part in parts]
+    near = half.near(hull(boxes))
+    if near is None:
         return
-    canal = SACRAL_CANAL.depth(place)
-    if canal is not None:
-        half.fill(canal.outside < 0, -40.0, "sacrum")
+    for part, box in zip(parts, boxes, strict=True):
+        if box is not None:
+            near.bone(part.depth(near.place).outside, "sacrum", cortex_mm=1.4)
+    if boxes[2] is None:
+        return
+    place, body = near.place, SACRAL_BODY.depth(near.place)
+    if SACRAL_CANAL.box(place) is not None:
+        near.fill(SACRAL_CANAL.depth(place).outside < 0, -40.0, "sacrum")
     for x, z in FORAMINA:
-        if np.abs(place.z - z).min() > 5:
-            continue
-        hole = np.hypot(place.x - x, (place.z - z) * 1.1)
-        half.fill((hole < 4.5) & (body.outside < 4) & (body.across < 2), -60.0, "sacrum")
+        if np.abs(place.z - z).min() < 5:
+            hole = np.hypot(place.x - x, (place.z - z) * 1.1)
+            near.fill((hole < 4.5) & (body.outside < 4) & (body.across < 2), -60.0, "sacrum")
 
 
-def _head_distance(half: Half) -> Plane:
-    """Mm from the middle of the femoral head."""
-    pelvis, place = half.pelvis, half.place
-    x, y, z = place.x - HEAD[0], place.y - HEAD[1], place.z - HEAD[2]
+def _near_head(half: Half, more_mm: float) -> tuple[Half, Plane] | None:
+    """The part of a side around the femoral head, and mm from the head's middle there."""
+    pelvis = half.pelvis
+    reach = pelvis.head_mm + more_mm
+    near = half.near(Rod(FEMORAL_HEAD, FEMORAL_HEAD, (reach, reach)).box(half.place, 0.2 * reach))
+    if near is None:
+        return None
+    x, y, z = near.place.x - FEMORAL_HEAD[0], near.place.y - FEMORAL_HEAD[1], near.place.z - FEMORAL_HEAD[2]
     x, y, z = x * pelvis.wide[0], (y + pelvis.lean * z) * pelvis.deep, z * pelvis.high[0]
-    distance: Plane = np.sqrt(x * x + y * y + z * z)
-    return distance
+    return near, np.asarray(np.sqrt(x * x + y * y + z * z), np.float32)
 
 
 def paint_capsule(half: Half) -> None:
     """The hip joint's capsule with its ligaments, around head and neck."""
-    distance = _head_distance(half)
-    if distance.min() < half.pelvis.head_mm + 6:
-        half.fill(distance < half.pelvis.head_mm + 6, CAPSULE_HU, "body")
-    neck = FEMUR[0].outside(half.place)
+    found = _near_head(half, 6)
+    if found is not None:
+        near, distance = found
+        near.fill(distance < half.pelvis.head_mm + 6, CAPSULE_HU, "body")
+    neck = half.near(FEMUR[0].box(half.place, 5))
     if neck is not None:
-        half.fill(neck < 5, CAPSULE_HU, "body")
+        neck.fill(FEMUR[0].outside(neck.place) < 5, CAPSULE_HU, "body")
 
 
-def _paint_femur(half: Half) -> None:
-    """Neck, trochanters and shaft, then the joint's gap and the head, which is a ball."""
-    half.bone(_union(FEMUR, half.place), cortex_mm=3.2, marrow_hu=-120)
-    distance, radius = _head_distance(half), np.float32(half.pelvis.head_mm)
-    if distance.min() > radius + 4:
+def _paint_head(half: Half) -> None:
+    """The joint's gap and the head, which is a ball."""
+    found = _near_head(half, 3)
+    if found is None:
         return
-    x, y, z = half.place.x - HEAD[0], half.place.y - HEAD[1], half.place.z - HEAD[2]
-    half.fill((distance < radius + 2.5) & (x - 0.4 * y - z < 16), 60.0, "bone")  # the joint, but for the neck's side
-    half.bone(distance - radius, cortex_mm=1.2, marrow_hu=120)
+    near, distance = found
+    radius = np.float32(half.pelvis.head_mm)
+    x, y, z = near.place.x - FEMORAL_HEAD[0], near.place.y - FEMORAL_HEAD[1], near.place.z - FEMORAL_HEAD[2]
+    near.fill((distance < radius + 2.5) & (x - 0.4 * y - z < 16), 60.0, "bone")  # the joint, but for the neck's side
+    near.bone(distance - radius, cortex_mm=1.2, marrow_hu=120)

@@ -12,6 +12,7 @@ femoral offset 43 (SD 7) mm, neck-shaft angle 125 (SD 6) degrees: Carmona 2022, 
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,9 @@ import numpy as np
 from sarco.phantom.build import CORTEX_HU, Build, Labels, Mask, Plane
 from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.paint import SlicePainter
-from sarco.phantom.pelvis_shapes import Place, by_level
+from sarco.phantom.pelvis_shapes import Bounds, Place, by_level
 
-SACRUM_TOP_MM = -98.0
+SACRUM_TOP_MM = -98.0  # z of the sacrum's upper plate in a patient, below the disc under `spine`'s L5
 PROMONTORY_MM = -90.0  # z of the standard promontory, just below the disc under the fifth lumbar vertebra
 CREST_TOP_MM = -36.0  # z of the standard iliac crest's highest point
 
@@ -116,6 +117,7 @@ class Half:
         inside: where the pelvis may be painted: below the fascia.
         cavity: this side of the painter's cavity.
         mottle: fine texture, about -3..3.
+        wave: what makes the muscles' outlines irregular, -1..1 mm.
     """
 
     def __init__(self, painter: SlicePainter, pelvis: Pelvis, side: int) -> None:
@@ -123,12 +125,29 @@ class Half:
         window = _extent(painter.body & (side * painter.x > -12))
         self.build, self.pelvis, self.side = painter.build, pelvis, side
         self.grow = painter.build.sides[0 if side > 0 else 1]
-        self.place = _place(painter, pelvis, side, window)
+        self.place = place = _place(painter, pelvis, side, window)
         self.hu: Plane = painter.hu[window]
         self.labels: Labels = painter.labels[window]
         self.inside: Mask = painter.depth[window] > 0.5
         self.cavity: Mask = painter.cavity[window]
         self.mottle: Plane = painter.mottle[window]
+        q = painter.build.phases
+        slow = np.sin(place.x / 9 + place.y / 14 + place.z / 22 + q[6] * side)
+        self.wave = np.asarray(0.6 * slow + 0.4 * np.sin(place.x / 17 - place.y / 7 - place.z / 16 + q[8]), np.float32)
+
+    def near(self, box: Bounds | None) -> Half | None:
+        """The part of this side within a box of the standard pelvis; None where it is empty."""
+        if box is None:
+            return None
+        window = self.place.window(box)
+        place = self.place
+        part = copy(self)
+        part.place = Place(place.x[window], place.y[window], place.z if place.z.size == 1 else place.z[window])
+        if part.place.x.size == 0:
+            return None
+        for name in ("hu", "labels", "inside", "cavity", "mottle", "wave"):
+            setattr(part, name, getattr(self, name)[window])
+        return part
 
     def fill(self, mask: Mask, hu: Plane | float, label: str) -> None:
         """Paints where `mask` holds, with the id of this name."""
@@ -140,17 +159,15 @@ class Half:
         """The id of the muscle on this side."""
         return np.uint8(INVENTED_IDS[f"{muscle}_{'left' if self.side > 0 else 'right'}"])
 
-    def bone(self, outside: Plane | None, label: str = "bone", cortex_mm: float = 1.8, marrow_hu: float = 0.0) -> None:
+    def bone(self, outside: Plane, label: str = "bone", cortex_mm: float = 1.8, marrow_hu: float = 0.0) -> None:
         """Paints a bone: a bright shell around what is cancellous.
 
         Args:
-            outside: mm outside the bone, or None for nothing.
+            outside: mm outside the bone.
             label: the bone's name.
             cortex_mm: thickness of the shell.
             marrow_hu: added to the patient's cancellous bone.
         """
-        if outside is None:
-            return
         hu = np.where(outside > -cortex_mm, CORTEX_HU, self.pelvis.marrow_hu + marrow_hu + 18 * self.mottle)
         self.fill(outside < 0, hu, label)
 

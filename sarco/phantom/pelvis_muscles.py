@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sarco.phantom.build import Mask, Plane
+from sarco.phantom.build import Mask
 from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.pelvis_frame import Half
 from sarco.phantom.pelvis_shapes import Cord, Depth, Sheet
@@ -48,7 +48,7 @@ class Muscle:
     steady: float = 0.0
 
 
-GLUTEUS_MAXIMUS = Sheet(
+_GLUTEUS_MAXIMUS = Sheet(
     (
         (-240, 34, 66, 150, 42, 24, 0),
         (-219, 22, 68, 158, 36, 26, 0),
@@ -68,7 +68,7 @@ GLUTEUS_MAXIMUS = Sheet(
     wedge=0.12,
 )
 # Medius covers minimus, which lies on the blade: both are drawn from the bone outwards, the deeper one last.
-GLUTEUS_MEDIUS = Sheet(
+_GLUTEUS_MEDIUS = Sheet(
     (
         (-198, 140, -24, 138, 6, 0, 0),
         (-184, 148, -34, 138, 18, 18, 5),
@@ -88,7 +88,7 @@ GLUTEUS_MEDIUS = Sheet(
     wedge=0.1,
     skew=0.1,
 )
-GLUTEUS_MINIMUS = Sheet(
+_GLUTEUS_MINIMUS = Sheet(
     (
         (-192, 130, -14, 120, 10, 0, 0),
         (-183, 130, -16, 110, 14, 12, 0),
@@ -264,9 +264,9 @@ MUSCLES = (
     Muscle("hip", "hip", OBTURATOR_INTERNUS, 0.7, 0.4),
     Muscle("hip", "hip", GEMELLI, 0.8, 0.5),
     Muscle("hip", "hip", PIRIFORMIS, 1.0, 0.4),
-    Muscle("gluteus_maximus", "maximus", GLUTEUS_MAXIMUS),
-    Muscle("gluteus_medius", "abductors", GLUTEUS_MEDIUS, 0.6, 0.2),
-    Muscle("gluteus_minimus", "abductors", GLUTEUS_MINIMUS, 0.9, 0.2),
+    Muscle("gluteus_maximus", "maximus", _GLUTEUS_MAXIMUS),
+    Muscle("gluteus_medius", "abductors", _GLUTEUS_MEDIUS, 0.6, 0.2),
+    Muscle("gluteus_minimus", "abductors", _GLUTEUS_MINIMUS, 0.9, 0.2),
     Muscle("iliacus", "iliacus", ILIACUS, 0.3, 0.4),
     Muscle("psoas", "psoas", PSOAS, 0.2),
     Muscle("hip", "hip", RECTUS_FEMORIS, 0.3, 0.4),
@@ -278,34 +278,25 @@ MUSCLES = (
 def paint_muscles(half: Half) -> None:
     """All muscles of one side, the deep ones over the shallow ones where they share a border."""
     _paint_deep_fat(half)
-    wave = _wave(half)
     for muscle in MUSCLES:
         size = half.pelvis.size[muscle.group] * half.grow
-        depth = muscle.shape.depth(half.place, muscle.steady + (1 - muscle.steady) * size)
-        if depth is not None:
-            _paint_muscle(half, muscle, depth, wave)
+        size = muscle.steady + (1 - muscle.steady) * size
+        near = half.near(muscle.shape.box(half.place, size))
+        if near is not None:
+            _paint_muscle(near, muscle, muscle.shape.depth(near.place, size))
 
 
 def _paint_deep_fat(half: Half) -> None:
     """Fat in front of gluteus maximus lies between muscles and is not subcutaneous."""
-    maximus = GLUTEUS_MAXIMUS.depth(half.place)
     deep = half.inside & (half.labels == INVENTED_IDS["subcutaneous_fat"])
-    if maximus is not None:
-        deep &= maximus.across > 0
+    if _GLUTEUS_MAXIMUS.box(half.place) is not None:
+        deep &= _GLUTEUS_MAXIMUS.depth(half.place).across > 0
     np.copyto(half.labels, np.uint8(INVENTED_IDS["body"]), where=deep)
 
 
-def _wave(half: Half) -> Plane:
-    """What makes the muscles' outlines irregular, about -1..1 mm."""
-    place, q = half.place, half.build.phases
-    slow = np.sin(place.x / 9 + place.y / 14 + place.z / 22 + q[6] * half.side)
-    fast = np.sin(place.x / 17 - place.y / 7 - place.z / 16 + q[8])
-    return np.asarray(0.6 * slow + 0.4 * fast, np.float32)
-
-
-def _paint_muscle(half: Half, muscle: Muscle, depth: Depth, wave: Plane) -> None:
+def _paint_muscle(half: Half, muscle: Muscle, depth: Depth) -> None:
     """A compartment: its own tissue inside a rim of fascia and fat, streaked along its fibres."""
-    outside = depth.outside + wave
+    outside = depth.outside + half.wave
     mask: Mask = (outside < 0) & half.inside
     spots = np.nonzero(mask)
     if not len(spots[0]):

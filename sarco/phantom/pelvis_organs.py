@@ -13,6 +13,7 @@ import numpy as np
 
 from sarco.phantom.build import PAINTED_AIR_HU, Build
 from sarco.phantom.paint import SlicePainter
+from sarco.phantom.pelvis_bones import ILIUM
 from sarco.phantom.pelvis_frame import Half, Pelvis
 from sarco.phantom.pelvis_shapes import Cord, Sheet
 from sarco.phantom.shapes import Blob
@@ -30,7 +31,7 @@ CAVITY = Cord(
         (-135, 0, -28, 112, 96),
         (-123, 0, -32, 128, 98),
         (-108, 0, -40, 160, 110),
-        (-95, 0, -40, 200, 200),
+        (-95, 0, -40, 300, 300),
     ),
     power=2.3,
 )
@@ -73,18 +74,17 @@ LEVATOR = Sheet(
 
 def limit_cavity(painter: SlicePainter, pelvis: Pelvis) -> None:
     """Takes the hips and the thighs out of the space in which organs lie; before the trunk is painted."""
-    if painter.z_range[0] > -80:
+    if painter.z_range[0] > -40:
         return
     for side in (1, -1):
         half = Half(painter, pelvis, side)
-        space = CAVITY.depth(half.place)
-        keep = (
-            np.zeros(half.inside.shape, np.bool_)
-            if space is None
-            else np.broadcast_to(space.outside < 0, half.inside.shape)
-        )
-        own = half.place.x >= 0
-        half.cavity[...] &= keep | ~own
+        place = half.place
+        keep = np.zeros(half.inside.shape, np.bool_)
+        if CAVITY.box(place) is not None:
+            keep = (CAVITY.depth(place).outside < 0) & (place.y < 78)
+        if ILIUM.box(place) is not None:
+            keep &= ILIUM.depth(place).across < 0
+        half.cavity[...] &= keep | (place.x < 0)
 
 
 def pelvic_organs(build: Build, pelvis: Pelvis, rng: np.random.Generator) -> list[Blob]:
@@ -166,13 +166,17 @@ def _bladder(build: Build, pelvis: Pelvis, rng: np.random.Generator) -> list[Blo
 
 def paint_vessels(half: Half) -> None:
     """Iliac and femoral vessels of one side, and the pelvic floor."""
-    levator = LEVATOR.depth(half.place)
-    if levator is not None:
-        half.fill(levator.outside < 0, half.build.muscle_hu - 5, "body")
+    near = half.near(LEVATOR.box(half.place))
+    if near is not None:
+        near.fill(LEVATOR.depth(near.place).outside < 0, half.build.muscle_hu - 5, "body")
+    hard = half.build.phases[3] < 2
     vein = 0.5 * (half.build.hu["cava"] + half.build.hu["portal"])
     for vessel, hu in ((INTERNAL_ILIAC, half.build.hu["aorta"]), (VEIN, vein), (ARTERY, half.build.hu["aorta"])):
-        depth = vessel.depth(half.place)
-        if depth is not None:
-            half.fill(depth.outside < 0, hu, "body")
-            if vessel is ARTERY and half.build.phases[3] < 2 and np.sin(half.place.z.mean() / 11) > 0:
-                half.fill((depth.outside < 0) & (depth.outside > -1.5) & (depth.across > 2), 550.0, "body")  # plaques
+        near = half.near(vessel.box(half.place))
+        if near is None:
+            continue
+        depth = vessel.depth(near.place)
+        near.fill(depth.outside < 0, hu, "body")
+        if vessel is ARTERY and hard:
+            plaque = (depth.outside < 0) & (depth.outside > -1.5) & (depth.across > 2) & (np.sin(near.place.z / 11) > 0)
+            near.fill(plaque, 550.0, "body")

@@ -17,8 +17,8 @@ BACK_Z_MM = (-118.0, -95.0, -66.0, -40.0, 0.0, 40.0, 70.0, 100.0, 115.0, 160.0, 
 _BACK_X_MM = (18.0, 20.0, 25.0, 33.0, 36.0, 38.0, 43.0, 40.0, 34.0, 29.0, 26.0)
 _BACK_HALF_X_MM = (7.0, 11.0, 19.0, 28.0, 32.0, 34.0, 39.0, 36.0, 30.0, 25.0, 22.0)
 _BACK_HALF_Y = (0.16, 0.22, 0.40, 0.49, 0.50, 0.48, 0.44, 0.38, 0.36, 0.33, 0.30)  # of the thickness at L3
-# The psoas runs from T12 and L1 to the lesser trochanter (Standring, Gray's Anatomy).
-PSOAS_Z_MM = (-218.0, -170.0, -140.0, -110.0, -80.0, -50.0, 0.0, 39.0, 60.0, 92.0)
+# The psoas runs from T12 and L1 to the lesser trochanter (Standring, Gray's Anatomy); below S1 the pelvis draws it.
+PSOAS_Z_MM = (-94.0, -80.0, -50.0, 0.0, 39.0, 60.0, 92.0)
 
 
 def paint_trunk(painter: SlicePainter) -> None:
@@ -114,13 +114,13 @@ def _quadratus(build: Build, side: int, label: int, strong: float) -> Tube:
 
 
 def _psoas(build: Build, side: int, label: int, size: float) -> Tube:
-    """Beside the vertebral bodies, growing downwards, then forward over the pelvic brim."""
+    """Beside the vertebral bodies, growing downwards, as far as the pelvis."""
     spine, p = build.spine_mm, build.psoas_mm * size
-    half_x = tuple(p * share for share in (0.75, 0.9, 1.05, 1.15, 1.15, 1.1, 0.92, 0.55, 0.36, 0.16))
-    half_y = tuple(p * share for share in (0.6, 0.8, 0.95, 1.1, 1.15, 1.2, 1.12, 1.0, 0.75, 0.3))
-    away = (92.0, 80.0, 68.0, 61.0, 54.0, 32 + p, 26 + 0.9 * p, 23 + 0.6 * p, 22 + 0.45 * p, 24.0)
-    y = tuple(spine + value for value in (-48.0, -66.0, -54.0, -36.0, -20.0, -9.0, 1.0, 3.0, 4.0, 5.0))
-    turn = tuple(side * turn for turn in (0.0, 10, 20, 25, 25, 22, 18, 8, 4, 0))
+    half_x = tuple(p * share for share in (1.15, 1.15, 1.1, 0.92, 0.55, 0.36, 0.16))
+    half_y = tuple(p * share for share in (1.15, 1.15, 1.2, 1.12, 1.0, 0.75, 0.3))
+    away = (55.0, 51.0, 32 + p, 26 + 0.9 * p, 23 + 0.6 * p, 22 + 0.45 * p, 24.0)
+    y = tuple(spine + value for value in (-21.0, -17.0, -9.0, 1.0, 3.0, 4.0, 5.0))
+    turn = tuple(side * turn for turn in (0.0, 10, 22, 18, 8, 4, 0))
     return Tube(PSOAS_Z_MM, tuple(side * x for x in away), y, half_x, half_y, turn, build.muscle_hu + 2, label)
 
 

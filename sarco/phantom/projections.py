@@ -1,7 +1,6 @@
-"""Line integrals through a slice and back, on a coarse grid: noise that follows the path, bands between dense bones,
-streaks of metal.
+"""Line integrals through a slice and back: noise that follows the path, bands between bones, streaks of metal.
 
-A scanner sees a slice along lines. Lines through hips or metal carry few photons or hardened ones, and whatever is wrong
+A scanner sees a slice along lines. Lines through hips or metal carry few photons or hardened ones, and what is wrong
 with a line is wrong all along it. So these faults are made where they arise: in the line integrals.
 The grids are square, `SIDE` pixels, cover the larger side of the slice and share its middle.
 """
@@ -22,7 +21,7 @@ WATER_PER_MM = 0.0193
 DENSE_HU = 200.0  # what lies above hardens the beam more than water does
 METAL_HU = 2500.0  # above every bone; teeth are not in the abdomen
 _MAP_SIDE, _MAP_ANGLES = 48, 24
-SIDE, ANGLES = 112, 90
+SIDE, ANGLES = 96, 72
 
 
 def shrink(hu: Grid, spacing_mm: tuple[float, float], side: int) -> tuple[Grid, float]:

@@ -32,13 +32,13 @@ _FAT_AT_KV = (1.25, 1.18, 1.08, 1.0, 0.94)
 
 SCANNER: dict[str, Variation] = {
     "kv": among(120, 120, 120, 100, 100, 140, 80, 70, source="stations of today's tubes; 120 is the commonest"),
-    "mas": Variation(5, 300, log=True, source="5 to 10 attenuation CT of PET, 20 to 60 its low dose, 100 to 250 abdomen"),
+    "mas": Variation(5, 300, log=True, source="5 to 10 attenuation CT of PET, 20 to 60 low dose, 100 to 250 abdomen"),
     "modulation": Variation(0, 0.9, source="tube current modulation, from none to nearly full"),
     "blur_mm": Variation(
         0.3, 1.0, log=True, source="Gaussian point spread, 10.1118/1.595706; FWHM 0.7 mm (lung) to 2.4 mm (soft)"
     ),
     "enhancement": Variation(0.1, 1.0, chance=0.35, source="overshoot at edges, as sharp kernels have it"),
-    "iterative": Variation(0.3, 1.0, chance=0.5, absent=1.0, source="iterative reconstruction takes 0 to 70 % of noise"),
+    "iterative": Variation(0.3, 1.0, chance=0.5, absent=1.0, source="iterative reconstruction takes up to 70 %"),
     "thickness_mm": Variation(0.6, 10, log=True),
     "planes": among(1, 1, 3, 5, source="cost: a plane is painted anew; thin slices need one"),
     "streaks": Variation(0.1, 0.6, chance=0.3, source="share of noise that runs along the longest path, at low dose"),
@@ -47,8 +47,8 @@ SCANNER: dict[str, Variation] = {
     "metal": Variation(0.001, 0.05, log=True, source="photons that seem to arrive behind a prosthesis"),
     "motion_mm": Variation(1, 8, chance=0.1, source="breathing moves the abdomen by about 10 mm, in part of a turn"),
     "motion_deg": Variation(-90, 90),
-    "circle": Variation(0.8, 1.1, chance=0.2, absent=9.0, source="reconstruction circle by the slice's larger side"),
-    "padding_hu": among(-1024, -1024, -2000, -3024, -1000, 0, source="GE and Philips -2000, -3024; 0 stored without a tag"),
+    "circle": Variation(0.8, 1.1, chance=0.2, absent=9.0, source="share of the slice's larger side"),
+    "padding_hu": among(-1024, -1024, -2000, -3024, -1000, 0, source="-2000, -3024 by GE, Philips; 0 without a tag"),
     "rim_hu": Variation(30, 300, chance=0.4, source="cupping where the body leaves the circle"),
     "window_width": Variation(350, 2000, chance=0.06, log=True, source="8-bit pictures of common windows"),
     "window_centre": Variation(0, 80),
@@ -182,7 +182,8 @@ def _at_kv(hu: Grid, kv: float) -> Grid:
     fat = np.float32(np.interp(kv, _KV, _FAT_AT_KV) - 1)
     fatty = np.clip(hu, -120, -10) + 10
     airy = np.clip(hu, -1000, -200) + 200  # from lung to air water is missing, not replaced
-    return hu + dense * np.maximum(hu - 70, 0) + fat * (fatty - np.float32(110 / 800) * airy)
+    changed: Grid = hu + dense * np.maximum(hu - 70, 0) + fat * (fatty - np.float32(110 / 800) * airy)
+    return changed
 
 
 def seen_by_kernel(hu: Grid, spacing_mm: tuple[float, float], draw: ScannerDraw) -> Grid:
@@ -218,7 +219,8 @@ def kernel_noise(
     blur_mm = draw.blur_mm / math.sqrt(draw.iterative)  # iterative noise is coarser
     white = cv2.dft(rng.standard_normal(shape, dtype=np.float32), flags=cv2.DFT_COMPLEX_OUTPUT)
     white *= _noise_spectrum(shape, spacing_mm, blur_mm, draw.enhancement)[..., None]
-    return cv2.idft(white, flags=cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
+    noise: Grid = cv2.idft(white, flags=cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
+    return noise
 
 
 @lru_cache(maxsize=2)
@@ -236,7 +238,8 @@ def _noise_spectrum(
     fine = np.linspace(0, 4, 400)
     whole = fine * (fine + 0.04) * _transfer(fine, blur_mm, enhancement) ** 2
     folded = float(whole[fine > 0.5 / max(spacing_mm)].sum() / whole.sum())
-    return np.sqrt((1 - folded) * power / power.mean() + folded).astype(np.float32)
+    amplitude: Grid = np.sqrt((1 - folded) * power / power.mean() + folded).astype(np.float32)
+    return amplitude
 
 
 def _streak_noise(

@@ -41,9 +41,9 @@ SCANNER: dict[str, Variation] = {
     "iterative": Variation(0.3, 1.0, chance=0.5, absent=1.0, source="iterative reconstruction takes up to 70 %"),
     "thickness_mm": Variation(0.6, 10, log=True),
     "planes": among(1, 1, 3, 5, source="cost: a plane is painted anew; thin slices need one"),
-    "streaks": Variation(0.1, 0.6, chance=0.3, source="share of noise that runs along the longest path, at low dose"),
-    "hardening": Variation(0.05, 0.25, chance=0.15, source="makes bands of 10 to 60 HU between hips or vertebra parts"),
-    "noise_index": Variation(9, 80, log=True, source="noise that a protocol allows at most: 10 to 25 HU in abdomen"),
+    "streaks": Variation(0.1, 0.7, chance=0.3, source="share of noise that runs along the longest path, at low dose"),
+    "hardening": Variation(0.15, 0.9, chance=0.15, source="makes bands of 5 to 40 HU between the hips"),
+    "noise_index": Variation(5, 80, log=True, source="noise that a protocol allows at most: 10 to 25 HU in abdomen"),
     "metal": Variation(0.001, 0.05, log=True, source="photons that seem to arrive behind a prosthesis"),
     "motion_mm": Variation(1, 8, chance=0.1, source="breathing moves the abdomen by about 10 mm, in part of a turn"),
     "motion_deg": Variation(-90, 90),
@@ -182,8 +182,8 @@ def _at_kv(hu: Grid, kv: float) -> Grid:
     fat = np.float32(np.interp(kv, _KV, _FAT_AT_KV) - 1)
     fatty = np.clip(hu, -120, -10) + 10
     airy = np.clip(hu, -1000, -200) + 200  # from lung to air water is missing, not replaced
-    changed: Grid = hu + dense * np.maximum(hu - 70, 0) + fat * (fatty - np.float32(110 / 800) * airy)
-    return changed
+    changed = hu + dense * np.maximum(hu - 70, 0) + fat * (fatty - np.float32(110 / 800) * airy)
+    return changed.astype(np.float32, copy=False)
 
 
 def seen_by_kernel(hu: Grid, spacing_mm: tuple[float, float], draw: ScannerDraw) -> Grid:
@@ -234,9 +234,9 @@ def _noise_spectrum(
     down = np.fft.fftfreq(shape[0], spacing_mm[0]).astype(np.float32)[:, None]
     right = np.fft.fftfreq(shape[1], spacing_mm[1]).astype(np.float32)[None, :]
     frequency = np.sqrt(down * down + right * right)
-    power = (frequency + np.float32(0.04)) * _transfer(frequency, blur_mm, enhancement) ** 2
+    power = (frequency + np.float32(0.02)) * _transfer(frequency, blur_mm, enhancement) ** 2
     fine = np.linspace(0, 4, 400)
-    whole = fine * (fine + 0.04) * _transfer(fine, blur_mm, enhancement) ** 2
+    whole = fine * (fine + 0.02) * _transfer(fine, blur_mm, enhancement) ** 2
     folded = float(whole[fine > 0.5 / max(spacing_mm)].sum() / whole.sum())
     amplitude: Grid = np.sqrt((1 - folded) * power / power.mean() + folded).astype(np.float32)
     return amplitude

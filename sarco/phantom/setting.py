@@ -47,6 +47,9 @@ SETTING: dict[str, Variation] = {
     "bag_mm": Variation(12, 45, chance=0.04, source="a stoma bag's thickness"),
     "drain_mm": Variation(2.0, 5.5, chance=0.07, source="radius: 12 to 32 French"),
     "device_mm": Variation(9, 34, chance=0.04, source="radius: ports 12 mm, neurostimulators 25, infusion pumps 38"),
+    "hips": among(1, 2, 3, chance=0.03, source="artificial ones: 1 left, 2 right, 3 both"),
+    "screws": among(1, 2, 3, chance=0.03, source="vertebrae with pedicle screws"),
+    "clips": among(1, 2, 4, 7, chance=0.05, source="after removal of a gallbladder, kidney or lymph nodes"),
     # What the image shows: its width relative to the body with arms, and how far off its middle.
     "view": Variation(1.03, 1.6),
     "view_cut": Variation(0.6, 1.0, chance=0.12, absent=9.0, source="spine and organ views, obesity"),
@@ -80,6 +83,9 @@ class SettingDraw:
         bag_mm: thickness of a stoma bag, 0 for none.
         drain_mm: radius of a drain through the wall, 0 for none.
         device_mm: radius of a device under the skin, 0 for none.
+        hips: artificial ones: 1 left, 2 right, 3 both.
+        screws: how many vertebrae have them.
+        clips: how many.
         view: width of the image relative to the body.
         view_cut: the same where the image cuts the body; the smaller one holds.
         view_shift: how far off the body's middle the image lies, in its widths.
@@ -112,6 +118,9 @@ class SettingDraw:
     bag_mm: float = 0.0
     drain_mm: float = 0.0
     device_mm: float = 0.0
+    hips: float = 0
+    screws: float = 0
+    clips: float = 0
     view: float = 1.2
     view_cut: float = 9.0
     view_shift: float = 0.0

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sarco.phantom.projections import Grid
 from sarco.phantom.setting import Room, SettingDraw, window_of
 
-_WIRE_HU, _SNAP_HU, _TITANIUM_HU = 1800.0, 2400.0, 6000.0
+_WIRE_HU, _SNAP_HU, _CASE_HU = 1800.0, 2400.0, 9000.0
 _TUBE_HU, _PAD_HU, _BAG_HU = 220.0, 140.0, 30.0
 _SHEET_HU = -850.0
 _FOAM_HU = -960.0
@@ -137,7 +137,7 @@ def paint_devices(hu: Grid, room: Room, setting: SettingDraw) -> None:
         flat = np.hypot(arc, room.along - 160 * (setting.place(5) - 0.5)) / setting.device_mm
         depth = -room.beyond
         case = (flat < 1) & (depth > 4) & (depth < 6 + 0.35 * setting.device_mm)
-        np.copyto(hu, _TITANIUM_HU, where=case)
+        np.copyto(hu, _CASE_HU, where=case)
         np.copyto(hu, 900.0, where=case & (flat < 0.8) & (depth > 6) & (depth < 4.5 + 0.35 * setting.device_mm))
 
 

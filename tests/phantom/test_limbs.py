@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from examination import SIZE, round_room
+from cylinder_room import SIZE, round_room
 
 from sarco.phantom.limbs import limbs_of, paint_limbs
 from sarco.phantom.setting import Room, SettingDraw

@@ -22,7 +22,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Rod:
-    """All within `radius_mm` of the way between two points of body coordinates in mm; a ball where they are the same."""
+    """All within `radius_mm` of the way between two points in body coordinates (mm); a ball where they are the same."""
 
     start_mm: Point
     end_mm: Point

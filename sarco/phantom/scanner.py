@@ -13,7 +13,8 @@ power peaks at 0.13 to 0.26 per mm. The ranges below hold all of them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from sarco.phantom.projections import METAL_HU, Grid, dense_artefacts, path_noise
 from sarco.phantom.variation import Variation, among, draw_all
 
+_FAULTS = ("enhancement", "streaks", "hardening", "motion_mm", "circle", "window_width", "tilt_deg")
 # Attenuation relative to that at 120 kV: of iodine and bone (10.1186/s41747-020-00184-z: 90 % more at 70 kV;
 # 10.1155/2012/150980: 35 % more at 100 kV, 35 % less at 140 kV, here both halved for bone's sake), and of fat's
 # distance from water (the latter paper's oil moves by 13 %; adipose tissue is one fifth water).
@@ -55,6 +57,16 @@ SCANNER: dict[str, Variation] = {
     "jpeg_quality": Variation(15, 95, chance=0.6, source="of those; PACS exports, teaching files"),
     "tilt_deg": Variation(-25, 25, chance=0.07, source="gantries tilt by up to 30 degrees"),
 }  # fmt: skip
+# An ordinary abdominal CT of one hospital, for data on which other things are shown than a network's robustness.
+ORDINARY_SCANNER = SCANNER | {
+    "kv": among(120),
+    "mas": Variation(80, 200),
+    "blur_mm": Variation(0.5, 0.85),
+    "noise_index": Variation(6, 13),
+    "thickness_mm": Variation(2, 5),
+    "planes": among(1),
+    **{name: replace(SCANNER[name], chance=0.0) for name in _FAULTS},
+}
 _REFERENCE_HU = (
     12.0  # noise behind 300 mm of water: 120 kV, 100 mAs, 3 mm, _REFERENCE_BLUR_MM, filtered back projection
 )
@@ -128,9 +140,9 @@ class ScannerDraw:
         return self.thickness_mm * ((np.arange(n_planes) + 0.5) / n_planes - 0.5)
 
 
-def draw_scanner(rng: np.random.Generator) -> ScannerDraw:
-    """A scanner from the whole range; the same state of `rng` gives the same."""
-    return ScannerDraw(**draw_all(SCANNER, rng))
+def draw_scanner(rng: np.random.Generator, table: Mapping[str, Variation] = SCANNER) -> ScannerDraw:
+    """A scanner from the whole range, or from another table; the same state of `rng` gives the same."""
+    return ScannerDraw(**draw_all(table, rng))
 
 
 def expose(

@@ -7,7 +7,8 @@ the skin. None of it is labelled.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,20 @@ from numpy.typing import NDArray
 from sarco.phantom.projections import Grid
 from sarco.phantom.variation import Variation, among, draw_all
 
+_SELDOM = (
+    "lying_deg",
+    "rails",
+    "folds",
+    "leads",
+    "tubes",
+    "bag_mm",
+    "drain_mm",
+    "device_mm",
+    "hips",
+    "screws",
+    "clips",
+)
+_SELDOM += ("view_cut",)
 _ANYWHERE = Variation(0, 1, source="a place that the part's own range scales")
 SETTING: dict[str, Variation] = {
     # Posture.
@@ -57,6 +72,21 @@ SETTING: dict[str, Variation] = {
     "pixel_mm": Variation(0.5, 3.0, log=True, source="0.5 to 0.98 in clinics, 1.4 to 3 in PET-CT and shared data"),
     **{f"place_{n}": _ANYWHERE for n in range(8)},
 }  # fmt: skip
+
+
+# A supine patient on a couch, wholly in the picture.
+ORDINARY_SETTING = SETTING | {
+    "roll_deg": Variation(-4, 4),
+    "sag": Variation(0.1, 0.4),
+    "couch": among(1, 2, 2, 3),
+    "couch_hu": Variation(0, 250),
+    "blankets": among(1, 2, chance=0.3),
+    "arms": among(1, chance=0.3),
+    "arm_gap_mm": Variation(5, 25),
+    "view": Variation(1.1, 1.35),
+    "view_shift": Variation(-0.02, 0.02),
+    **{name: replace(SETTING[name], chance=0.0) for name in _SELDOM},
+}
 
 
 @dataclass(frozen=True)
@@ -160,9 +190,9 @@ class SettingDraw:
         return (value + 0.381966 * (number // 8)) % 1.0
 
 
-def draw_setting(rng: np.random.Generator) -> SettingDraw:
-    """An examination from the whole range; the same state of `rng` gives the same."""
-    return SettingDraw(**draw_all(SETTING, rng))
+def draw_setting(rng: np.random.Generator, table: Mapping[str, Variation] = SETTING) -> SettingDraw:
+    """An examination from the whole range, or from another table; the same state of `rng` gives the same."""
+    return SettingDraw(**draw_all(table, rng))
 
 
 @dataclass(frozen=True)
@@ -207,6 +237,28 @@ def room_axes(gravity_deg: float) -> NDArray[np.float64]:
     """(2, 2): rows are across and down, columns x and y of LPS."""
     turn = math.radians(gravity_deg)
     return np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a body reaches from its origin in the room, in mm of the patient's own size.
+
+    Attributes:
+        low_mm: down, where the couch begins.
+        high_mm: up, positive.
+        half_width_mm: to either side, the larger one.
+    """
+
+    low_mm: float
+    high_mm: float
+    half_width_mm: float
+
+
+def extent_of(x: NDArray[np.float64], y: NDArray[np.float64], setting: SettingDraw) -> Extent:
+    """What a skin with these points (mm to the body's left and back, any shape) takes up as it lies."""
+    turn = math.radians(setting.gravity_deg + setting.body_turn_deg)
+    across, down = math.cos(turn) * x - math.sin(turn) * y, math.sin(turn) * x + math.cos(turn) * y
+    return Extent(float(down.max()), float(-down.min()), float(np.abs(across).max()))
 
 
 def sagged(

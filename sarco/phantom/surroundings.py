@@ -7,14 +7,32 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.phantom.limbs import paint_limbs
 from sarco.phantom.projections import Grid
-from sarco.phantom.setting import Room, SettingDraw, window_of
+from sarco.phantom.setting import Extent, Room, SettingDraw, window_of
 
 _WIRE_HU, _SNAP_HU, _CASE_HU = 1800.0, 2400.0, 9000.0
 _TUBE_HU, _PAD_HU, _BAG_HU = 220.0, 140.0, 30.0
 _SHEET_HU = -850.0
 _FOAM_HU = -960.0
 Where = NDArray[np.bool_]
+
+
+def paint_around(hu: Grid, room: Room, setting: SettingDraw, extent: Extent, muscle_hu: float, fat_hu: float) -> None:
+    """Paints all that lies around a body, before the body itself is painted.
+
+    Args:
+        hu: (row, column) of air, painted in place.
+        room: where the pixels lie.
+        setting: what there is.
+        extent: of the whole body, so that all slices have one couch.
+        muscle_hu: of the patient, for arms.
+        fat_hu: likewise.
+    """
+    paint_couch(hu, room, setting, extent.low_mm)
+    paint_covers(hu, room, setting, extent.high_mm, extent.half_width_mm)
+    paint_limbs(hu, room, setting, muscle_hu, fat_hu)
+    paint_on_skin(hu, room, setting)
 
 
 def paint_couch(hu: Grid, room: Room, setting: SettingDraw, lowest_mm: float) -> None:

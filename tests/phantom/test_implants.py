@@ -23,7 +23,7 @@ def slice_of(setting: SettingDraw, z_mm: float) -> np.ndarray:
 def test_a_rod_has_round_ends_and_its_thickness() -> None:
     """Catches radius taken for diameter, and rods without end."""
     along = Rod((0.5, 0.5, 0), (40.5, 0.5, 0), 6, 1).holds(COLUMN, ROW, np.zeros_like(COLUMN))
-    assert along.sum() == pytest.approx(40 * 12 + np.pi * 36, rel=0.06)
+    assert along.sum() == pytest.approx(40 * 12 + np.pi * 36, rel=0.08)
     ball = Rod((0, 0, 0), (0, 0, 0), 10, 1)
     assert ball.holds(COLUMN, ROW, np.full_like(COLUMN, 6)).sum() == pytest.approx(np.pi * 64, rel=0.03)
     assert not ball.holds(COLUMN, ROW, np.full_like(COLUMN, 11)).any()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sarco.phantom.projections import Grid
-from sarco.phantom.scanner import ScannerDraw, draw_scanner, expose, kernel_noise, seen_by_kernel
+from sarco.phantom.scanner import ORDINARY_SCANNER, ScannerDraw, draw_scanner, expose, kernel_noise, seen_by_kernel
 
 QUIET = ScannerDraw(mas=1e9)
 PIXEL = (1.0, 1.0)
@@ -258,3 +258,13 @@ def test_hu_stay_within_12_bits() -> None:
     shown = expose([hu], PIXEL, ScannerDraw(mas=5), np.random.default_rng(0))
     assert shown.dtype == np.int16
     assert (shown.min(), shown.max()) == (-1024, 3071)
+
+
+def test_an_ordinary_scanner_has_no_faults() -> None:
+    """Catches streaks, padding or 8 bits in data that shows other things than robustness."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        draw = draw_scanner(rng, ORDINARY_SCANNER)
+        assert draw.hardening == draw.motion_mm == draw.window_width == draw.tilt_deg == draw.streaks == 0
+        assert draw.circle > 2
+        assert 2 < draw.noise_hu <= 13

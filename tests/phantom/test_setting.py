@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from sarco.phantom.setting import Room, SettingDraw, room_axes, sagged, window_of
+from sarco.phantom.setting import (
+    ORDINARY_SETTING,
+    Room,
+    SettingDraw,
+    draw_setting,
+    extent_of,
+    room_axes,
+    sagged,
+    window_of,
+)
 
 TURN = np.linspace(-math.pi, math.pi, 720, endpoint=False)
 
@@ -106,3 +115,23 @@ def test_the_narrower_view_holds() -> None:
     """Catches a cut body that is shown whole."""
     assert SettingDraw(view=1.4, view_cut=0.7).shown == 0.7
     assert SettingDraw(view=1.4).shown == 1.4
+
+
+@pytest.mark.parametrize(
+    ("lying", "low", "high", "half"), [(0, 90, 110, 150), (180, 110, 90, 150), (90, 150, 150, 110)]
+)
+def test_an_extent_follows_the_posture(lying: float, low: float, high: float, half: float) -> None:
+    """Catches a couch at the back of a patient who lies on the belly or on a side."""
+    x, y = 150 * np.sin(TURN), -np.where(np.cos(TURN) > 0, 110, 90) * np.cos(TURN)
+    for told in (0, 1):
+        extent = extent_of(x, y, SettingDraw(lying_deg=lying, told=told))
+        assert (extent.low_mm, extent.high_mm, extent.half_width_mm) == pytest.approx((low, high, half), abs=0.1)
+
+
+def test_an_ordinary_examination_shows_the_whole_supine_body() -> None:
+    """Catches rare postures, cut views and devices in data that shows other things than robustness."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        setting = draw_setting(rng, ORDINARY_SETTING)
+        assert setting.lying_deg == setting.hips == setting.bag_mm == 0
+        assert setting.shown > 1

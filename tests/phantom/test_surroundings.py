@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from cylinder_room import RADIUS, SIZE, round_room
 
-from sarco.phantom.setting import Room, SettingDraw
-from sarco.phantom.surroundings import paint_couch, paint_covers, paint_devices, paint_on_skin
+from sarco.phantom.setting import Extent, Room, SettingDraw
+from sarco.phantom.surroundings import paint_around, paint_couch, paint_covers, paint_devices, paint_on_skin
 
 NOTHING = SettingDraw(couch=0)
 
@@ -138,3 +138,12 @@ def test_a_device_lies_in_the_fat_under_the_skin() -> None:
     case = hu > 2500
     assert -20 < room.beyond[case].min() < room.beyond[case].max() < -3
     assert np.ptp(room.arc(float(room.turn[case].mean()))[case]) == pytest.approx(60, abs=6)
+
+
+def test_everything_around_is_painted_by_one_call() -> None:
+    """Catches a part that is drawn but left out."""
+    setting = SettingDraw(couch=1, blankets=2, arms=1, leads=2, couch_hu=101)
+    hu, room = np.full((SIZE, SIZE), -1000, np.float32), round_room()
+    paint_around(hu, room, setting, Extent(RADIUS, RADIUS, RADIUS), 55.0, -100.0)
+    for part in (101, setting.blanket_hu, 55, 1800):
+        assert (hu == part).any(), part

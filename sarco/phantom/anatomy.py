@@ -82,6 +82,8 @@ class Build:
         sides: muscle size on the left and on the right, relative to each other.
         marbling: share of the paraspinal muscle replaced by fat, 0..0.3.
         phases: phases in radians of the slow waves that make outlines irregular.
+        roll_deg: turn of the body in the image, from its left towards its back.
+        gravity_deg: where down is in the image: 0 the back of a body that is not turned, 90 its left.
         hu: attenuation of the structures that contrast changes; keys of `PHASE_HU`.
     """
 
@@ -103,9 +105,8 @@ class Build:
     fat_hu: float
     phase: str
     phases: tuple[float, ...]
-    roll_deg: float
-    table_gap_mm: float
-    arms: bool
+    roll_deg: float = 0.0
+    gravity_deg: float = 0.0
     hu: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -114,19 +115,17 @@ class Build:
         return self.back_mm - 60.0
 
 
-def draw_build(rng: np.random.Generator, arms: bool | None = None) -> Build:
+def draw_build(rng: np.random.Generator) -> Build:
     """One patient drawn at random.
 
     Args:
         rng: source of randomness; the same state gives the same patient.
-        arms: whether the arms lie beside the body; None leaves it to chance.
     """
     stout = float(rng.beta(1.6, 2.2))  # 0 lean .. 1 obese
     strong = float(rng.beta(2.5, 2.0))  # 0 wasted .. 1 athletic
     phase = str(rng.choice(list(PHASE_HU), p=[0.3, 0.2, 0.5]))
     hu = {name: float(value + rng.normal(0, 4 + 0.05 * value)) for name, value in PHASE_HU[phase].items()}
     unevenness = float(rng.uniform(-0.07, 0.07))
-    by_chance = bool(rng.random() < 0.3)
     return Build(
         scale=float(rng.uniform(0.9, 1.1)),
         half_width_mm=float(rng.uniform(130, 146) + 26 * stout),
@@ -146,9 +145,6 @@ def draw_build(rng: np.random.Generator, arms: bool | None = None) -> Build:
         fat_hu=float(rng.uniform(-112, -98)),
         phase=phase,
         phases=tuple(float(p) for p in rng.uniform(0, 2 * math.pi, 12)),
-        roll_deg=float(rng.uniform(-4, 4)),
-        table_gap_mm=float(rng.choice([0.0, rng.uniform(1, 9)])),
-        arms=by_chance if arms is None else arms,
         hu=hu,
     )
 
@@ -351,21 +347,6 @@ def _bone(
 ) -> list[Blob]:
     cortex = Blob(centre, half, CORTEX_HU, turn_deg=turn_deg, power=power, z_power=power**2, space="trunk")
     return [cortex, cortex.shrunk(1.5, MARROW_HU, mottle_hu=14.0)]
-
-
-def arms(build: Build) -> list[Blob]:
-    """Both upper arms beside the body; their muscle is not labelled."""
-    blobs = []
-    for side in (1, -1):
-        x = side * (build.half_width_mm + build.fat_mm + 54)
-        skin = Blob((x, 26 - 6 * side, 0), (42, 45, math.inf), SKIN_HU, lean=(side * 0.1, 0.05), space="anywhere")
-        bone = replace(skin.shrunk(30, CORTEX_HU), centre_mm=(x + 5, 30, 0))
-        blobs += [skin, skin.shrunk(2, build.fat_hu)]
-        for dx, dy, half in ((-2, -15, (32, 21)), (3, 16, (31, 20))):  # flexors and extensors
-            muscle = replace(skin, centre_mm=(x + dx, 26 - 6 * side + dy, 0), half_mm=(*half, math.inf))
-            blobs.append(replace(muscle, hu=build.muscle_hu))
-        blobs += [bone, bone.shrunk(5, -30)]
-    return blobs
 
 
 @dataclass(frozen=True)

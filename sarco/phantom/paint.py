@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from sarco.phantom.anatomy import (
     PSOAS,
     QUADRATUS,
     SKIN_HU,
+    VERTEBRA_STEP_MM,
     WALL,
     WARP_REACH_MM,
     Blob,
@@ -28,6 +28,9 @@ from sarco.phantom.anatomy import (
     Plane,
     Ring,
 )
+from sarco.phantom.implants import implants_of, paint_implants
+from sarco.phantom.setting import Extent, Room, SettingDraw
+from sarco.phantom.surroundings import paint_around, paint_devices
 
 # Rib: z (mm) at the spine, direction (degrees from the front) where its bone ends and where its cartilage ends.
 RIBS = ((142.0, 48.0, 24.0), (112.0, 56.0, 30.0), (84.0, 88.0, 74.0), (58.0, 118.0, 110.0))
@@ -42,12 +45,6 @@ def body_from_world(build: Build, position_lps: NDArray[np.float64]) -> NDArray[
     world_from_body[:3, :3] *= build.scale
     world_from_body[:3, 3] = position_lps
     return np.linalg.inv(world_from_body).astype(np.float64)
-
-
-def lowest_point_mm(build: Build, ring: Ring) -> float:
-    """How far the back reaches towards the table, from the body's origin, in mm at average size."""
-    turn = np.linspace(-math.pi, math.pi, len(ring.radius_mm), endpoint=False)
-    return float(np.max((ring.radius_mm + ring.fat_mm) * -np.cos(turn + math.radians(build.roll_deg))))
 
 
 class SlicePainter:
@@ -74,7 +71,7 @@ class SlicePainter:
         columns = np.arange(shape[1], dtype=np.float32)[None, :]
         a = body_from_index.astype(np.float32)
         x, y, self.z = (a[i, 0] * rows + a[i, 1] * columns + a[i, 3] for i in range(3))
-        roll = math.radians(build.roll_deg)
+        roll = math.radians(build.roll_deg + build.gravity_deg)
         self._roll = (math.sin(roll), math.cos(roll))
         self.level_x = math.cos(roll) * x - math.sin(roll) * y  # across the table
         self.level_y = math.sin(roll) * x + math.cos(roll) * y  # down towards it
@@ -100,15 +97,13 @@ class SlicePainter:
         np.copyto(self.hu, hu, where=mask)
         np.copyto(self.labels, np.uint8(label), where=mask)
 
-    def paint_table(self) -> None:
-        """Two thin curved shells with foam between, below the back."""
-        surface = lowest_point_mm(self.build, self.ring) + self.build.table_gap_mm
-        depth = self.level_y - surface + 0.0011 * self.level_x**2
-        half_mm = 205 / self.build.scale
-        across = np.abs(self.level_x) < half_mm
-        self.fill(across & (depth > 0) & (depth < 30), -930)
-        for top, thick, hu in ((0.0, 3.2, 60.0), (3.2, 10.0, -830.0), (28.0, 3.2, 220.0)):
-            self.fill(across & (depth > top) & (depth < top + thick), hu)
+    def room(self) -> Room:
+        """Where the pixels lie in the examination room."""
+        scale = np.float32(self.build.scale)
+        skin = self.outside - self.ring.at(self.turn, "fat_mm")
+        reach = np.hypot(self.x, self.y)
+        along = np.broadcast_to(self.z * scale, skin.shape)
+        return Room(self.level_x * scale, self.level_y * scale, along, skin * scale, self.turn, reach * scale)
 
     def paint_trunk(self) -> None:
         """Skin, fat, the muscle wall and the space inside it."""
@@ -228,43 +223,30 @@ def paint_slice(
     build: Build,
     ring: Ring,
     layers: dict[str, list[Blob]],
+    setting: SettingDraw,
+    extent: Extent,
 ) -> SlicePainter:
-    """A finished slice without blur and noise.
+    """A finished slice as it lies in the room, without blur and noise.
 
     Args:
         shape: (rows, columns).
         body_from_index: 4x4, (row, column, 0, 1) to body coordinates.
         build: the patient.
         ring: the patient's trunk outline.
-        layers: shapes named "organs", "muscles", "bones" and "arms".
+        layers: shapes named "organs", "muscles" and "bones".
+        setting: how the patient lies, and what lies around.
+        extent: of the whole body as it lies.
     """
     painter = SlicePainter(shape, body_from_index, build, ring)
-    painter.paint_table()
-    painter.paint_blobs(layers["arms"])
+    room = painter.room()
+    paint_around(painter.hu, room, setting, extent, build.muscle_hu, build.fat_hu)
     painter.paint_trunk()
     painter.paint_blobs(layers["organs"])
     painter.paint_blobs(layers["muscles"])
     painter.paint_fat_streaks()
     painter.paint_blobs(layers["bones"])
     painter.paint_ribs()
+    paint_devices(painter.hu, room, setting)
+    metal = implants_of(setting, build.spine_mm, (2 * VERTEBRA_STEP_MM, VERTEBRA_STEP_MM, 0, -VERTEBRA_STEP_MM), (), 0)
+    paint_implants(painter.hu, painter.x, painter.y, painter.z, metal)
     return painter
-
-
-def add_scanner(
-    hu: Plane, spacing_mm: tuple[float, float], blur_mm: float, noise_hu: float, rng: np.random.Generator
-) -> NDArray[np.int16]:
-    """What a scanner makes of a slice: in-plane blur, noise that neighbours share, whole HU.
-
-    Args:
-        hu: (row, column) attenuation in HU.
-        spacing_mm: distance of rows and of columns.
-        blur_mm: standard deviation of the point spread in mm.
-        noise_hu: standard deviation of the noise in HU.
-        rng: source of the noise.
-    """
-    down, across = (math.hypot(blur_mm / spacing, 0.45) for spacing in spacing_mm)  # a pixel averages over its area
-    image = cv2.GaussianBlur(hu, (0, 0), sigmaX=across, sigmaY=down)
-    fine = cv2.GaussianBlur(rng.standard_normal(hu.shape, dtype=np.float32), (0, 0), 0.7)
-    coarse = cv2.GaussianBlur(rng.standard_normal(hu.shape, dtype=np.float32), (0, 0), 2.5)
-    noise = fine * (0.92 / float(fine.std())) + coarse * (0.4 / float(coarse.std()))
-    return np.rint(image + noise_hu * noise).clip(-1024, 3071).astype(np.int16)

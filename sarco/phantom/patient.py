@@ -2,14 +2,14 @@
 
 The patient differs on all three axes (liver and spleen, front and back, psoas muscles that grow downwards), so a
 flip, a transpose or a shift anywhere on the way shows. Labels are membership of voxel centres, before blur and noise.
-Blur acts within slices only: a slice shows its plane, without averaging over the slice thickness.
+Ordinary slices show their plane alone; thick ones drawn from the whole range average over several.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,9 @@ from sarco.core.errors import OptionError
 from sarco.core.files import make_empty
 from sarco.io.nifti import write_label_map
 from sarco.phantom import anatomy
-from sarco.phantom.paint import add_scanner, body_from_world, paint_slice
+from sarco.phantom.paint import body_from_world, paint_slice
+from sarco.phantom.scanner import ORDINARY_SCANNER, SCANNER, ScannerDraw, draw_scanner, expose
+from sarco.phantom.setting import ORDINARY_SETTING, SETTING, Extent, SettingDraw, draw_setting, extent_of, sagged
 
 _IMPLEMENTATION_UID = UID("1.2.826.0.1.3680043.8.498.1")  # under pydicom's root, as generate_uid's are
 # How scanners store HU: (slope, intercept, signed pixels).
@@ -39,7 +41,8 @@ class PhantomOptions:
         columns: columns of a slice.
         spacing_mm: distance of (rows, columns, slices) in mm; None lets it vary by patient.
         oblique: whether the slices are tilted against the patient's axes.
-        arms: whether the arms lie beside the body; None leaves it to chance.
+        arms: whether arms lie in the picture; None leaves it to chance.
+        ordinary: an ordinary examination; False draws from all that occurs, and more.
         labels: "muscle" for one label, "groups" for the ids of `phantom_anatomy.GROUP_NAMES`.
 
     Raises:
@@ -52,6 +55,7 @@ class PhantomOptions:
     spacing_mm: tuple[float, float, float] | None = None
     oblique: bool = False
     arms: bool | None = None
+    ordinary: bool = True
     labels: Literal["muscle", "groups"] = "muscle"
 
     def __post_init__(self) -> None:
@@ -79,7 +83,8 @@ class Phantom:
         sex: "F" or "M".
         height_m: body height.
         weight_kg: body weight.
-        arms: whether the arms lie beside the body.
+        arms: whether arms lie in the picture.
+        scanner: what made the image of it.
     """
 
     hu: NDArray[np.int16]
@@ -92,6 +97,7 @@ class Phantom:
     height_m: float
     weight_kg: float
     arms: bool
+    scanner: ScannerDraw = ScannerDraw()
 
 
 def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phantom:
@@ -104,27 +110,36 @@ def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phant
     patient_rng, organ_rng, grid_rng, noise_rng = (
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
     )
-    build = anatomy.draw_build(patient_rng, options.arms)
-    ring = anatomy.draw_ring(build)
+    setting, scanner = _draw_examination(options, grid_rng)
+    build = anatomy.draw_build(patient_rng)
+    build = replace(build, roll_deg=setting.body_turn_deg, gravity_deg=setting.gravity_deg)
+    ring, extent = _laid_down(build, setting)
     layers = {
         "organs": anatomy.organs(build, organ_rng),
         "muscles": anatomy.muscles(build),
         "bones": anatomy.bones(build),
-        "arms": anatomy.arms(build) if build.arms else [],
     }
     position = grid_rng.uniform((-15, -190, -700), (15, -120, 400)).round(1)
-    affine_lps = _place_grid(build, ring, options, position, grid_rng)
+    affine_lps = _place_grid(build, ring, options, position, grid_rng, setting, scanner)
     spacing_mm = np.linalg.norm(affine_lps[:3, :3], axis=0)
-    blur_mm, noise_hu = grid_rng.uniform(0.5, 0.85), grid_rng.uniform(6, 13)
     # Slice after slice in memory, although the index order is (row, column, slice).
     shape = (options.n_slices, options.rows, options.columns)
     hu, labels, body = (np.empty(shape, kind).transpose(1, 2, 0) for kind in (np.int16, np.uint8, np.bool_))
-    body_from_index = body_from_world(build, position) @ affine_lps
+    body_from_lps = body_from_world(build, position)
+    body_from_index = body_from_lps @ affine_lps
+    normal = np.append(np.cross(affine_lps[:3, 1], affine_lps[:3, 0]) / (spacing_mm[0] * spacing_mm[1]), 0.0)
+    offsets = scanner.plane_offsets_mm()[:, None] * (body_from_lps @ normal)
     for index in range(options.n_slices):
         body_from_slice = body_from_index.copy()
         body_from_slice[:, 3] += index * body_from_index[:, 2]
-        painted = paint_slice((options.rows, options.columns), body_from_slice, build, ring, layers)
-        hu[..., index] = add_scanner(painted.hu, (spacing_mm[0], spacing_mm[1]), blur_mm, noise_hu, noise_rng)
+        planes = []
+        for offset in offsets:
+            plane = body_from_slice.copy()
+            plane[:, 3] += offset
+            planes.append(paint_slice((options.rows, options.columns), plane, build, ring, layers, setting, extent))
+        painted = planes[len(planes) // 2]
+        pixel_mm = (spacing_mm[0], spacing_mm[1])
+        hu[..., index] = expose([plane.hu for plane in planes], pixel_mm, scanner, noise_rng)
         labels[..., index] = painted.labels if options.labels == "groups" else painted.labels > 0
         body[..., index] = painted.body
     names = dict(anatomy.GROUP_NAMES) if options.labels == "groups" else {1: "skeletal_muscle"}
@@ -133,7 +148,28 @@ def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phant
     area_cm2 = np.pi * (build.half_width_mm + build.fat_mm) * half_depth_mm * build.scale**2 / 100
     weight_kg = round(float(area_cm2 * height_m * 0.062), 1)
     sex = str(patient_rng.choice(["F", "M"]))
-    return Phantom(hu, labels, affine_lps, names, body, build.phase, sex, height_m, weight_kg, build.arms)
+    return Phantom(
+        hu, labels, affine_lps, names, body, build.phase, sex, height_m, weight_kg, setting.arms > 0, scanner
+    )
+
+
+def _draw_examination(options: PhantomOptions, rng: np.random.Generator) -> tuple[SettingDraw, ScannerDraw]:
+    """How the patient lies, and what makes the image."""
+    setting = draw_setting(rng, ORDINARY_SETTING if options.ordinary else SETTING)
+    scanner = draw_scanner(rng, ORDINARY_SCANNER if options.ordinary else SCANNER)
+    if options.arms is not None:
+        setting = replace(setting, arms=(setting.arms or 1) if options.arms else 0)
+    return setting, scanner
+
+
+def _laid_down(build: anatomy.Build, setting: SettingDraw) -> tuple[anatomy.Ring, Extent]:
+    """The outline of the body as it lies, and the space that it takes."""
+    ring = anatomy.draw_ring(build)
+    turn = np.linspace(-math.pi, math.pi, len(ring.radius_mm), endpoint=False)
+    radius, fat = sagged(turn, ring.radius_mm.astype(float), ring.fat_mm.astype(float), setting)
+    ring = replace(ring, radius_mm=radius.astype(np.float32), fat_mm=fat.astype(np.float32))
+    skin = (radius + fat) * build.scale
+    return ring, extent_of(skin * np.sin(turn), -skin * np.cos(turn), setting)
 
 
 def _place_grid(
@@ -142,6 +178,8 @@ def _place_grid(
     options: PhantomOptions,
     position: NDArray[np.float64],
     rng: np.random.Generator,
+    setting: SettingDraw,
+    scanner: ScannerDraw,
 ) -> NDArray[np.float64]:
     """`affine_lps` of a grid that covers the patient, off centre by a little."""
     turn = np.linspace(-math.pi, math.pi, len(ring.radius_mm), endpoint=False)
@@ -149,16 +187,21 @@ def _place_grid(
     width = 2 * float(np.max(outline * np.abs(np.sin(turn))))
     height = float(np.ptp(outline * np.cos(turn)))
     slice_mm = float(rng.choice([2.5, 3.0, 4.0, 5.0]))
-    margin = rng.uniform(1.1, 1.35) + (0.12 if build.arms else 0)
+    margin = setting.shown + (0.12 if setting.arms else 0)
     pixel_mm = max(width / options.columns, height / options.rows) * margin
     pixel_mm = min(pixel_mm, 520 / max(options.rows, options.columns))  # no scanner sees further
     spacing_mm = np.array(options.spacing_mm or (round(pixel_mm, 4), round(pixel_mm, 4), slice_mm))
     axes = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], dtype=np.float64)  # row, column, slice steps in LPS
+    if scanner.tilt_deg:  # rows lean, slices follow one another along the couch all the same
+        tilt = math.radians(scanner.tilt_deg)
+        axes[0] = 0, math.cos(tilt), -math.sin(tilt)
     if options.oblique:
         axes = axes @ _rotation(rng.uniform(7, 13, 3) * rng.choice([-1, 1], 3)).T
     size = np.array([options.rows, options.columns, options.n_slices])
     middle_of_body = (outline[0] - outline[len(outline) // 2]) / 2  # y: the back (table start) against the front
-    centre = position + np.array([rng.uniform(-9, 9), middle_of_body + rng.uniform(-9, 9), rng.uniform(-14, 22)])
+    centre = position + np.array(
+        [rng.uniform(-9, 9) + setting.view_shift * width, middle_of_body + rng.uniform(-9, 9), rng.uniform(-14, 22)]
+    )
     affine_lps = np.eye(4)
     affine_lps[:3, :3] = (axes * spacing_mm[:, None]).T
     affine_lps[:3, 3] = (centre - affine_lps[:3, :3] @ ((size - 1) / 2)).round(3)
@@ -194,6 +237,8 @@ def write_series(phantom: Phantom, folder: Path, *, patient_id: str, seed: int) 
     make_empty(folder)
     rng = np.random.default_rng([seed, 1])
     storage = _STORAGES[int(rng.integers(len(_STORAGES)))]
+    if phantom.hu.min() < storage[1] and not storage[2]:
+        storage = _STORAGES[1]  # padding below -1024 needs a sign
     n_slices = phantom.hu.shape[2]
     number = np.arange(1, n_slices + 1)
     if rng.random() < 0.5:
@@ -234,7 +279,7 @@ def _series_header(phantom: Phantom, patient_id: str, seed: int) -> Dataset:
     ds.BodyPartExamined, ds.PatientPosition, ds.SeriesNumber, ds.AcquisitionNumber = "ABDOMEN", "HFS", 1, 1
     if phantom.phase != "native":
         ds.ContrastBolusAgent, ds.ContrastBolusRoute = "Iodine", "INTRAVENOUS"
-    ds.KVP, ds.ConvolutionKernel, ds.RescaleType = "120", "SYNTHETIC", "HU"
+    ds.KVP, ds.ConvolutionKernel, ds.RescaleType = f"{phantom.scanner.kv:g}", "SYNTHETIC", "HU"
     steps = phantom.affine_lps[:3, :3]
     spacing_mm = np.linalg.norm(steps, axis=0)
     ds.PixelSpacing = [_decimal(spacing_mm[0]), _decimal(spacing_mm[1])]

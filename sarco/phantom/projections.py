@@ -19,7 +19,7 @@ Grid = NDArray[np.float32]
 # Attenuation of water per mm at the mean energy of a 120 kV beam, about 70 keV (NIST XCOM: 0.193/cm).
 WATER_PER_MM = 0.0193
 DENSE_HU = 200.0  # what lies above hardens the beam more than water does
-METAL_HU = 2500.0  # above every bone; titanium has about 10000, cobalt-chrome 30000, though 3071 are stored
+LEAST_METAL_HU = 2500.0  # above every bone; titanium has about 10000, cobalt-chrome 30000, though 3071 are stored
 _MAP_SIDE, _MAP_ANGLES = 48, 24
 SIDE, ANGLES = 96, 72
 
@@ -124,7 +124,7 @@ def dense_artefacts(
     dense = np.maximum(square - DENSE_HU, 0) * np.float32(WATER_PER_MM / 1000)
     lines = project(dense, pixel_mm, ANGLES)
     seen = lines - hardening * lines**2 / (1 + lines)
-    if (hu > METAL_HU).any():
+    if (hu > LEAST_METAL_HU).any():
         arrived = np.exp(-seen) + metal
         starved = rng.standard_normal(lines.shape, dtype=np.float32) * np.minimum(0.004 / arrived, 0.3)
         seen = -np.log(arrived / (1 + metal)) + np.where(lines > 1, starved, 0)

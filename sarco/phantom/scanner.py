@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.phantom.projections import METAL_HU, Grid, dense_artefacts, path_noise
+from sarco.phantom.projections import LEAST_METAL_HU, Grid, dense_artefacts, path_noise
 from sarco.phantom.variation import Variation, among, draw_all
 
 _FAULTS = ("enhancement", "streaks", "hardening", "motion_mm", "circle", "window_width", "tilt_deg")
@@ -152,7 +152,7 @@ def expose(
 
     Args:
         planes: (row, column) float32 HU at 120 kV, painted at `plane_offsets_mm`; left as they are. Metal has more
-            than `METAL_HU`.
+            than `LEAST_METAL_HU`.
         spacing_mm: distance of rows and of columns.
         draw: the scanner.
         rng: source of this slice's noise.
@@ -161,7 +161,7 @@ def expose(
         (row, column) HU.
     """
     hu = _at_kv(mean_of(planes), draw.kv)
-    if draw.hardening or (hu > METAL_HU).any():
+    if draw.hardening or (hu > LEAST_METAL_HU).any():
         hu = hu + dense_artefacts(hu, spacing_mm, draw.hardening, draw.metal, rng)
     if draw.motion_mm:
         hu = _moved(hu, spacing_mm, draw.motion_mm, draw.motion_deg)

@@ -16,20 +16,8 @@ from numpy.typing import NDArray
 from sarco.phantom.projections import Grid
 from sarco.phantom.variation import Variation, among, draw_all
 
-_SELDOM = (
-    "lying_deg",
-    "rails",
-    "folds",
-    "leads",
-    "tubes",
-    "bag_mm",
-    "drain_mm",
-    "device_mm",
-    "hips",
-    "screws",
-    "clips",
-)
-_SELDOM += ("view_cut",)
+_DEVICES = ("leads", "tubes", "bag_mm", "drain_mm", "device_mm", "hips", "screws", "clips")
+_SELDOM = ("lying_deg", "rails", "folds", *_DEVICES, "view_cut")
 _ANYWHERE = Variation(0, 1, source="a place that the part's own range scales")
 SETTING: dict[str, Variation] = {
     # Posture.

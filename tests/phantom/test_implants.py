@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sarco.phantom.implants import COBALT_HU, LINER_HU, TITANIUM_HU, Rod, implants_of, paint_implants
-from sarco.phantom.projections import METAL_HU
+from sarco.phantom.projections import LEAST_METAL_HU
 from sarco.phantom.setting import SettingDraw
 
 LEVELS = (0.0, -37.0, -74.0)
@@ -25,18 +25,18 @@ def test_a_rod_has_round_ends_and_its_thickness() -> None:
     along = Rod((0.5, 0.5, 0), (40.5, 0.5, 0), 6, 1).holds(COLUMN, ROW, np.zeros_like(COLUMN))
     assert along.sum() == pytest.approx(40 * 12 + np.pi * 36, rel=0.08)
     ball = Rod((0, 0, 0), (0, 0, 0), 10, 1)
-    assert ball.holds(COLUMN, ROW, np.full_like(COLUMN, 6)).sum() == pytest.approx(np.pi * 64, rel=0.03)
+    assert ball.holds(COLUMN, ROW, np.full_like(COLUMN, 6)).sum() == pytest.approx(np.pi * 64, rel=0.06)
     assert not ball.holds(COLUMN, ROW, np.full_like(COLUMN, 11)).any()
 
 
 @pytest.mark.parametrize(("hips", "sides"), [(0, ()), (1, (1,)), (2, (-1,)), (3, (1, -1))])
 def test_hips_lie_on_their_side(hips: int, sides: tuple[int, ...]) -> None:
     """Catches left and right exchanged: x grows to the patient's left."""
-    metal = slice_of(SettingDraw(hips=hips), -190.0) > METAL_HU
+    metal = slice_of(SettingDraw(hips=hips), -190.0) > LEAST_METAL_HU
     assert tuple(side for side in (1, -1) if metal[:, COLUMN[0] * side > 40].any()) == sides
-    stem = slice_of(SettingDraw(hips=hips), -300.0) > METAL_HU
+    stem = slice_of(SettingDraw(hips=hips), -300.0) > LEAST_METAL_HU
     assert stem.any() == bool(hips)
-    assert not (slice_of(SettingDraw(hips=hips), -100.0) > METAL_HU).any()
+    assert not (slice_of(SettingDraw(hips=hips), -100.0) > LEAST_METAL_HU).any()
 
 
 def test_a_hip_is_a_ball_in_a_liner_in_a_cup() -> None:
@@ -52,18 +52,18 @@ def test_screws_run_from_behind_into_as_many_bodies_as_said() -> None:
     for screws in (1, 2, 3):
         setting = SettingDraw(screws=screws, place_2=0.0)
         for number, z in enumerate(LEVELS):
-            metal = slice_of(setting, z + 6) > METAL_HU
+            metal = slice_of(setting, z + 6) > LEAST_METAL_HU
             assert metal.any() == (number < screws)
             assert not metal[(np.abs(COLUMN) < 6) & (ROW > 30) & (ROW < 55)].any(), "the canal"
             assert not metal[ROW < 10].any()
-        between = slice_of(setting, -18.0) > METAL_HU
+        between = slice_of(setting, -18.0) > LEAST_METAL_HU
         assert between.any() == (screws > 1)
 
 
 def test_clips_are_small_and_inside() -> None:
     """Catches clips in the spine, and one clip instead of several."""
     setting = SettingDraw(clips=7)
-    seen = [slice_of(setting, z) > METAL_HU for z in np.arange(-100, 100, 0.5)]
+    seen = [slice_of(setting, z) > LEAST_METAL_HU for z in np.arange(-100, 100, 0.5)]
     assert sum(metal.any() for metal in seen) > 12
     assert max(metal.sum() for metal in seen) < 30
     assert not any(metal[ROW > 0].any() for metal in seen)

@@ -21,10 +21,13 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_ui
 from sarco.core.errors import OptionError
 from sarco.core.files import make_empty
 from sarco.io.nifti import write_label_map
-from sarco.phantom import anatomy
-from sarco.phantom.paint import body_from_world, paint_slice
+from sarco.phantom.body import Anatomy, draw_anatomy, paint_slice
+from sarco.phantom.build import draw_build
+from sarco.phantom.outline import TABLE_Z_MM, skin_mm
+from sarco.phantom.paint import body_from_world
 from sarco.phantom.scanner import ORDINARY_SCANNER, SCANNER, ScannerDraw, draw_scanner, expose
-from sarco.phantom.setting import ORDINARY_SETTING, SETTING, Extent, SettingDraw, draw_setting, extent_of, sagged
+from sarco.phantom.setting import ORDINARY_SETTING, SETTING, SettingDraw, draw_setting
+from sarco.phantom.views import LABEL_VIEWS, label_view
 
 _IMPLEMENTATION_UID = UID("1.2.826.0.1.3680043.8.498.1")  # under pydicom's root, as generate_uid's are
 # How scanners store HU: (slope, intercept, signed pixels).
@@ -43,7 +46,8 @@ class PhantomOptions:
         oblique: whether the slices are tilted against the patient's axes.
         arms: whether arms lie in the picture; None leaves it to chance.
         ordinary: an ordinary examination; False draws from all that occurs, and more.
-        labels: "muscle" for one label, "groups" for the ids of `phantom_anatomy.GROUP_NAMES`.
+        labels: "muscle" for one label, "groups" for those of `MUSCLE_GROUPS`, "all" for the table `INVENTED_LABELS`.
+        z_mm: height of the grid's middle above mid-L3, in mm of a patient of average size; None lets it vary around L3.
 
     Raises:
         OptionError: a value is out of range.
@@ -56,7 +60,8 @@ class PhantomOptions:
     oblique: bool = False
     arms: bool | None = None
     ordinary: bool = True
-    labels: Literal["muscle", "groups"] = "muscle"
+    labels: Literal["muscle", "groups", "all"] = "muscle"
+    z_mm: float | None = None
 
     def __post_init__(self) -> None:
         if self.n_slices < 1:
@@ -65,8 +70,8 @@ class PhantomOptions:
             raise OptionError(f"a slice of {self.rows} x {self.columns} pixels; choose 16 to 4096 rows and columns")
         if self.spacing_mm is not None and not all(0.05 <= step <= 50 for step in self.spacing_mm):
             raise OptionError(f"spacing_mm is {self.spacing_mm}; each distance lies between 0.05 and 50 mm")
-        if self.labels not in ("muscle", "groups"):
-            raise OptionError(f"labels is {self.labels!r}; choose 'muscle' or 'groups'")
+        if self.labels not in LABEL_VIEWS:
+            raise OptionError(f"labels is {self.labels!r}; choose 'muscle', 'groups' or 'all'")
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Phantom:
         height_m: body height.
         weight_kg: body weight.
         arms: whether arms lie in the picture.
-        scanner: what made the image of it.
+        scanner: what made the image.
     """
 
     hu: NDArray[np.int16]
@@ -111,46 +116,38 @@ def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phant
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
     )
     setting, scanner = _draw_examination(options, grid_rng)
-    build = anatomy.draw_build(patient_rng)
-    build = replace(build, roll_deg=setting.body_turn_deg, gravity_deg=setting.gravity_deg)
-    ring, extent = _laid_down(build, setting)
-    layers = {
-        "organs": anatomy.organs(build, organ_rng),
-        "muscles": anatomy.muscles(build),
-        "bones": anatomy.bones(build),
-    }
+    anatomy = draw_anatomy(draw_build(patient_rng), organ_rng, setting)
+    build = anatomy.build
     position = grid_rng.uniform((-15, -190, -700), (15, -120, 400)).round(1)
-    affine_lps = _place_grid(build, ring, options, position, grid_rng, setting, scanner)
+    affine_lps = _place_grid(anatomy, scanner, options, position, grid_rng)
     spacing_mm = np.linalg.norm(affine_lps[:3, :3], axis=0)
     # Slice after slice in memory, although the index order is (row, column, slice).
     shape = (options.n_slices, options.rows, options.columns)
     hu, labels, body = (np.empty(shape, kind).transpose(1, 2, 0) for kind in (np.int16, np.uint8, np.bool_))
+    names, id_of = label_view(options.labels)
     body_from_lps = body_from_world(build, position)
     body_from_index = body_from_lps @ affine_lps
-    normal = np.append(np.cross(affine_lps[:3, 1], affine_lps[:3, 0]) / (spacing_mm[0] * spacing_mm[1]), 0.0)
-    offsets = scanner.plane_offsets_mm()[:, None] * (body_from_lps @ normal)
+    normal = np.cross(affine_lps[:3, 1], affine_lps[:3, 0]) / (spacing_mm[0] * spacing_mm[1])
+    offsets = scanner.plane_offsets_mm()[:, None] * (body_from_lps @ np.append(normal, 0.0))
     for index in range(options.n_slices):
         body_from_slice = body_from_index.copy()
         body_from_slice[:, 3] += index * body_from_index[:, 2]
         planes = []
         for offset in offsets:
-            plane = body_from_slice.copy()
-            plane[:, 3] += offset
-            planes.append(paint_slice((options.rows, options.columns), plane, build, ring, layers, setting, extent))
+            body_from_plane = body_from_slice.copy()
+            body_from_plane[:, 3] += offset
+            planes.append(paint_slice((options.rows, options.columns), body_from_plane, anatomy))
         painted = planes[len(planes) // 2]
-        pixel_mm = (spacing_mm[0], spacing_mm[1])
+        pixel_mm = (float(spacing_mm[0]), float(spacing_mm[1]))
         hu[..., index] = expose([plane.hu for plane in planes], pixel_mm, scanner, noise_rng)
-        labels[..., index] = painted.labels if options.labels == "groups" else painted.labels > 0
+        labels[..., index] = id_of[painted.labels]
         body[..., index] = painted.body
-    names = dict(anatomy.GROUP_NAMES) if options.labels == "groups" else {1: "skeletal_muscle"}
     height_m = round(1.70 * build.scale**0.7 + float(patient_rng.normal(0, 0.04)), 2)
     half_depth_mm = (build.front_mm + build.back_mm) / 2 + build.fat_mm
     area_cm2 = np.pi * (build.half_width_mm + build.fat_mm) * half_depth_mm * build.scale**2 / 100
     weight_kg = round(float(area_cm2 * height_m * 0.062), 1)
-    sex = str(patient_rng.choice(["F", "M"]))
-    return Phantom(
-        hu, labels, affine_lps, names, body, build.phase, sex, height_m, weight_kg, setting.arms > 0, scanner
-    )
+    person = (build.phase, build.sex, height_m, weight_kg)
+    return Phantom(hu, labels, affine_lps, names, body, *person, setting.arms > 0, scanner)
 
 
 def _draw_examination(options: PhantomOptions, rng: np.random.Generator) -> tuple[SettingDraw, ScannerDraw]:
@@ -162,46 +159,37 @@ def _draw_examination(options: PhantomOptions, rng: np.random.Generator) -> tupl
     return setting, scanner
 
 
-def _laid_down(build: anatomy.Build, setting: SettingDraw) -> tuple[anatomy.Ring, Extent]:
-    """The outline of the body as it lies, and the space that it takes."""
-    ring = anatomy.draw_ring(build)
-    turn = np.linspace(-math.pi, math.pi, len(ring.radius_mm), endpoint=False)
-    radius, fat = sagged(turn, ring.radius_mm.astype(float), ring.fat_mm.astype(float), setting)
-    ring = replace(ring, radius_mm=radius.astype(np.float32), fat_mm=fat.astype(np.float32))
-    skin = (radius + fat) * build.scale
-    return ring, extent_of(skin * np.sin(turn), -skin * np.cos(turn), setting)
-
-
 def _place_grid(
-    build: anatomy.Build,
-    ring: anatomy.Ring,
+    anatomy: Anatomy,
+    scanner: ScannerDraw,
     options: PhantomOptions,
     position: NDArray[np.float64],
     rng: np.random.Generator,
-    setting: SettingDraw,
-    scanner: ScannerDraw,
 ) -> NDArray[np.float64]:
     """`affine_lps` of a grid that covers the patient, off centre by a little."""
-    turn = np.linspace(-math.pi, math.pi, len(ring.radius_mm), endpoint=False)
-    outline = (ring.radius_mm + ring.fat_mm) * build.scale
-    width = 2 * float(np.max(outline * np.abs(np.sin(turn))))
-    height = float(np.ptp(outline * np.cos(turn)))
+    build, setting = anatomy.build, anatomy.setting
+    height_mm = 0.0 if options.z_mm is None else options.z_mm
+    nearest = np.abs(TABLE_Z_MM - height_mm).argmin()
+    roll = math.radians(build.roll_deg)
+    x, y = (skin[nearest] for skin in skin_mm(build, anatomy.outline))
+    x, y = math.cos(roll) * x - math.sin(roll) * y, math.sin(roll) * x + math.cos(roll) * y
+    width, height = float(np.ptp(x)), float(np.ptp(y))
     slice_mm = float(rng.choice([2.5, 3.0, 4.0, 5.0]))
     margin = setting.shown + (0.12 if setting.arms else 0)
     pixel_mm = max(width / options.columns, height / options.rows) * margin
     pixel_mm = min(pixel_mm, 520 / max(options.rows, options.columns))  # no scanner sees further
     spacing_mm = np.array(options.spacing_mm or (round(pixel_mm, 4), round(pixel_mm, 4), slice_mm))
     axes = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], dtype=np.float64)  # row, column, slice steps in LPS
-    if scanner.tilt_deg:  # rows lean, slices follow one another along the couch all the same
+    if scanner.tilt_deg:  # rows lean, while slices follow one another along the couch
         tilt = math.radians(scanner.tilt_deg)
         axes[0] = 0, math.cos(tilt), -math.sin(tilt)
     if options.oblique:
         axes = axes @ _rotation(rng.uniform(7, 13, 3) * rng.choice([-1, 1], 3)).T
     size = np.array([options.rows, options.columns, options.n_slices])
-    middle_of_body = (outline[0] - outline[len(outline) // 2]) / 2  # y: the back (table start) against the front
-    centre = position + np.array(
-        [rng.uniform(-9, 9) + setting.view_shift * width, middle_of_body + rng.uniform(-9, 9), rng.uniform(-14, 22)]
-    )
+    middle = (x.max() + x.min()) / 2 + setting.view_shift * width, (y.max() + y.min()) / 2
+    centre = position + np.array([middle[0] + rng.uniform(-9, 9), middle[1] + rng.uniform(-9, 9), rng.uniform(-14, 22)])
+    if options.z_mm is not None:
+        centre[2] = position[2] + options.z_mm * build.scale
     affine_lps = np.eye(4)
     affine_lps[:3, :3] = (axes * spacing_mm[:, None]).T
     affine_lps[:3, 3] = (centre - affine_lps[:3, :3] @ ((size - 1) / 2)).round(3)

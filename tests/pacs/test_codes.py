@@ -4,7 +4,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from sarco.pacs.codes import code_label
-from sarco.phantom.anatomy import GROUP_NAMES
+from sarco.phantom.views import GROUP_NAMES
 
 # Codes as PS3.16 prints them, from pydicom's copy of its tables.
 IN_PS3_16 = {

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError, OptionError
-from sarco.phantom.anatomy import GROUP_NAMES
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
+from sarco.phantom.views import GROUP_NAMES
 
 SMALL = PhantomOptions(n_slices=4, rows=96, columns=120)
 UNEVEN = PhantomOptions(n_slices=5, rows=96, columns=120, spacing_mm=(3.1, 3.4, 6.0), labels="groups")

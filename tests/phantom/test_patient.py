@@ -221,7 +221,7 @@ def test_arms_are_present_and_not_labelled() -> None:
 
 def test_the_whole_range_keeps_labels_and_files(tmp_path: Path) -> None:
     """Catches settings that move or label what they should leave alone, and HU that a file cannot hold."""
-    grid = PhantomOptions(n_slices=1, rows=64, columns=64, ordinary=False)
+    grid = PhantomOptions(n_slices=2, rows=48, columns=48, ordinary=False)
     below = 0
     for seed in range(60):
         phantom = make_phantom(seed, grid)

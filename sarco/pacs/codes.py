@@ -43,6 +43,9 @@ _MUSCLES = {
     "quadratus_lumborum": SKELETAL_MUSCLE,
     "rectus_abdominis": SKELETAL_MUSCLE,
     "multifidus": SKELETAL_MUSCLE,
+    "chest_wall": SKELETAL_MUSCLE,
+    "pelvic": SKELETAL_MUSCLE,
+    "iliacus": SKELETAL_MUSCLE,
 }
 _FAT = {"fat", "torso_fat", "subcutaneous_fat", "visceral_fat", "intermuscular_fat", "sat", "vat", "imat"}
 

@@ -11,7 +11,7 @@ from sarco.phantom.build import PAINTED_AIR_HU, Build
 from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.shapes import Blob
 
-VISCERAL = INVENTED_IDS["visceral_fat"]
+_VISCERAL = INVENTED_IDS["visceral_fat"]
 
 
 def organs(build: Build, rng: np.random.Generator) -> list[Blob]:
@@ -134,14 +134,14 @@ def _kidney(build: Build, side: int, centre: tuple[float, float, float]) -> list
     x, y, z = centre
     hu = build.hu
     cortex = Blob(centre, (25, 30, 56), hu["cortex"], turn_deg=side * 28, lean=(-side * 0.12, 0.12), space="trunk")
-    blobs = [cortex.shrunk(-2 - 9 * (0.5 + 0.5 * math.sin(build.phases[1])), build.fat_hu, label=VISCERAL), cortex]
+    blobs = [cortex.shrunk(-2 - 9 * (0.5 + 0.5 * math.sin(build.phases[1])), build.fat_hu, label=_VISCERAL), cortex]
     for step in range(14):
         turn, height = 2.4 * step, -42 + 6.4 * step
         reach = math.sqrt(max(1 - (height / 56) ** 2, 0.1))
         spot = (x - side * 0.12 * height + 13 * reach * math.cos(turn), y + 0.12 * height + 16 * reach * math.sin(turn))
         blobs.append(Blob((*spot, z + height), (7, 7, 10), hu["medulla"], space="trunk"))
     hilum = (x - side * 13, y - 5, z)
-    blobs.append(Blob(hilum, (15, 8, 26), build.fat_hu, VISCERAL, turn_deg=side * 28, space="trunk"))
+    blobs.append(Blob(hilum, (15, 8, 26), build.fat_hu, _VISCERAL, turn_deg=side * 28, space="trunk"))
     blobs.append(Blob((x - side * 20, y - 7, z), (14, 3.2, 6), hu["cava"], turn_deg=side * 25, space="trunk"))
     pelvis_hu = 400.0 if hu["aorta"] < 170 and build.phases[0] < 1 else 8.0  # now and then excreted contrast
     return [*blobs, Blob((x - side * 10, y - 3, z - 8), (7, 4.5, 9), pelvis_hu, turn_deg=side * 28, space="trunk")]

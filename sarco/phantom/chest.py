@@ -8,10 +8,11 @@ import numpy as np
 
 from sarco.phantom.build import CARTILAGE_HU, CORTEX_HU, MARROW_HU, Plane
 from sarco.phantom.labels import INVENTED_IDS
+from sarco.phantom.outline import forward
 from sarco.phantom.paint import SlicePainter
-from sarco.phantom.shapes import BODY, Blob
+from sarco.phantom.shapes import BODY
 
-BONE, VISCERAL = INVENTED_IDS["bone"], INVENTED_IDS["visceral_fat"]
+_BONE, _VISCERAL = INVENTED_IDS["bone"], INVENTED_IDS["visceral_fat"]
 CHEST_FROM_MM = 30.0  # below, there are neither ribs nor lungs
 LEFT_DOME_LOWER_MM = 13.0
 RIB_HALF_MM = 4.3  # half the thickness of a rib; its height is half as much again
@@ -64,7 +65,7 @@ def paint_chest(painter: SlicePainter) -> None:
     x, y, z = painter.organ_x, painter.organ_y, painter.z
     middle = ((x - 6) / 40) ** 2 + ((y + 18) / 82) ** 2 < 1
     heart = ((x - 22) / 66) ** 2 + ((y + 34) / 44) ** 2 + ((z - build.dome_mm - 38) / 46) ** 2 < 1
-    painter.fill(above & middle, build.fat_hu, VISCERAL)
+    painter.fill(above & middle, build.fat_hu, _VISCERAL)
     lungs = above & ~middle & ~heart
     vessel = np.sin(x / 4.1 + 2 * np.sin(y / 9 + q[0])) * np.sin(y / 3.7 + z / 8 + q[1]) > 0.93
     painter.fill(lungs, -905 + 90 * np.sin(q[2]) + 0.9 * (painter.level_y + 60) + 12 * painter.mottle, BODY)
@@ -98,7 +99,8 @@ def paint_ribs(painter: SlicePainter) -> None:
     if not len(place):
         return
     away_deg, z, inward = (plane.ravel()[place] for plane in (painter.away_deg, painter.z, inward))
-    z = z - np.where(painter.left.ravel()[place], 3.0, -3.0) - painter.build.margin_mm  # the two sides are never level
+    z = z - np.where(painter.left.ravel()[place], 3.0, -3.0)  # the two sides are never level
+    z = z - painter.build.margin_mm * forward(away_deg)
     depth = (inward - RIB_HALF_MM) / RIB_HALF_MM
     hu, labels = painter.hu.ravel(), painter.labels.ravel()  # views
     for rib in RIBS:
@@ -111,15 +113,15 @@ def paint_ribs(painter: SlicePainter) -> None:
         # A rib's height is measured across it; where it runs steeply, a slice cuts it longer.
         high = np.where(bony, 1.6, 1.75 + 0.35 * rib.rise) * RIB_HALF_MM
         shape = ((z - path) / high) ** 2 + depth**2 + beyond**2
-        name = INVENTED_IDS["rib_12"] if rib.number == 12 else BONE
+        name = INVENTED_IDS["rib_12"] if rib.number == 12 else _BONE
         for inside, tissue, label in (
             ((shape < 1.1) & ~bony, CARTILAGE_HU, BODY),
             ((shape < 1) & bony, CORTEX_HU, name),
-            ((shape < 0.4) & bony, MARROW_HU - 60, name),
+            ((shape < 0.4) & bony, MARROW_HU - 80, name),
         ):
             hu[place[inside]], labels[place[inside]] = tissue, label
     sternum = (away_deg < 10) & (z > 172) & (np.abs(depth) < 1)
-    hu[place[sternum]], labels[place[sternum]] = MARROW_HU, BONE
+    hu[place[sternum]], labels[place[sternum]] = MARROW_HU, _BONE
     rind = sternum & ((np.abs(depth) > 0.7) | (away_deg > 8.5))
     hu[place[rind]] = CORTEX_HU - 200
 
@@ -127,12 +129,3 @@ def paint_ribs(painter: SlicePainter) -> None:
 def rib_layer_mm(painter: SlicePainter) -> Plane:
     """How deep below the fascia the layer of ribs and intercostal muscle starts."""
     return np.maximum(painter.layers["mantle"], painter.layers["dorsal"])
-
-
-def diaphragm_crura(painter: SlicePainter) -> list[Blob]:
-    """The crura beside the aorta from L2 up: muscle that body-composition protocols leave out."""
-    build = painter.build
-    return [
-        Blob((s * 15 + 4, build.spine_mm - 17, 80), (5.5, 13, 70), build.muscle_hu, turn_deg=s * 25, space="trunk")
-        for s in (1, -1)
-    ]

@@ -12,7 +12,7 @@ from sarco.phantom.build import Build
 from sarco.phantom.setting import SettingDraw, sagged
 from sarco.phantom.shapes import plateau, rise
 
-LAYERS = ("radius", "fat", "rectus", "lateral", "mantle", "dorsal", "caged", "lining")
+WALL_LAYERS = ("radius", "fat", "rectus", "lateral", "mantle", "dorsal", "caged", "lining")
 TABLE_Z_MM = np.arange(-255.0, 256.0, 15.0)
 TABLE_TURNS = 512
 # The trunk's shape along the body, relative to the chest, L3 and the hips: knots of z in mm.
@@ -28,7 +28,7 @@ class Outline:
     """Polar tables of the trunk over height and direction: 0 is the front, +pi/2 the left.
 
     Attributes:
-        tables: `LAYERS` -> (z, turn) float32 in mm over `TABLE_Z_MM` and -pi..pi:
+        tables: `WALL_LAYERS` -> (z, turn) float32 in mm over `TABLE_Z_MM` and -pi..pi:
             radius, from the axis to the fascia outside the muscles; fat, with skin, outside that; rectus, lateral (the
             three flat muscles), mantle (muscle over the ribs) and dorsal (muscles of the back), their thickness;
             caged, 0..1, where ribs and what lies between them make the wall; lining, how deep below the fascia the
@@ -62,7 +62,9 @@ def draw_outline(build: Build) -> Outline:
     rib_mm = 9.0 * caged
     lining = np.maximum(np.maximum(rectus, lateral * (1 - caged)), np.maximum(mantle + rib_mm, dorsal + rib_mm)) + 1.0
     layers = (radius, fat, rectus, lateral * (1 - caged), mantle, dorsal, caged, lining + build.lining_mm)
-    return Outline({name: np.ascontiguousarray(table, np.float32) for name, table in zip(LAYERS, layers, strict=True)})
+    return Outline(
+        {name: np.ascontiguousarray(table, np.float32) for name, table in zip(WALL_LAYERS, layers, strict=True)}
+    )
 
 
 def wall_end_mm(build: Build, away_deg: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,7 +100,12 @@ def costal_margin_mm(build: Build, away_deg: NDArray[np.float64]) -> NDArray[np.
     The arch rises to the xiphoid at T9 to T10; at the side the tenth rib reaches L2 to L3 (Standring, Gray's Anatomy).
     """
     arch = np.interp(away_deg, (0, 8, 62, 118, 160, 180), (158, 150, 44, 44, 104, 112))
-    return arch + build.margin_mm
+    return arch + build.margin_mm * forward(away_deg)
+
+
+def forward(away_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 at the spine, 1 from the flank on: ribs start at their vertebrae and lie higher or lower only in front."""
+    return np.clip((165 - away_deg) / 50, 0, 1)
 
 
 def _between(value: NDArray[np.float64], low: float, high: NDArray[np.float64], edge: float) -> NDArray[np.float64]:

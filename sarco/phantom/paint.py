@@ -45,7 +45,7 @@ class SlicePainter:
         turn: direction from the axis in radians, 0 the front, +pi/2 the left.
         away_deg: the same in degrees from the front, 0..180, left and right alike.
         depth: mm below the fascia around the trunk's muscles, negative in subcutaneous fat and outside.
-        layers: thickness of the wall's layers there, by name of `outline.LAYERS`.
+        layers: thickness of the wall's layers there, by name of `outline.WALL_LAYERS`.
         left: whether a point lies left of the midline.
         mottle: noise-like texture, -3..3.
         hu: float32, attenuation in HU.

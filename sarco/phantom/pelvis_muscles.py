@@ -298,8 +298,9 @@ def _paint_deep_fat(half: Half) -> None:
 def _wave(half: Half) -> Plane:
     """What makes the muscles' outlines irregular, about -1..1 mm."""
     place, q = half.place, half.build.phases
-    wave: Plane = 0.6 * np.sin(place.x / 9 + place.y / 14 + place.z / 22 + q[6] * half.side)
-    return wave + 0.4 * np.sin(place.x / 17 - place.y / 7 - place.z / 16 + q[8])
+    slow = np.sin(place.x / 9 + place.y / 14 + place.z / 22 + q[6] * half.side)
+    fast = np.sin(place.x / 17 - place.y / 7 - place.z / 16 + q[8])
+    return np.asarray(0.6 * slow + 0.4 * fast, np.float32)
 
 
 def _paint_muscle(half: Half, muscle: Muscle, depth: Depth, wave: Plane) -> None:

@@ -10,7 +10,7 @@ from sarco.phantom.labels import INVENTED_IDS, MUSCLE_NAMES
 from sarco.phantom.paint import RIM_MM, SlicePainter
 from sarco.phantom.shapes import BODY, Tube
 
-SUBCUTANEOUS, VISCERAL = INVENTED_IDS["subcutaneous_fat"], INVENTED_IDS["visceral_fat"]
+_SUBCUTANEOUS, _VISCERAL = INVENTED_IDS["subcutaneous_fat"], INVENTED_IDS["visceral_fat"]
 INTERCOSTAL_MM = 7.5
 # Half axes of the muscles of the back, by z in mm; areas as measured on living people (20 to 28 cm2 at L1 to L4).
 BACK_Z_MM = (-118.0, -95.0, -66.0, -40.0, 0.0, 40.0, 70.0, 100.0, 115.0, 160.0, 245.0)
@@ -24,11 +24,11 @@ PSOAS_Z_MM = (-218.0, -170.0, -140.0, -110.0, -80.0, -50.0, 0.0, 39.0, 60.0, 92.
 def paint_trunk(painter: SlicePainter) -> None:
     """Skin, fat, the muscle wall and the space inside it."""
     build, depth, layers = painter.build, painter.depth, painter.layers
-    painter.fill(painter.body, build.fat_hu + 2 * painter.mottle, SUBCUTANEOUS)
+    painter.fill(painter.body, build.fat_hu + 2 * painter.mottle, _SUBCUTANEOUS)
     painter.fill(painter.body & (depth < 2.2 - layers["fat"]), SKIN_HU, BODY)
     painter.fill((depth > 0) & (painter.y < build.spine_mm + 30), build.fat_hu, BODY)
     painter.fill((depth > 0) & (depth < 1.8) & (painter.away_deg < 90), FASCIA_HU, BODY)  # sheath and linea alba
-    painter.fill(painter.cavity, build.fat_hu + 6 + 2 * painter.mottle, VISCERAL)
+    painter.fill(painter.cavity, build.fat_hu + 6 + 2 * painter.mottle, _VISCERAL)
     _paint_flat_muscles(painter)
     if painter.z_range[1] > 20:
         _paint_chest_wall(painter)

@@ -9,11 +9,11 @@ from sarco.phantom.build import CORTEX_HU, DISC_HU, MARROW_HU, Build
 from sarco.phantom.labels import INVENTED_IDS, VERTEBRAE
 from sarco.phantom.shapes import Blob
 
-BONE = INVENTED_IDS["bone"]
+_BONE = INVENTED_IDS["bone"]
 
 
 @dataclass(frozen=True)
-class Level:
+class Vertebra:
     """One vertebra of an average person, in mm: the middle, height, half width and half depth of its body."""
 
     name: str
@@ -41,21 +41,22 @@ _SIZES = (
 )
 
 
-def _levels() -> tuple[Level, ...]:
+def _levels() -> tuple[Vertebra, ...]:
     z = {"T7": 0.0}
     for (above, height, disc, *_), (below, height_below, *_) in pairwise(_SIZES):
         z[below] = z[above] - height / 2 - disc - height_below / 2
-    return tuple(Level(name, z[name] - z["L3"], height, wide / 2, deep / 2) for name, height, _, wide, deep in _SIZES)
+    return tuple(
+        Vertebra(name, z[name] - z["L3"], height, wide / 2, deep / 2) for name, height, _, wide, deep in _SIZES
+    )
 
 
-LEVELS = _levels()
-SACRUM_TOP_MM = LEVELS[-1].z_mm - _SIZES[-1][1] / 2 - _SIZES[-1][2]
+SPINE_LEVELS = _levels()
 
 
 def vertebrae(build: Build) -> list[Blob]:
     """Bodies labelled by level, discs, arches with their processes, and the canal with its sac."""
     spine, blobs = build.spine_mm, []
-    for level, (_, _, disc_mm, *_) in zip(LEVELS, _SIZES, strict=True):
+    for level, (_, _, disc_mm, *_) in zip(SPINE_LEVELS, _SIZES, strict=True):
         blobs += _arch(build, level)
         z = level.z_mm - (level.height_mm + disc_mm) / 2
         half = (level.half_width_mm, level.half_depth_mm, disc_mm / 2)
@@ -69,7 +70,7 @@ def vertebrae(build: Build) -> list[Blob]:
     return [*blobs, canal, canal.shrunk(1.8, 22), cord]
 
 
-def _arch(build: Build, level: Level) -> list[Blob]:
+def _arch(build: Build, level: Vertebra) -> list[Blob]:
     """Spinous process, pedicles, laminae, facets and transverse processes of one vertebra."""
     spine, z, thoracic = build.spine_mm, level.z_mm, level.name.startswith("T")
     long = 1.45 * build.paraspinal_mm * (0.32 if thoracic else 0.36)  # the process ends just below the fascia
@@ -92,7 +93,7 @@ def bone(
     half: tuple[float, float, float],
     turn_deg: float = 0.0,
     power: float = 2.0,
-    label: int = BONE,
+    label: int = _BONE,
 ) -> list[Blob]:
     """Marrow in its cortex."""
     cortex = Blob(centre, half, CORTEX_HU, label, turn_deg=turn_deg, power=power, z_power=power**2, space="trunk")

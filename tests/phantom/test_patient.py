@@ -1,5 +1,6 @@
 """The synthetic abdomen: its files say what its arrays say, and it is hard in the ways that matter."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.core.errors import InputError, OptionError
+from sarco.phantom.labels import INVENTED_LABELS, MUSCLE_NAMES, ids_of
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
 from sarco.phantom.views import GROUP_NAMES
 
@@ -90,7 +92,7 @@ def test_left_is_left() -> None:
     """Catches swapped sides: x grows to the patient's left, in world coordinates; the liver lies on the right."""
     phantom = make_phantom(3, UNEVEN)
     x = {}
-    for label in phantom.label_names:
+    for label in set(phantom.label_names) & set(np.unique(phantom.label_map)):
         index = np.argwhere(phantom.label_map == label).mean(axis=0)
         x[phantom.label_names[label]] = (phantom.affine_lps @ [*index, 1])[0]
     for muscle in ("psoas", "paraspinal", "quadratus"):
@@ -195,18 +197,22 @@ def test_air_lies_over_fluid(patients: list[Phantom]) -> None:
     assert flat_below > 1.3 * flat_above
 
 
-def test_fat_between_muscle_bundles_is_not_labelled() -> None:
-    """Catches streaks of fat in the paraspinal muscles that are missing, or labelled as muscle."""
-    fine = PhantomOptions(n_slices=2, rows=200, columns=200, spacing_mm=(0.8, 0.8, 5.0), labels="groups")
-    for phantom in (make_phantom(seed, fine) for seed in range(4)):
-        muscle = np.isin(phantom.label_map, (4, 5))
-        gaps = np.zeros_like(muscle)
-        for k in range(2):
-            closed = cv2.morphologyEx(muscle[..., k].astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-            gaps[..., k] = (closed > 0) & (phantom.label_map[..., k] == 0)
-        assert 0.02 < gaps.sum() / muscle.sum() < 0.5
-        assert np.median(phantom.hu[gaps]) < 10
-        assert np.mean(phantom.hu[muscle] < -40) < 0.05
+def test_all_labels_cover_the_body() -> None:
+    """Catches the view of all labels drifting from the body's mask and from the muscle in the other views."""
+    grid = PhantomOptions(n_slices=3, rows=96, columns=120, spacing_mm=(3.1, 3.4, 6.0), labels="all", z_mm=60.0)
+    everything = make_phantom(3, grid)
+    muscle = make_phantom(3, dataclasses.replace(grid, labels="muscle"))
+    np.testing.assert_array_equal(everything.label_map > 0, everything.body_mask)
+    is_muscle = np.isin(everything.label_map, ids_of(MUSCLE_NAMES))
+    np.testing.assert_array_equal(is_muscle, muscle.label_map == 1)
+    assert everything.label_names == INVENTED_LABELS
+
+
+@pytest.mark.parametrize(("z_mm", "level"), [(0.0, "L3"), (103.0, "T12"), (-75.0, "L5")])
+def test_a_height_can_be_asked_for(z_mm: float, level: str) -> None:
+    """Catches slices at another height than asked for."""
+    phantom = make_phantom(5, PhantomOptions(n_slices=1, rows=96, columns=96, labels="all", z_mm=z_mm))
+    assert (phantom.label_map == ids_of([f"vertebra_{level}"])[0]).sum() > 20
 
 
 def test_arms_are_present_and_not_labelled() -> None:
@@ -240,7 +246,7 @@ def test_groups_and_one_muscle_agree() -> None:
     muscle = make_phantom(3, PhantomOptions(n_slices=5, rows=96, columns=120, spacing_mm=(3.1, 3.4, 6.0)))
     np.testing.assert_array_equal(groups.label_map > 0, muscle.label_map == 1)
     np.testing.assert_array_equal(groups.hu, muscle.hu)
-    assert set(np.unique(groups.label_map)) == {0, *GROUP_NAMES}
+    assert {0, 1, 2, 3, 4, 5, 6, 7} <= set(np.unique(groups.label_map)) <= {0, *GROUP_NAMES}
     assert muscle.label_names == {1: "skeletal_muscle"}
 
 

@@ -20,7 +20,7 @@ from sarco.phantom.pelvis_organs import limit_cavity, pelvic_organs
 from sarco.phantom.setting import Extent, SettingDraw, extent_of
 from sarco.phantom.shapes import Blob, Tube
 from sarco.phantom.soft_tissue import muscles, paint_between_spines, paint_fat_streaks, paint_latissimus, paint_trunk
-from sarco.phantom.spine import LEVELS, vertebrae
+from sarco.phantom.spine import SPINE_LEVELS, vertebrae
 from sarco.phantom.surroundings import paint_around, paint_devices
 
 
@@ -51,7 +51,7 @@ def draw_anatomy(build: Build, rng: np.random.Generator, setting: SettingDraw) -
     pelvis = draw_pelvis(build, rng)
     inside = organs(build, rng) + pelvic_organs(build, pelvis, rng)
     outline = laid_down(draw_outline(build), setting)
-    screwed_mm = [level.z_mm for level in LEVELS if level.name in ("L1", "L2", "L3", "L4", "L5")]
+    screwed_mm = [level.z_mm for level in SPINE_LEVELS if level.name in ("L1", "L2", "L3", "L4", "L5")]
     hips_mm = [pelvis.body_mm(build, (side * HEAD[0], *HEAD[1:])) for side in (1, -1)]
     metal = implants_of(setting, build.spine_mm, screwed_mm, hips_mm, pelvis.head_mm)
     extent = extent_of(*skin_mm(build, outline), setting)

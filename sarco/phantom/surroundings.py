@@ -136,7 +136,9 @@ def _paint_bag(hu: Grid, room: Room, setting: SettingDraw) -> None:
     shape = (arc / 62) ** 2 + ((room.along + 60) / 90) ** 2
     thick = setting.bag_mm * np.sqrt(np.clip(1 - shape, 0, 1))
     inside = (room.beyond > 0) & (room.beyond < thick)
-    content = 15 + 60 * np.sin(room.across / 2.7) * np.sin(room.down / 2.1 + room.along / 5) * (setting.place(1) > 0.4)
+    bend = 2 * np.sin(room.down / 11 + room.along / 17)
+    mottle = np.sin(room.across / 3.3 + bend) + np.sin(room.down / 2.7 - room.across / 7.1 + bend)
+    content = 15 + 35 * mottle * (setting.place(1) > 0.4)
     np.copyto(hu, content.astype(np.float32), where=inside)
     if inside.any():
         down = room.down[inside]

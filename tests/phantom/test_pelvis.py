@@ -25,7 +25,7 @@ GLUTEALS = ("gluteus_maximus", "gluteus_medius", "gluteus_minimus")
 def draw(seed: int) -> tuple[Build, Pelvis]:
     """A patient who lies level."""
     rng = np.random.default_rng(seed)
-    build = replace(draw_build(rng, arms=False), roll_deg=0.0)
+    build = replace(draw_build(rng), roll_deg=0.0)
     return build, draw_pelvis(build, rng)
 
 

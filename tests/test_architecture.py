@@ -85,7 +85,6 @@ WITHOUT_OWN_TEST_FILE = {
     "training.validation_report": "is seen through the scripts",
     "measurement.facts": "is seen through the masks and series that are measured",
     "phantom.abdomen": "is drawn into the body, whose tests measure what was drawn",
-    "phantom.bedside": "is seen through the patient",
     "phantom.build": "is drawn into the body, whose tests measure what was drawn",
     "phantom.chest": "likewise",
     "phantom.outline": "is seen through the painter",

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sarco.phantom.abdomen import organs
-from sarco.phantom.bedside import arms, paint_table
 from sarco.phantom.build import Build
 from sarco.phantom.chest import paint_chest, paint_ribs
-from sarco.phantom.outline import Outline, draw_outline
+from sarco.phantom.implants import Rod, implants_of, paint_implants
+from sarco.phantom.outline import Outline, draw_outline, laid_down, skin_mm
 from sarco.phantom.paint import SlicePainter
 from sarco.phantom.pelvis import paint_pelvis
+from sarco.phantom.pelvis_bones import HEAD
 from sarco.phantom.pelvis_frame import Pelvis, draw_pelvis
 from sarco.phantom.pelvis_organs import limit_cavity, pelvic_organs
+from sarco.phantom.setting import Extent, SettingDraw, extent_of
 from sarco.phantom.shapes import Blob, Tube
 from sarco.phantom.soft_tissue import muscles, paint_between_spines, paint_fat_streaks, paint_latissimus, paint_trunk
-from sarco.phantom.spine import vertebrae
+from sarco.phantom.spine import SPINE_LEVELS, vertebrae
+from sarco.phantom.surroundings import paint_around, paint_devices
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What lies where in one patient: outline, pelvis, and the shapes of each layer in painting order."""
+    """What lies where in one patient and around: outline, pelvis, shapes of each layer in painting order, setting."""
 
     build: Build
     outline: Outline
@@ -31,20 +34,28 @@ class Anatomy:
     organs: list[Blob]
     muscles: list[Tube]
     bones: list[Blob]
-    arms: list[Blob]
+    metal: list[Rod]
+    setting: SettingDraw
+    extent: Extent
 
 
-def draw_anatomy(build: Build, rng: np.random.Generator) -> Anatomy:
-    """The anatomy of a patient of this build.
+def draw_anatomy(build: Build, rng: np.random.Generator, setting: SettingDraw) -> Anatomy:
+    """The anatomy of a patient of this build, as it lies.
 
     Args:
         build: the patient.
         rng: source of what the build leaves open.
+        setting: how the patient lies, and what lies around.
     """
+    build = replace(build, roll_deg=setting.body_turn_deg, gravity_deg=setting.gravity_deg)
     pelvis = draw_pelvis(build, rng)
     inside = organs(build, rng) + pelvic_organs(build, pelvis, rng)
-    limbs = arms(build) if build.arms else []
-    return Anatomy(build, draw_outline(build), pelvis, inside, muscles(build), vertebrae(build), limbs)
+    outline = laid_down(draw_outline(build), setting)
+    screwed_mm = [level.z_mm for level in SPINE_LEVELS if level.name in ("L1", "L2", "L3", "L4", "L5")]
+    hips_mm = [pelvis.body_mm(build, (side * HEAD[0], *HEAD[1:])) for side in (1, -1)]
+    metal = implants_of(setting, build.spine_mm, screwed_mm, hips_mm, pelvis.head_mm)
+    extent = extent_of(*skin_mm(build, outline), setting)
+    return Anatomy(build, outline, pelvis, inside, muscles(build), vertebrae(build), metal, setting, extent)
 
 
 def paint_slice(shape: tuple[int, int], body_from_index: NDArray[np.float64], anatomy: Anatomy) -> SlicePainter:
@@ -56,8 +67,8 @@ def paint_slice(shape: tuple[int, int], body_from_index: NDArray[np.float64], an
         anatomy: the patient.
     """
     painter = SlicePainter(shape, body_from_index, anatomy.build, anatomy.outline)
-    paint_table(painter, anatomy.outline)
-    painter.paint(anatomy.arms)
+    room = painter.room()
+    paint_around(painter.hu, room, anatomy.setting, anatomy.extent, anatomy.build.muscle_hu, anatomy.build.fat_hu)
     limit_cavity(painter, anatomy.pelvis)
     paint_trunk(painter)
     paint_chest(painter)
@@ -69,4 +80,6 @@ def paint_slice(shape: tuple[int, int], body_from_index: NDArray[np.float64], an
     painter.paint(anatomy.bones)
     paint_ribs(painter)
     paint_pelvis(painter, anatomy.pelvis)
+    paint_implants(painter.hu, painter.x, painter.y, painter.z, anatomy.metal)
+    paint_devices(painter.hu, room, anatomy.setting)
     return painter

@@ -80,6 +80,8 @@ class Build:
         bend: (left, back): how far the spine bends sideways at most, and how strongly it curves (1 as on average).
         phases: phases in radians of the slow waves that make outlines irregular.
         hu: attenuation of the structures that contrast changes; keys of `PHASE_HU`.
+        roll_deg: turn of the body in the image, from its left towards its back.
+        gravity_deg: where down is in the image: 0 posterior, 90 the patient's left.
     """
 
     scale: float
@@ -109,10 +111,9 @@ class Build:
     phase: str
     bend: tuple[float, float]
     phases: tuple[float, ...]
-    roll_deg: float
-    table_gap_mm: float
-    arms: bool
     hu: dict[str, float] = field(default_factory=dict)
+    roll_deg: float = 0.0
+    gravity_deg: float = 0.0
 
     def axis_mm(self, z: NDArray[np.float64] | float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """X and y of the body's axis at heights `z`, before it is straightened."""
@@ -121,17 +122,21 @@ class Build:
         return x, self.bend[1] * np.interp(z, CURVE_Z_MM, CURVE_Y_MM)
 
     @property
+    def level_turn_rad(self) -> float:
+        """How the body is turned against gravity, from its left towards its back."""
+        return math.radians(self.roll_deg + self.gravity_deg)
+
+    @property
     def back_mm(self) -> float:
         """Y of the fascia over the muscles of the back at L3."""
         return self.spine_mm + 26 + 1.45 * self.paraspinal_mm
 
 
-def draw_build(rng: np.random.Generator, arms: bool | None = None) -> Build:
+def draw_build(rng: np.random.Generator) -> Build:
     """One patient drawn at random, from cachectic to a BMI of about 45.
 
     Args:
         rng: source of randomness; the same state gives the same patient.
-        arms: whether the arms lie beside the body; None leaves it to chance.
     """
     sex = str(rng.choice(["F", "M"]))
     male = float(sex == "M")
@@ -140,7 +145,6 @@ def draw_build(rng: np.random.Generator, arms: bool | None = None) -> Build:
     strong = float(np.clip(rng.beta(2.2, 2.0) + 0.12 * (male - 0.5), 0, 1))  # 0 wasted .. 1 athletic
     phase = str(rng.choice(list(PHASE_HU), p=[0.3, 0.2, 0.5]))
     unevenness = float(rng.uniform(-0.09, 0.09))
-    by_chance = bool(rng.random() < 0.3)
     fatty = float(rng.beta(1.1, 3.2))  # myosteatosis, 0 none .. 1 severe
     # Muscle of the trunk: 30 to 65 HU in health, down to about 0 in myosteatosis (Aubrey 2014, PMID 24393306).
     muscle_hu = 48 + 14 * strong - 50 * fatty + rng.normal(0, 4) + (0 if phase == "native" else 8)
@@ -172,8 +176,5 @@ def draw_build(rng: np.random.Generator, arms: bool | None = None) -> Build:
         phase=phase,
         bend=(float(rng.normal(0, 3)), float(rng.uniform(0.4, 1.5))),
         phases=tuple(float(p) for p in rng.uniform(0, 2 * math.pi, 12)),
-        roll_deg=float(rng.normal(0, 3)),
-        table_gap_mm=float(rng.choice([0.0, rng.uniform(1, 9)])),
-        arms=by_chance if arms is None else arms,
         hu={name: float(value + rng.normal(0, 8 + 0.09 * value)) for name, value in PHASE_HU[phase].items()},
     )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sarco.phantom.build import Build
+from sarco.phantom.setting import SettingDraw, sagged
 from sarco.phantom.shapes import plateau, rise
 
 WALL_LAYERS = ("radius", "fat", "rectus", "lateral", "mantle", "dorsal", "caged", "lining")
@@ -75,6 +76,22 @@ def wall_end_mm(build: Build, away_deg: NDArray[np.float64]) -> NDArray[np.float
     along = np.clip((away_deg - spine_deg) / (crest_deg - spine_deg), 0, 1)
     crest = -119 + (build.crest_mm + 119) * np.sqrt(along)
     return np.where(away_deg > spine_deg, crest, np.interp(away_deg, (0, 20, 30, spine_deg), (-195, -192, -180, -119)))
+
+
+def laid_down(outline: Outline, setting: SettingDraw) -> Outline:
+    """The outline of a body that gives way to gravity."""
+    turn = np.linspace(-math.pi, math.pi, TABLE_TURNS, endpoint=False)[None, :]
+    radius, fat = (outline.tables[name].astype(np.float64) for name in ("radius", "fat"))
+    radius, fat = sagged(turn, radius, fat, setting)
+    return Outline(outline.tables | {"radius": radius.astype(np.float32), "fat": fat.astype(np.float32)})
+
+
+def skin_mm(build: Build, outline: Outline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """X and y of the skin all around and from top to bottom, (z, turn) each, in mm of the patient's own size."""
+    turn = np.linspace(-math.pi, math.pi, TABLE_TURNS, endpoint=False)[None, :]
+    away = (outline.tables["radius"] + outline.tables["fat"]).astype(np.float64)
+    axis_x, axis_y = (axis[:, None] for axis in build.axis_mm(TABLE_Z_MM))
+    return (away * np.sin(turn) + axis_x) * build.scale, (axis_y - away * np.cos(turn)) * build.scale
 
 
 def costal_margin_mm(build: Build, away_deg: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sarco.phantom.build import PAINTED_AIR_HU, Build, Labels, Mask, Plane
 from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.outline import TABLE_TURNS, TABLE_Z_MM, Outline
+from sarco.phantom.setting import Room
 from sarco.phantom.shapes import Blob, Tube
 
 WARP_REACH_MM = 8.0  # the most that the warps below move a point in x or y
@@ -33,13 +34,6 @@ def body_from_world(build: Build, position_lps: NDArray[np.float64]) -> NDArray[
     return np.linalg.inv(world_from_body).astype(np.float64)
 
 
-def lowest_point_mm(build: Build, outline: Outline) -> float:
-    """How far the back reaches towards the table, from the body's origin, in mm at average size."""
-    turn = np.linspace(-math.pi, math.pi, TABLE_TURNS, endpoint=False) + math.radians(build.roll_deg)
-    axis_y = build.axis_mm(TABLE_Z_MM)[1][:, None]
-    return float(np.max((outline.tables["radius"] + outline.tables["fat"]) * -np.cos(turn) + axis_y))
-
-
 class SlicePainter:
     """One slice while it is being painted; all planes are (row, column).
 
@@ -47,7 +41,7 @@ class SlicePainter:
         build: the patient.
         x, y, z: body coordinates in mm, irregular by up to 3 mm as bodies are.
         organ_x, organ_y: the same, more irregular, for what lies in the cavity.
-        level_x, level_y: across the table and down towards it, in mm: which way fluid settles.
+        level_x, level_y: across the couch and down towards it, in mm: which way fluid settles.
         turn: direction from the axis in radians, 0 the front, +pi/2 the left.
         away_deg: the same in degrees from the front, 0..180, left and right alike.
         depth: mm below the fascia around the trunk's muscles, negative in subcutaneous fat and outside.
@@ -77,7 +71,7 @@ class SlicePainter:
         columns = np.arange(shape[1], dtype=np.float32)[None, :]
         a = body_from_index.astype(np.float32)
         x, y, self.z = (a[i, 0] * rows + a[i, 1] * columns + a[i, 3] for i in range(3))
-        roll = math.radians(build.roll_deg)
+        roll = build.level_turn_rad
         self._roll = (math.sin(roll), math.cos(roll))
         self.level_x = math.cos(roll) * x - math.sin(roll) * y
         self.level_y = math.sin(roll) * x + math.cos(roll) * y
@@ -113,6 +107,14 @@ class SlicePainter:
             closed = np.hstack([table, table[:, :2]])  # the last direction meets the first
             layers[name] = cv2.remap(closed, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return layers
+
+    def room(self) -> Room:
+        """Where the pixels lie in the examination room."""
+        scale = np.float32(self.build.scale)
+        skin = -(self.depth + self.layers["fat"])
+        along = np.broadcast_to(self.z * scale, skin.shape)
+        reach = np.hypot(self.x, self.y) * scale
+        return Room(self.level_x * scale, self.level_y * scale, along, skin * scale, self.turn, reach)
 
     def at_z(
         self,

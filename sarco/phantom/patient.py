@@ -2,14 +2,14 @@
 
 The patient differs on all three axes (liver and spleen, front and back, psoas muscles that grow downwards), so a
 flip, a transpose or a shift anywhere on the way shows. Labels are membership of voxel centres, before blur and noise.
-Blur acts within slices only: a slice shows its plane, without averaging over the slice thickness.
+Ordinary slices show their plane alone; thick ones drawn from the whole range average over several.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,11 +21,12 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_ui
 from sarco.core.errors import OptionError
 from sarco.core.files import make_empty
 from sarco.io.nifti import write_label_map
-from sarco.phantom.bedside import add_scanner
-from sarco.phantom.body import draw_anatomy, paint_slice
-from sarco.phantom.build import Build, draw_build
-from sarco.phantom.outline import TABLE_TURNS, TABLE_Z_MM, Outline
+from sarco.phantom.body import Anatomy, draw_anatomy, paint_slice
+from sarco.phantom.build import draw_build
+from sarco.phantom.outline import TABLE_Z_MM, skin_mm
 from sarco.phantom.paint import body_from_world
+from sarco.phantom.scanner import ORDINARY_SCANNER, SCANNER, ScannerDraw, draw_scanner, expose
+from sarco.phantom.setting import ORDINARY_SETTING, SETTING, SettingDraw, draw_setting
 from sarco.phantom.views import LABEL_VIEWS, label_view
 
 _IMPLEMENTATION_UID = UID("1.2.826.0.1.3680043.8.498.1")  # under pydicom's root, as generate_uid's are
@@ -43,7 +44,8 @@ class PhantomOptions:
         columns: columns of a slice.
         spacing_mm: distance of (rows, columns, slices) in mm; None lets it vary by patient.
         oblique: whether the slices are tilted against the patient's axes.
-        arms: whether the arms lie beside the body; None leaves it to chance.
+        arms: whether arms lie in the picture; None leaves it to chance.
+        ordinary: an ordinary examination; False draws from all that occurs, and more.
         labels: "muscle" for one label, "groups" for those of `MUSCLE_GROUPS`, "all" for the table `INVENTED_LABELS`.
         z_mm: height of the grid's middle above mid-L3, in mm of a patient of average size; None lets it vary around L3.
 
@@ -57,6 +59,7 @@ class PhantomOptions:
     spacing_mm: tuple[float, float, float] | None = None
     oblique: bool = False
     arms: bool | None = None
+    ordinary: bool = True
     labels: Literal["muscle", "groups", "all"] = "muscle"
     z_mm: float | None = None
 
@@ -85,7 +88,8 @@ class Phantom:
         sex: "F" or "M".
         height_m: body height.
         weight_kg: body weight.
-        arms: whether the arms lie beside the body.
+        arms: whether arms lie in the picture.
+        scanner: what made the image.
     """
 
     hu: NDArray[np.int16]
@@ -98,6 +102,7 @@ class Phantom:
     height_m: float
     weight_kg: float
     arms: bool
+    scanner: ScannerDraw = ScannerDraw()
 
 
 def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phantom:
@@ -110,55 +115,79 @@ def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phant
     patient_rng, organ_rng, grid_rng, noise_rng = (
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
     )
-    build = draw_build(patient_rng, options.arms)
-    anatomy = draw_anatomy(build, organ_rng)
+    setting, scanner = _draw_examination(options, grid_rng)
+    anatomy = draw_anatomy(draw_build(patient_rng), organ_rng, setting)
+    build = anatomy.build
     position = grid_rng.uniform((-15, -190, -700), (15, -120, 400)).round(1)
-    affine_lps = _place_grid(build, anatomy.outline, options, position, grid_rng)
+    affine_lps = _place_grid(anatomy, scanner, options, position, grid_rng)
     spacing_mm = np.linalg.norm(affine_lps[:3, :3], axis=0)
-    blur_mm, noise_hu = grid_rng.uniform(0.5, 0.85), grid_rng.uniform(6, 13)
     # Slice after slice in memory, although the index order is (row, column, slice).
     shape = (options.n_slices, options.rows, options.columns)
     hu, labels, body = (np.empty(shape, kind).transpose(1, 2, 0) for kind in (np.int16, np.uint8, np.bool_))
     names, id_of = label_view(options.labels)
-    body_from_index = body_from_world(build, position) @ affine_lps
+    body_from_lps = body_from_world(build, position)
+    body_from_index = body_from_lps @ affine_lps
+    normal = np.cross(affine_lps[:3, 1], affine_lps[:3, 0]) / (spacing_mm[0] * spacing_mm[1])
+    offsets = scanner.plane_offsets_mm()[:, None] * (body_from_lps @ np.append(normal, 0.0))
     for index in range(options.n_slices):
         body_from_slice = body_from_index.copy()
         body_from_slice[:, 3] += index * body_from_index[:, 2]
-        painted = paint_slice((options.rows, options.columns), body_from_slice, anatomy)
-        hu[..., index] = add_scanner(painted.hu, (spacing_mm[0], spacing_mm[1]), blur_mm, noise_hu, noise_rng)
+        planes = []
+        for offset in offsets:
+            body_from_plane = body_from_slice.copy()
+            body_from_plane[:, 3] += offset
+            planes.append(paint_slice((options.rows, options.columns), body_from_plane, anatomy))
+        painted = planes[len(planes) // 2]
+        pixel_mm = (float(spacing_mm[0]), float(spacing_mm[1]))
+        hu[..., index] = expose([plane.hu for plane in planes], pixel_mm, scanner, noise_rng)
         labels[..., index] = id_of[painted.labels]
         body[..., index] = painted.body
     height_m = round(1.70 * build.scale**0.7 + float(patient_rng.normal(0, 0.04)), 2)
     half_depth_mm = (build.front_mm + build.back_mm) / 2 + build.fat_mm
     area_cm2 = np.pi * (build.half_width_mm + build.fat_mm) * half_depth_mm * build.scale**2 / 100
     weight_kg = round(float(area_cm2 * height_m * 0.062), 1)
-    return Phantom(hu, labels, affine_lps, names, body, build.phase, build.sex, height_m, weight_kg, build.arms)
+    person = (build.phase, build.sex, height_m, weight_kg)
+    return Phantom(hu, labels, affine_lps, names, body, *person, setting.arms > 0, scanner)
+
+
+def _draw_examination(options: PhantomOptions, rng: np.random.Generator) -> tuple[SettingDraw, ScannerDraw]:
+    """How the patient lies, and what makes the image."""
+    setting = draw_setting(rng, ORDINARY_SETTING if options.ordinary else SETTING)
+    scanner = draw_scanner(rng, ORDINARY_SCANNER if options.ordinary else SCANNER)
+    if options.arms is not None:
+        setting = replace(setting, arms=(setting.arms or 1) if options.arms else 0)
+    return setting, scanner
 
 
 def _place_grid(
-    build: Build,
-    outline: Outline,
+    anatomy: Anatomy,
+    scanner: ScannerDraw,
     options: PhantomOptions,
     position: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """`affine_lps` of a grid that covers the patient, off centre by a little."""
-    turn = np.linspace(-math.pi, math.pi, TABLE_TURNS, endpoint=False)
+    build, setting = anatomy.build, anatomy.setting
     height_mm = 0.0 if options.z_mm is None else options.z_mm
-    skin = (outline.tables["radius"] + outline.tables["fat"])[np.abs(TABLE_Z_MM - height_mm).argmin()] * build.scale
-    width = 2 * float(np.max(skin * np.abs(np.sin(turn))))
-    height = float(np.ptp(skin * np.cos(turn)))
+    nearest = np.abs(TABLE_Z_MM - height_mm).argmin()
+    roll = math.radians(build.roll_deg)
+    x, y = (skin[nearest] for skin in skin_mm(build, anatomy.outline))
+    x, y = math.cos(roll) * x - math.sin(roll) * y, math.sin(roll) * x + math.cos(roll) * y
+    width, height = float(np.ptp(x)), float(np.ptp(y))
     slice_mm = float(rng.choice([2.5, 3.0, 4.0, 5.0]))
-    margin = rng.uniform(1.1, 1.35) + (0.12 if build.arms else 0)
+    margin = setting.shown + (0.12 if setting.arms else 0)
     pixel_mm = max(width / options.columns, height / options.rows) * margin
     pixel_mm = min(pixel_mm, 520 / max(options.rows, options.columns))  # no scanner sees further
     spacing_mm = np.array(options.spacing_mm or (round(pixel_mm, 4), round(pixel_mm, 4), slice_mm))
     axes = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], dtype=np.float64)  # row, column, slice steps in LPS
+    if scanner.tilt_deg:  # rows lean, while slices follow one another along the couch
+        tilt = math.radians(scanner.tilt_deg)
+        axes[0] = 0, math.cos(tilt), -math.sin(tilt)
     if options.oblique:
         axes = axes @ _rotation(rng.uniform(7, 13, 3) * rng.choice([-1, 1], 3)).T
     size = np.array([options.rows, options.columns, options.n_slices])
-    middle_of_body = (skin[0] - skin[len(skin) // 2]) / 2  # y: the back (table start) against the front
-    centre = position + np.array([rng.uniform(-9, 9), middle_of_body + rng.uniform(-9, 9), rng.uniform(-14, 22)])
+    middle = (x.max() + x.min()) / 2 + setting.view_shift * width, (y.max() + y.min()) / 2
+    centre = position + np.array([middle[0] + rng.uniform(-9, 9), middle[1] + rng.uniform(-9, 9), rng.uniform(-14, 22)])
     if options.z_mm is not None:
         centre[2] = position[2] + options.z_mm * build.scale
     affine_lps = np.eye(4)
@@ -196,6 +225,8 @@ def write_series(phantom: Phantom, folder: Path, *, patient_id: str, seed: int) 
     make_empty(folder)
     rng = np.random.default_rng([seed, 1])
     storage = _STORAGES[int(rng.integers(len(_STORAGES)))]
+    if phantom.hu.min() < storage[1] and not storage[2]:
+        storage = _STORAGES[1]  # padding below -1024 needs a sign
     n_slices = phantom.hu.shape[2]
     number = np.arange(1, n_slices + 1)
     if rng.random() < 0.5:
@@ -236,7 +267,7 @@ def _series_header(phantom: Phantom, patient_id: str, seed: int) -> Dataset:
     ds.BodyPartExamined, ds.PatientPosition, ds.SeriesNumber, ds.AcquisitionNumber = "ABDOMEN", "HFS", 1, 1
     if phantom.phase != "native":
         ds.ContrastBolusAgent, ds.ContrastBolusRoute = "Iodine", "INTRAVENOUS"
-    ds.KVP, ds.ConvolutionKernel, ds.RescaleType = "120", "SYNTHETIC", "HU"
+    ds.KVP, ds.ConvolutionKernel, ds.RescaleType = f"{phantom.scanner.kv:g}", "SYNTHETIC", "HU"
     steps = phantom.affine_lps[:3, :3]
     spacing_mm = np.linalg.norm(steps, axis=0)
     ds.PixelSpacing = [_decimal(spacing_mm[0]), _decimal(spacing_mm[1])]

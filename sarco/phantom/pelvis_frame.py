@@ -193,7 +193,7 @@ def _place(painter: SlicePainter, pelvis: Pelvis, side: int, window: tuple[slice
     z = np.where(z < 0, z / np.float32(pelvis.high[0]), z / np.float32(pelvis.high[1]))
     z = (z + np.float32(PROMONTORY_MM)).astype(np.float32)
     # The pelvis is rigid: neither straightened along the spine nor warped.
-    roll, turn = np.float32(math.radians(painter.build.roll_deg)), np.float32(pelvis.turn_rad)
+    roll, turn = np.float32(painter.build.level_turn_rad), np.float32(pelvis.turn_rad)
     u, v = painter.level_x[window], painter.level_y[window]
     x = np.cos(roll) * u + np.sin(roll) * v - np.float32(pelvis.origin_mm[0])
     y = np.cos(roll) * v - np.sin(roll) * u - np.float32(pelvis.origin_mm[1])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from sarco.phantom.body import Anatomy, draw_anatomy, paint_slice
 from sarco.phantom.build import draw_build
 from sarco.phantom.labels import INVENTED_IDS, INVENTED_LABELS, MUSCLE_NAMES, SIDED, VERTEBRAE, ids_of
 from sarco.phantom.paint import SlicePainter
+from sarco.phantom.setting import SettingDraw
 
 PIXEL_MM = 2.5
 HEIGHTS_MM = np.arange(-235.0, 236.0, 10.0)
@@ -18,7 +20,7 @@ HEIGHTS_MM = np.arange(-235.0, 236.0, 10.0)
 
 def patient(seed: int) -> Anatomy:
     rng = np.random.default_rng(seed)
-    return draw_anatomy(draw_build(rng, arms=False), rng)
+    return draw_anatomy(draw_build(rng), rng, SettingDraw())
 
 
 def slice_at(anatomy: Anatomy, z_mm: float, pixel_mm: float = PIXEL_MM) -> SlicePainter:
@@ -160,11 +162,11 @@ def test_ribs_are_bone_behind_and_cartilage_in_front() -> None:
 def test_fat_inside_a_muscle_belongs_to_it() -> None:
     """Catches streaks of fat that are left out of their compartment, and muscles without any."""
     rng = np.random.default_rng(5)
-    build = draw_build(rng, arms=False)
+    build = draw_build(rng)
     lean, fatty = (replace(build, marbling=share, muscle_hu=50.0) for share in (0.02, 0.45))
     shares = []
     for one in (lean, fatty):
-        painter = slice_at(draw_anatomy(one, np.random.default_rng(5)), 0.0, 1.0)
+        painter = slice_at(draw_anatomy(one, np.random.default_rng(5), SettingDraw()), 0.0, 1.0)
         back = np.isin(painter.labels, ids_of(("paraspinal_left", "paraspinal_right")))
         shares.append(np.mean(painter.hu[back] < -30))
     assert 0.01 < shares[0] < 0.15
@@ -183,3 +185,24 @@ def test_a_tilted_slice_shows_the_same_body() -> None:
     body_from_index[:3, 3] = (-middle * step, -middle * step * np.cos(tilt), 40 - middle * step * np.sin(tilt))
     tilted = paint_slice((n, n), body_from_index, anatomy)
     assert np.mean(flat.labels[100] == tilted.labels[100]) > 0.98
+
+
+def test_air_lies_over_fluid_in_every_posture() -> None:
+    """Catches levels that stay where a supine patient has them: gas is above the fluid of the same gut, by gravity."""
+    for posture in ({"lying_deg": 180.0}, {"lying_deg": 180.0, "told": 0.0}, {"lying_deg": 90.0}, {}):
+        gap = []
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            build = draw_build(rng)
+            painter = slice_at(draw_anatomy(build, rng, SettingDraw(**posture)), 0.0, 1.5)
+            gas = ((painter.hu < -900) & painter.body).astype(np.uint8)
+            n_bubbles, bubbles, stats, _ = cv2.connectedComponentsWithStats(gas)
+            for bubble in range(1, n_bubbles):
+                if stats[bubble, cv2.CC_STAT_AREA] > 20:
+                    here = bubbles == bubble
+                    near = cv2.dilate(here.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+                    fluid = near & (painter.hu > 5) & (painter.hu < 42)
+                    if fluid.any():
+                        gap.append(painter.level_y[fluid].mean() - painter.level_y[here].mean())
+        assert len(gap) > 3
+        assert np.mean(np.array(gap) > 0) > 0.6, posture

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from sarco.phantom.build import Build, draw_build
 from sarco.phantom.labels import INVENTED_IDS
-from sarco.phantom.outline import draw_outline
-from sarco.phantom.paint import RIM_MM, SlicePainter, lowest_point_mm
+from sarco.phantom.outline import draw_outline, skin_mm
+from sarco.phantom.paint import RIM_MM, SlicePainter
+from sarco.phantom.setting import SettingDraw, extent_of
 from sarco.phantom.shapes import Blob, Tube
 
 LEFT, RIGHT = INVENTED_IDS["psoas_left"], INVENTED_IDS["psoas_right"]
@@ -18,7 +19,7 @@ LEFT, RIGHT = INVENTED_IDS["psoas_left"], INVENTED_IDS["psoas_right"]
 
 def straight_build() -> Build:
     """A patient who lies level, whose spine is straight."""
-    build = draw_build(np.random.default_rng(0), arms=False)
+    build = draw_build(np.random.default_rng(0))
     return replace(build, bend=(0.0, 0.0), roll_deg=0.0, half_width_mm=150.0, front_mm=110.0)
 
 
@@ -101,9 +102,9 @@ def test_tables_are_read_between_their_knots() -> None:
 
 
 def test_nothing_reaches_below_the_lowest_point() -> None:
-    """Catches a table top inside the patient."""
+    """Catches a couch inside the patient."""
     build = straight_build()
-    lowest = lowest_point_mm(build, draw_outline(build))
+    lowest = extent_of(*skin_mm(build, draw_outline(build)), SettingDraw()).low_mm / build.scale
     for z in (-180.0, -60.0, 60.0, 180.0):
         one = painter(2.0, z, 500)
         assert one.level_y[one.body].max() < lowest + 3

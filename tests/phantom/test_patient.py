@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -218,13 +219,27 @@ def test_a_height_can_be_asked_for(z_mm: float, level: str) -> None:
 
 def test_arms_are_present_and_not_labelled() -> None:
     """Catches arm muscle in the label."""
-    with_arms = make_phantom(4, PhantomOptions(n_slices=2, rows=160, columns=160, spacing_mm=(3.2, 3.2, 5), arms=True))
-    outside = ~with_arms.body_mask
-    assert with_arms.arms
-    assert (outside & (with_arms.hu > 0) & (with_arms.hu < 110)).sum() > 1000
-    assert not with_arms.label_map[outside].any()
-    without = make_phantom(4, PhantomOptions(n_slices=2, rows=160, columns=160, spacing_mm=(3.2, 3.2, 5), arms=False))
-    assert (~without.body_mask & (without.hu > 0) & (without.hu < 110)).sum() < 600  # the table's shells
+    grid = PhantomOptions(n_slices=2, rows=160, columns=160, spacing_mm=(3.2, 3.2, 5))
+    with_arms, without = (make_phantom(4, replace(grid, arms=arms)) for arms in (True, False))
+    assert (with_arms.arms, without.arms) == (True, False)
+    soft = [(~one.body_mask & (one.hu > 0) & (one.hu < 110)).sum() for one in (with_arms, without)]
+    assert soft[0] > soft[1] + 400  # without them there is the couch
+    assert not with_arms.label_map[~with_arms.body_mask].any()
+
+
+def test_the_whole_range_keeps_labels_and_files(tmp_path: Path) -> None:
+    """Catches settings that move or label what they should leave alone, and HU that a file cannot hold."""
+    grid = PhantomOptions(n_slices=2, rows=48, columns=48, ordinary=False)
+    below = 0
+    for seed in range(60):
+        phantom = make_phantom(seed, grid)
+        assert (phantom.label_map > 0).any()
+        assert not phantom.label_map[~phantom.body_mask].any()
+        hu, affine = read_stored(write_series(phantom, tmp_path / str(seed), patient_id="P", seed=seed))
+        np.testing.assert_array_equal(hu, phantom.hu)
+        np.testing.assert_allclose(affine, phantom.affine_lps, atol=1e-5)
+        below += phantom.hu.min() < -1024
+    assert below > 0
 
 
 def test_groups_and_one_muscle_agree() -> None:

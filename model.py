@@ -13,13 +13,13 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 
 from mixup import draw_mix, mix_target
+from sarco.anatomy.labels import invented_names
 from sarco.network.encoder import BATCH_NORM_MOMENTUM
 from sarco.network.head import start_head
 from sarco.network.mixing import Mix
 from sarco.network.segmentation import SegmentationNetwork, load_network, network_of
 from sarco.network.taken import parameter_groups, set_rates, taken_modules
 from sarco.network.warm_start import give_first_weights
-from sarco.phantom.labels import invented_names
 from sarco.runs.store import RunDescription
 from sarco.training.loss import SegmentationLoss, fold_logits, fold_target, soft_dice
 from sarco.training.sampling import SEED_OF_STEP

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
+from sarco.anatomy.labels import with_invented, without_others
 from sarco.augmentation.warp import warp_batch
 from sarco.batches.invented import InventedCrops
 from sarco.batches.mixed import FIRST_INVENTED, MixedDataset, MixedSampler, invented_in_batch
@@ -20,7 +21,6 @@ from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
 from sarco.crop.size import describe_crop, measure_bodies, note_wide_bodies, settle_crop
 from sarco.io.images import read_hu
-from sarco.phantom.labels import with_invented, without_others
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader

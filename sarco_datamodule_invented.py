@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from sarco.anatomy.labels import INVENTED_LABELS
 from sarco.batches.invented import InventedCrops
 from sarco.batches.mixed import MixedSampler
 from sarco.batches.samples import ALL_NUMBERS, SliceDataset
 from sarco.core.errors import OptionError
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.crop.size import settle_crop
-from sarco.phantom.labels import INVENTED_LABELS
 from sarco.phantom.stream import FIELD_MM, TRAINING, VALIDATION
 from sarco.scan.labels import LabelTable
 from sarco.training.cache import CachedSlice, keep_in_memory

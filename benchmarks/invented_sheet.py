@@ -7,11 +7,11 @@ import cv2
 import harness
 import numpy as np
 
+from sarco.anatomy.build import draw_build
+from sarco.anatomy.paint import body_from_world
+from sarco.examination.scanner import ScannerDraw, expose
+from sarco.examination.setting import SettingDraw
 from sarco.phantom.body import draw_anatomy, paint_slice
-from sarco.phantom.build import draw_build
-from sarco.phantom.paint import body_from_world
-from sarco.phantom.scanner import ScannerDraw, expose
-from sarco.phantom.setting import SettingDraw
 
 # Name: height in mm above L3, what differs in the setting, what differs in the scanner.
 PICTURES: dict[str, tuple[float, Mapping[str, float], Mapping[str, float]]] = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sarco.phantom.setting import Room
+from sarco.examination.setting import Room
 
 RADIUS = 150.0  # mm
 SIZE = 320  # pixels of 2 mm

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.phantom.build import Build, draw_build
-from sarco.phantom.labels import INVENTED_IDS
-from sarco.phantom.outline import draw_outline
-from sarco.phantom.paint import SlicePainter
-from sarco.phantom.pelvis import paint_pelvis
-from sarco.phantom.pelvis_frame import Pelvis, draw_pelvis
+from sarco.anatomy.build import Build, draw_build
+from sarco.anatomy.labels import INVENTED_IDS
+from sarco.anatomy.outline import draw_outline
+from sarco.anatomy.paint import SlicePainter
+from sarco.pelvis.frame import Pelvis, draw_pelvis
+from sarco.pelvis.region import paint_pelvis
 
 PIXEL_MM = 2.0
 

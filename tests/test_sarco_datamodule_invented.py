@@ -9,10 +9,10 @@ import torch
 
 import sarco
 import sarco_datamodule_invented
+from sarco.anatomy.labels import INVENTED_IDS, INVENTED_LABELS
 from sarco.batches.mixed import FIRST_INVENTED
 from sarco.core.errors import OptionError
 from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
-from sarco.phantom.labels import INVENTED_IDS, INVENTED_LABELS
 from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D

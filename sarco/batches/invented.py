@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.anatomy.labels import view_of
 from sarco.core.training_options import DataOptions
 from sarco.crop.grid import Placement
-from sarco.phantom.labels import view_of
 from sarco.phantom.stream import FIELD_MM, TRAINING, InventedStream
 from sarco.scan.labels import LabelTable
 

@@ -21,10 +21,10 @@ TRAINED_AS = "weights"
 RECIPE: Mapping[str, Any] = {
     "invented": 1.0,
     "seed": 0,
-    "pixel_mm": 1.5,
-    "image_size": 320,
+    "pixel_mm": 3.0,
+    "image_size": 160,
     "batch_size": 16,
-    "max_epochs": 50,
+    "max_epochs": 14,
     "pretrained": "no",
     "precision": "32",
     "gpu": -1,

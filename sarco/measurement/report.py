@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sarco.anatomy.labels import MUSCLE_NAMES
 from sarco.core.errors import OptionError
 from sarco.core.files import write_json
 from sarco.core.messages import count_of
@@ -15,7 +16,6 @@ from sarco.measurement.cutoffs import NOT_APPLICABLE, CutoffSet, IntervalEnds, a
 from sarco.measurement.level import Level
 from sarco.measurement.patients import Patient
 from sarco.measurement.slices import HuRanges, PooledMeasurement, SliceMeasurement, pool
-from sarco.phantom.labels import MUSCLE_NAMES
 
 WHOLE_MUSCLE = ("skeletal_muscle", "muscle")  # names of labels that need no further word to be called the muscle
 SMI_UNIT = "cm2/m2"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sarco.anatomy.labels import without_others
 from sarco.core.options import MeasurementOptions
 from sarco.crop.body import Body
 from sarco.measurement.cutoffs import read_cutoffs
@@ -20,7 +21,6 @@ from sarco.measurement.level import Level
 from sarco.measurement.patients import Patient, read_patients
 from sarco.measurement.report import LevelFigures, choose_muscle, figures_at_level, summarise_series
 from sarco.measurement.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
-from sarco.phantom.labels import without_others
 from sarco.quality.flags import Flag, SeriesQuality
 from sarco.quality.intervals import ANY_LABEL, Interval, find_interval
 from sarco.scan.geometry import spacing_mm

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.phantom.abdomen import organs
-from sarco.phantom.build import Build
-from sarco.phantom.chest import paint_chest, paint_ribs
-from sarco.phantom.implants import Rod, implants_of, paint_implants
-from sarco.phantom.outline import Outline, draw_outline, laid_down, skin_mm
-from sarco.phantom.paint import SlicePainter
-from sarco.phantom.pelvis import paint_pelvis
-from sarco.phantom.pelvis_bones import HEAD
-from sarco.phantom.pelvis_frame import Pelvis, draw_pelvis
-from sarco.phantom.pelvis_organs import limit_cavity, pelvic_organs
-from sarco.phantom.setting import Extent, SettingDraw, extent_of
-from sarco.phantom.shapes import Blob, Tube
-from sarco.phantom.soft_tissue import muscles, paint_between_spines, paint_fat_streaks, paint_latissimus, paint_trunk
-from sarco.phantom.spine import SPINE_LEVELS, vertebrae
-from sarco.phantom.surroundings import paint_around, paint_devices
+from sarco.anatomy.abdomen import organs
+from sarco.anatomy.build import Build
+from sarco.anatomy.chest import paint_chest, paint_ribs
+from sarco.anatomy.outline import Outline, draw_outline, laid_down, skin_mm
+from sarco.anatomy.paint import SlicePainter
+from sarco.anatomy.shapes import Blob, Tube
+from sarco.anatomy.soft_tissue import muscles, paint_between_spines, paint_fat_streaks, paint_latissimus, paint_trunk
+from sarco.anatomy.spine import SPINE_LEVELS, vertebrae
+from sarco.examination.implants import MetalRod, implants_of, paint_implants
+from sarco.examination.setting import Extent, SettingDraw, extent_of
+from sarco.examination.surroundings import paint_around, paint_devices
+from sarco.pelvis.bones import FEMORAL_HEAD
+from sarco.pelvis.frame import Pelvis, draw_pelvis
+from sarco.pelvis.organs import limit_cavity, pelvic_organs
+from sarco.pelvis.region import paint_pelvis
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Anatomy:
     organs: list[Blob]
     muscles: list[Tube]
     bones: list[Blob]
-    metal: list[Rod]
+    metal: list[MetalRod]
     setting: SettingDraw
     extent: Extent
 
@@ -52,7 +52,7 @@ def draw_anatomy(build: Build, rng: np.random.Generator, setting: SettingDraw) -
     inside = organs(build, rng) + pelvic_organs(build, pelvis, rng)
     outline = laid_down(draw_outline(build), setting)
     screwed_mm = [level.z_mm for level in SPINE_LEVELS if level.name in ("L1", "L2", "L3", "L4", "L5")]
-    hips_mm = [pelvis.body_mm(build, (side * HEAD[0], *HEAD[1:])) for side in (1, -1)]
+    hips_mm = [pelvis.body_mm(build, (side * FEMORAL_HEAD[0], *FEMORAL_HEAD[1:])) for side in (1, -1)]
     metal = implants_of(setting, build.spine_mm, screwed_mm, hips_mm, pelvis.head_mm)
     extent = extent_of(*skin_mm(build, outline), setting)
     return Anatomy(build, outline, pelvis, inside, muscles(build), vertebrae(build), metal, setting, extent)

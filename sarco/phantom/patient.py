@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from sarco.anatomy.build import draw_build
+from sarco.anatomy.outline import TABLE_Z_MM, skin_mm
+from sarco.anatomy.paint import body_from_world
 from sarco.core.errors import OptionError
 from sarco.core.files import make_empty
+from sarco.examination.scanner import ORDINARY_SCANNER, SCANNER, ScannerDraw, draw_scanner, expose
+from sarco.examination.setting import ORDINARY_SETTING, SETTING, SettingDraw, draw_setting
 from sarco.io.nifti import write_label_map
 from sarco.phantom.body import Anatomy, draw_anatomy, paint_slice
-from sarco.phantom.build import draw_build
-from sarco.phantom.outline import TABLE_Z_MM, skin_mm
-from sarco.phantom.paint import body_from_world
-from sarco.phantom.scanner import ORDINARY_SCANNER, SCANNER, ScannerDraw, draw_scanner, expose
-from sarco.phantom.setting import ORDINARY_SETTING, SETTING, SettingDraw, draw_setting
 from sarco.phantom.views import LABEL_VIEWS, label_view
 
 _IMPLEMENTATION_UID = UID("1.2.826.0.1.3680043.8.498.1")  # under pydicom's root, as generate_uid's are

@@ -15,6 +15,7 @@ TRAINING, VALIDATION = 0, 1  # streams of one seed that share no patient
 LOWEST_MM, HIGHEST_MM = -230.0, 230.0  # above mid-L3: how far an invented patient reaches
 FIELD_MM = 480.0  # about what an image shows
 FINEST, COARSEST = 0.6, 1.15  # pixel of an image, relative to what is asked for
+ORDINARY = 0.5  # share of examinations as hospitals make them; the others vary more widely than those do
 LEAST_PIXELS, MOST_PIXELS = 64, 512  # a side
 
 
@@ -24,7 +25,7 @@ class InventedSlice:
 
     Attributes:
         hu: (C, row, column) int16, attenuation in HU: the slice, or the slice between its two neighbours.
-        label_map: (row, column) uint8 of the slice, ids of `sarco.phantom.labels.INVENTED_LABELS`.
+        label_map: (row, column) uint8 of the slice, ids of `sarco.anatomy.labels.INVENTED_LABELS`.
         affine_lps: 4x4, (row, column, 0, 1) of the slice to LPS mm.
         z_mm: height above mid-L3, in mm of a patient of average size.
     """
@@ -59,7 +60,8 @@ class InventedStream:
         z_mm = float(rng.uniform(LOWEST_MM, HIGHEST_MM))
         side = round(FIELD_MM / (self.pixel_mm * float(rng.uniform(FINEST, COARSEST))))
         side = min(max(side, LEAST_PIXELS), MOST_PIXELS)
-        options = PhantomOptions(n_slices=self.channels, rows=side, columns=side, labels="all", z_mm=z_mm)
+        ordinary = bool(rng.random() < ORDINARY)
+        options = PhantomOptions(n_slices=self.channels, rows=side, columns=side, labels="all", z_mm=z_mm, ordinary=ordinary)
         phantom = make_phantom(patient_seed, options)
         middle = self.channels // 2
         affine_lps = phantom.affine_lps.copy()

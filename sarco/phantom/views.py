@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.phantom.labels import INVENTED_LABELS, MUSCLE_NAMES, ids_of
+from sarco.anatomy.labels import INVENTED_LABELS, MUSCLE_NAMES, ids_of
 
 
 def _both(*muscles: str) -> tuple[str, ...]:

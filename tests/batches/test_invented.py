@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from sarco.anatomy.labels import INVENTED_IDS
 from sarco.batches.invented import InventedCrops
 from sarco.core.training_options import DataOptions
-from sarco.phantom.labels import INVENTED_IDS
 from sarco.phantom.stream import VALIDATION, InventedStream
 from sarco.scan.labels import LabelTable
 from transforms import as_meta_tensor, make_crop

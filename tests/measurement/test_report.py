@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sarco.anatomy.labels import INVENTED_LABELS, MUSCLE_NAMES
 from sarco.core.errors import OptionError
 from sarco.core.options import MeasurementOptions
 from sarco.io.nifti import write_label_map
@@ -19,7 +20,6 @@ from sarco.measurement.mask import measure_mask
 from sarco.measurement.patients import Patient
 from sarco.measurement.report import choose_muscle, describe_summary, summarise_series, write_measurements
 from sarco.measurement.slices import STANDARD_RANGES, HuRanges, SliceMeasurement, measure_slice
-from sarco.phantom.labels import INVENTED_LABELS, MUSCLE_NAMES
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 
 LABELS = {1: "psoas", 2: "wall"}

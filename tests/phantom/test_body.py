@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sarco.anatomy.build import draw_build
+from sarco.anatomy.labels import INVENTED_IDS, INVENTED_LABELS, MUSCLE_NAMES, SIDED, VERTEBRAE, ids_of
+from sarco.anatomy.paint import SlicePainter
+from sarco.examination.setting import SettingDraw
 from sarco.phantom.body import Anatomy, draw_anatomy, paint_slice
-from sarco.phantom.build import draw_build
-from sarco.phantom.labels import INVENTED_IDS, INVENTED_LABELS, MUSCLE_NAMES, SIDED, VERTEBRAE, ids_of
-from sarco.phantom.paint import SlicePainter
-from sarco.phantom.setting import SettingDraw
 
 PIXEL_MM = 2.5
 HEIGHTS_MM = np.arange(-235.0, 236.0, 10.0)

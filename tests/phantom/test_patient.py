@@ -14,8 +14,8 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
+from sarco.anatomy.labels import INVENTED_LABELS, MUSCLE_NAMES, ids_of
 from sarco.core.errors import InputError, OptionError
-from sarco.phantom.labels import INVENTED_LABELS, MUSCLE_NAMES, ids_of
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom, write_dataset, write_series
 from sarco.phantom.views import GROUP_NAMES
 

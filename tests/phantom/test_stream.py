@@ -5,7 +5,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from sarco.phantom.labels import INVENTED_IDS
+from sarco.anatomy.labels import INVENTED_IDS
 from sarco.phantom.stream import HIGHEST_MM, LOWEST_MM, VALIDATION, InventedStream
 
 COARSE = InventedStream(3, pixel_mm=5.0)

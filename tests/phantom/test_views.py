@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sarco.phantom.labels import INVENTED_IDS, INVENTED_LABELS, MUSCLE_NAMES, ids_of
+from sarco.anatomy.labels import INVENTED_IDS, INVENTED_LABELS, MUSCLE_NAMES, ids_of
 from sarco.phantom.views import GROUP_NAMES, LABEL_VIEWS, MUSCLE_GROUPS, label_view
 
 

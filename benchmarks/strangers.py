@@ -64,7 +64,8 @@ def main() -> None:
         data = join(typed.work / "data", subset, [people[who] for who in learnt])
         outcomes = []
         for seed in typed.seeds:
-            outcomes.append(train_and_test(typed, data, subset, seed, strangers))
+            run_id = f"{subset.replace('+', '_')}-{seed}-{zlib.crc32(typed.flags.encode()):08x}"
+            outcomes.append(train_and_test(typed.work / "runs", run_id, data, seed, strangers, typed.flags))
             print(subset, seed, outcomes[-1], flush=True)
         rows += summarise("sarco", subset, outcomes)
         if typed.nnunet:
@@ -92,12 +93,17 @@ def join(place: Path, name: str, folders: Sequence[Path]) -> Path:
 
 
 def train_and_test(
-    typed: argparse.Namespace, data: Path, subset: str, seed: int, strangers: Mapping[str, Path]
+    runs: Path,
+    run_id: str,
+    data: Path,
+    seed: int,
+    strangers: Mapping[str, Path],
+    flags: str,
+    script: str = "training.py",
 ) -> Outcome:
     """A training as a user would start it, and the Dice of its best and its last checkpoint on everybody else."""
-    runs, run_id = typed.work / "runs", f"{subset.replace('+', '_')}-{seed}-{zlib.crc32(typed.flags.encode()):08x}"
     words = [f"--data_dir={data}", f"--dirpath={runs}", f"--run_id={run_id}", f"--seed={seed}", "--wandb=no"]
-    learnt = measure("training.py", *words, *shlex.split(typed.flags))
+    learnt = measure(script, *words, *shlex.split(flags))
     dice = {
         (choice, who, label): value
         for choice in ("best", "last")

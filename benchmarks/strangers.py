@@ -21,6 +21,7 @@ from harness import measure, report, table
 from peers import nnunet, prepare_nnunet, versions, volumes
 
 from sarco.prediction.choose import open_network
+from sarco.prediction.mirror import MirroredNetwork
 from sarco.prediction.pipeline import predict_series
 from sarco.scan.series import make_series
 from sarco.training.cases import find_cases
@@ -113,15 +114,16 @@ def train_and_test(
     return Outcome(learnt.cpu_seconds, dice)
 
 
-def dice_of(checkpoint: Path, folder: Path) -> dict[str, float]:
+def dice_of(checkpoint: Path, folder: Path, mirrored: bool = False, drop_islands: bool = False) -> dict[str, float]:
     """Dice over all pixels of a folder's slices, each on its own grid: of labels of one name, and of all as one."""
     opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1)
+    network = MirroredNetwork(opened.network, opened.description.labels) if mirrored else opened.network
     found_names = opened.description.labels.names
     true_names = find_cases(folder).label_names
     sums: dict[str, list[int]] = {}
     for slices, _, truth in volumes(folder):
         data, labels = opened.description.data, opened.description.labels
-        found = predict_series(opened.network, make_series(slices), data, labels).label_map
+        found = predict_series(network, make_series(slices), data, labels, drop_islands=drop_islands).label_map
         pairs = {ANY: (found > 0, truth > 0)}
         for true_id in np.unique(truth[truth > 0]).tolist():
             name = true_names.get(true_id, "")

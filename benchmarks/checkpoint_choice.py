@@ -10,12 +10,13 @@ looked at.
 import argparse
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import torch
 from harness import read_metrics, report, table
 from strangers import ANY, dice_of
 
@@ -24,11 +25,27 @@ from sarco.phantom.patient import PhantomOptions, write_dataset
 
 Row = dict[str, str]
 SMOOTHED = 3  # epochs
+AVERAGED = (3, 6)  # last epochs whose weights are averaged
 LENGTH = {"max_epochs": 20, "batch_size": 8}  # of 25 steps or more
 KINDS = {  # of people: grid and arms, and how many
     "fine": (PhantomOptions(n_slices=6, rows=224, columns=224, spacing_mm=(1.9, 1.9, 5.0), arms=False), 4),
     "coarse": (PhantomOptions(n_slices=6, rows=144, columns=144, spacing_mm=(3.0, 3.0, 5.0), arms=True), 4),
 }
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What became of one run.
+
+    Attributes:
+        rows: the lines of metrics.csv, an epoch each.
+        dice: of each epoch's network on the others.
+        averaged: the same of the mean of the last epochs' weights, by how many they were.
+    """
+
+    rows: Sequence[Row]
+    dice: Sequence[float]
+    averaged: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -51,8 +68,9 @@ def main() -> None:
     for setting in settings(typed.work, typed.slices_of):
         for seed in typed.seeds:
             runs.append(follow(typed.work / "runs", setting, seed))
-            print(setting.name, seed, [f"{dice:.3f}" for _, dice in runs[-1]], flush=True)
+            print(setting.name, seed, [f"{dice:.3f}" for dice in runs[-1].dice], runs[-1].averaged, flush=True)
     rows = [[name, *judge(rule, runs)] for name, rule in RULES.items()]
+    rows += [[f"weights: mean of the last {many} epochs", *judge_averaged(many, runs), "-"] for many in AVERAGED]
     head = ["epoch chosen by", "Dice on strangers", "run by run", "below the best epoch", "rank correlation"]
     names = ", ".join(one.name for one in settings(typed.work, typed.slices_of))
     text = table(head, rows) + (
@@ -93,8 +111,8 @@ def label_of(image: Path) -> Path:
     return image.with_suffix(".nii.gz")
 
 
-def follow(runs: Path, setting: Setting, seed: int) -> list[tuple[Row, float]]:
-    """For each epoch of a run its line of metrics.csv, and Dice on the others."""
+def follow(runs: Path, setting: Setting, seed: int) -> Followed:
+    """Trains, and tests each epoch's network on the others."""
     run_id = f"{setting.name.replace(' ', '-')}-{seed}"
     shutil.rmtree(runs / f"{run_id}_Trains", ignore_errors=True)
     epochs = runs / f"{run_id}_epochs"
@@ -108,7 +126,22 @@ def follow(runs: Path, setting: Setting, seed: int) -> list[tuple[Row, float]]:
         passes_per_epoch=-(-25 * LENGTH["batch_size"] // len(list(setting.train.rglob("*.dcm")))),
     )  # fmt: skip
     rows = read_metrics(trained.folder)
-    return [(row, dice_of(epochs / f"{k}.ckpt", setting.test)[ANY]) for k, row in enumerate(rows, start=1)]
+    kept = [epochs / f"{k}.ckpt" for k in range(1, len(rows) + 1)]
+    dice = [dice_of(path, setting.test)[ANY] for path in kept]
+    averaged = {many: dice_of(average(kept[-many:]), setting.test)[ANY] for many in AVERAGED}
+    return Followed(rows, dice, averaged)
+
+
+def average(checkpoints: Sequence[Path]) -> Path:
+    """A checkpoint beside the last of these, whose weights and statistics are the mean over all of them."""
+    loaded = [torch.load(path, map_location="cpu", weights_only=True) for path in checkpoints]
+    state = loaded[-1]["state_dict"]
+    for name, value in state.items():
+        if value.is_floating_point():
+            state[name] = torch.stack([one["state_dict"][name] for one in loaded]).mean(dim=0)
+    path = checkpoints[-1].with_name(f"mean-of-{len(checkpoints)}.ckpt")
+    torch.save(loaded[-1], path)
+    return path
 
 
 def figure(name: str) -> Callable[[Sequence[Row]], list[float]]:
@@ -137,16 +170,24 @@ RULES: dict[str, Callable[[Sequence[Row]], list[float]]] = {
 }
 
 
-def judge(rule: Callable[[Sequence[Row]], list[float]], runs: Sequence[Sequence[tuple[Row, float]]]) -> list[str]:
+def judge(rule: Callable[[Sequence[Row]], list[float]], runs: Sequence[Followed]) -> list[str]:
     """The cells of a row."""
     chosen, missed, ranks = [], [], []
     for run in runs:
-        scores, dice = rule([row for row, _ in run]), [dice for _, dice in run]
+        scores, dice = rule(run.rows), run.dice
         chosen.append(dice[int(np.argmax(scores))])
         missed.append(max(dice) - chosen[-1])
         ranks.append(float(np.corrcoef(ranked(scores), ranked(dice))[0, 1]))
     each = ", ".join(f"{dice:.3f}" for dice in chosen)
     return [f"{statistics.mean(chosen):.3f}", each, f"{statistics.mean(missed):.3f}", f"{statistics.mean(ranks):.2f}"]
+
+
+def judge_averaged(many: int, runs: Sequence[Followed]) -> list[str]:
+    """The cells of a row, without a correlation."""
+    dice = [run.averaged[many] for run in runs]
+    missed = [max(run.dice) - one for run, one in zip(runs, dice, strict=True)]
+    each = ", ".join(f"{one:.3f}" for one in dice)
+    return [f"{statistics.mean(dice):.3f}", each, f"{statistics.mean(missed):.3f}"]
 
 
 def ranked(values: Sequence[float]) -> list[float]:

@@ -17,8 +17,9 @@ WIDTHS = ((256, 128, 64, 32, 16), (128, 64, 32, 16, 16), (64, 32, 16, 16, 8))  #
 CHILD = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-import network, training
-network.DECODER_CHANNELS = tuple(json.loads(sys.argv[2]))
+import training
+from sarco.network import decoder
+decoder.DECODER_CHANNELS = tuple(json.loads(sys.argv[2]))
 training.main(sys.argv[3:])
 """
 SIDE = 128

@@ -107,7 +107,9 @@ def measure(
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "losses": losses[:curve_steps]}
 
 
-def make_step(name: str, side: int, batch: int, backbone: str = "b0") -> Callable[[], float]:
+def make_step(
+    name: str, side: int, batch: int, backbone: str = "b0", activation: str = "leakyrelu"
+) -> Callable[[], float]:
     """A function that does one step and gives its loss."""
     import torch
 
@@ -117,7 +119,7 @@ def make_step(name: str, side: int, batch: int, backbone: str = "b0") -> Callabl
     from sarco.training.loss import SegmentationLoss
 
     torch.manual_seed(0)
-    network = build_network(NetworkOptions(backbone=f"efficientnet-{backbone}", pretrained="no"), 1, 2)
+    network = build_network(NetworkOptions(backbone=f"efficientnet-{backbone}", pretrained="no"), 1, 2, activation)
     image, label = make_batch(side, batch)
     target, weight = torch.nn.functional.one_hot(label, 2).movedim(-1, 1).float(), torch.ones(batch, 1, 1, 1)
     if name != "plain":

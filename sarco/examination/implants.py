@@ -59,10 +59,14 @@ def implants_of(
     for side in (1, -1):
         for z in chosen:  # along the pedicle: 35 to 50 mm long, 5 to 7 mm thick
             rods.append(MetalRod((side * 22, spine_mm + 38, z + 7), (side * 10, spine_mm - 8, z + 5), 3.1, TITANIUM_HU))
-            rods.append(MetalRod((side * 22, spine_mm + 36, z + 7), (side * 23, spine_mm + 46, z + 7), 6.0, TITANIUM_HU))
+            rods.append(
+                MetalRod((side * 22, spine_mm + 36, z + 7), (side * 23, spine_mm + 46, z + 7), 6.0, TITANIUM_HU)
+            )
         if len(chosen) > 1:
             top, bottom = chosen[0] + 17, chosen[-1] - 3
-            rods.append(MetalRod((side * 23, spine_mm + 43, top), (side * 23, spine_mm + 43, bottom), 2.75, TITANIUM_HU))
+            rods.append(
+                MetalRod((side * 23, spine_mm + 43, top), (side * 23, spine_mm + 43, bottom), 2.75, TITANIUM_HU)
+            )
     for bit, side, hip in zip((1, 2), (1, -1), hips_mm, strict=False):
         if int(setting.hips) & bit:
             x, y, z = hip

@@ -61,7 +61,9 @@ class InventedStream:
         side = round(FIELD_MM / (self.pixel_mm * float(rng.uniform(FINEST, COARSEST))))
         side = min(max(side, LEAST_PIXELS), MOST_PIXELS)
         ordinary = bool(rng.random() < ORDINARY)
-        options = PhantomOptions(n_slices=self.channels, rows=side, columns=side, labels="all", z_mm=z_mm, ordinary=ordinary)
+        options = PhantomOptions(
+            n_slices=self.channels, rows=side, columns=side, labels="all", z_mm=z_mm, ordinary=ordinary
+        )
         phantom = make_phantom(patient_seed, options)
         middle = self.channels // 2
         affine_lps = phantom.affine_lps.copy()

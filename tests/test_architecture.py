@@ -19,6 +19,7 @@ ROOMS = (
     "runs",
     "network",
     "pacs",
+    "layouts",
     "phantom",
     "doctor",
     "comparison",
@@ -53,7 +54,7 @@ MAY_HAVE_TORCH = re.compile(
     + r"|sarco\.prediction\.(torch_engine|convert)|sarco\.runs\.store|sarco\.augmentation\.warp|mixup"
 )
 ONLY_IN = {  # package -> who may import it
-    "nibabel": r"sarco\.io\.nifti",
+    "nibabel": r"sarco\.io\.nifti(_file)?",
     "openvino": r"sarco\.prediction\.openvino_engine",
     "onnx": r"sarco\.prediction\.onnx_file|sarco\.network\.warm_start",
     "onnxruntime": r"sarco\.prediction\.onnx_engine",

@@ -9,6 +9,7 @@ from sarco.io.dicom_tags import open_dataset, quiet_pydicom, quiet_text
 from sarco.layouts.case import FoundCase
 from sarco.layouts.files import DataFiles
 from sarco.layouts.labels import SEG, LabelFile, LabelSource
+from sarco.layouts.names import names_above
 
 DICOM_SEG = "DICOM SEG"
 # Segmentation Storage, Label Map Segmentation Storage (PS3.4 table B.5-1)
@@ -41,7 +42,8 @@ def find_segmentations(files: DataFiles) -> tuple[list[FoundCase], list[Path]]:
             lonely.append(file)
             continue
         names = tuple((number, name) for number, name in _segments(dataset))
-        source = LabelSource(file, (LabelFile(file, SEG, names, file),))
+        numbers, _ = names_above(file.parent, files.root)
+        source = LabelSource(file, (LabelFile(file, SEG, names, numbers, file),))
         cases.append(FoundCase(file.stem, DICOM_SEG, folder, source, series_uid=uid))
         files.claim(one for one in files.below(folder) if one.suffix.lower() == ".dcm" and one.parent == folder)
     return cases, lonely

@@ -26,6 +26,7 @@ class LabelFile:
         path: where it lies.
         kind: `MAP`, ids in NIfTI; `MASK`, one structure in NIfTI, whatever its values; `SEG`, a DICOM segmentation.
         names: what its ids are called, as far as somebody says so; a mask has the id 1.
+        numbers: ids in the training that a ``labels.json`` above gives names of structures without an id of their own.
         named_in: the file that says so; a file's own path where its name or its content does.
         is_complete: whether an id without a name is an error.
         ignored: an id that means "nobody looked", besides 255.
@@ -35,6 +36,7 @@ class LabelFile:
     path: Path
     kind: str = MAP
     names: tuple[tuple[int, str], ...] = ()
+    numbers: tuple[tuple[int, str], ...] = ()
     named_in: Path | None = None
     is_complete: bool = False
     ignored: int | None = None

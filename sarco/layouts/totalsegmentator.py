@@ -12,7 +12,7 @@ from sarco.io.scan_names import IMAGE_NAMES
 from sarco.layouts.case import FoundCase
 from sarco.layouts.files import DataFiles, only_file
 from sarco.layouts.labels import MASK, LabelFile, LabelSource
-from sarco.layouts.names import read_sides
+from sarco.layouts.names import names_above, read_sides
 
 TOTALSEGMENTATOR = "TotalSegmentator"
 _MASKS = "segmentations"
@@ -35,8 +35,9 @@ def find_totalsegmentator(files: DataFiles) -> list[FoundCase]:
         table = folder.parent / "meta.csv"
         if folder.parent not in sides:
             sides[folder.parent] = read_sides(table) if table.is_file() else {}
+        numbers, _ = names_above(masks, files.root)
         structures = tuple(
-            LabelFile(only_file(found), MASK, ((1, nifti_stem(found[0])),), found[0])
+            LabelFile(only_file(found), MASK, ((1, nifti_stem(found[0])),), numbers, found[0])
             for _, found in sorted(by_folder[masks].items())
         )
         source = LabelSource(masks, structures)

@@ -105,8 +105,8 @@ def _number_structures(cases: Sequence[FoundCase], strict: bool) -> dict[str, in
     files = _files_of(cases)
     maps = [file for file in files if file.kind == MAP]
     known: dict[str, int] = {}
-    for file in maps:
-        for label_id, name in file.names:
+    for file in files:
+        for label_id, name in file.names if file.kind == MAP else file.numbers:
             known.setdefault(name, label_id)
     loose = sorted({name for file in files if file.kind != MAP for _, name in file.names})
     nameless = next((file for file in maps if not file.names), None)
@@ -132,7 +132,7 @@ def _names_of_ids(cases: Sequence[FoundCase], own: Mapping[str, int]) -> dict[in
         for stored_id, name in file.names:
             label_id = stored_id if file.kind == MAP else own[name]
             place = file.named_in or file.path
-            if names.setdefault(label_id, name) != name:
+            if names.setdefault(label_id, name) != name and label_id != BACKGROUND_ID:
                 raise InputError(two_names(label_id, names[label_id], where[label_id], name, place))
             where.setdefault(label_id, place)
             if label_id != BACKGROUND_ID and id_of.setdefault(name, label_id) != label_id:
@@ -140,7 +140,7 @@ def _names_of_ids(cases: Sequence[FoundCase], own: Mapping[str, int]) -> dict[in
                     f"{where[id_of[name]]} gives {name!r} the id {id_of[name]}, {place} the id {label_id}; use one "
                     "numbering, or pick labels by their names with --labels"
                 )
-    if max(names, default=0) > _MOST_LABELS:
+    if max(own.values(), default=0) > _MOST_LABELS:
         held = len(names)
         raise InputError(
             f"{held} structures are more than the {_MOST_LABELS} that a label map holds; pick with --labels"

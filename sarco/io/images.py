@@ -20,7 +20,7 @@ from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.nifti import ImageVolume, is_nifti, open_volume
 from sarco.io.scan_names import is_label_by_name, scan_name
 from sarco.scan.geometry import plane_affine, slice_normal, unit_cosines
-from sarco.scan.hu import OFF_SCALE, describe_difference, judge_scale
+from sarco.scan.hu import OFF_SCALE, Scale, describe_difference, judge_scale
 from sarco.scan.labels import IGNORE_ID
 from sarco.scan.person import check_field_of_view
 from sarco.scan.series import Series, SliceHeader, check_axial, pick_evenly
@@ -133,9 +133,10 @@ def read_hu(header: SliceHeader) -> NDArray[np.float32]:
     """The pixels of one slice, wherever it comes from: (row, column) Hounsfield units.
 
     Raises:
-        InputError: they cannot be read; see `sarco.io.dicom_pixels.read_dicom_hu`.
+        InputError: they cannot be read, or are no HU; see `check_scale` and `sarco.io.dicom_pixels.read_dicom_hu`.
     """
     if is_nifti(header.path):
+        check_scale(header.path)
         return _open_volume(header.path).read_plane(header.frame)
     return read_dicom_hu(header)
 
@@ -179,10 +180,16 @@ def check_scale(path: Path) -> str:
         OtherKindError: they are no HU.
         InputError: they cannot be read.
     """
-    scale = judge_scale(_open_volume(path).sample_planes())
+    status = path.stat()
+    scale = _scale_of_version(path, status.st_mtime_ns, status.st_size)
     if scale.fault:
         raise OtherKindError(f"{path}: {scale.fault}; convert the scan with its rescale applied")
     return scale.doubt
+
+
+@lru_cache(maxsize=4096)  # it is asked for with every plane
+def _scale_of_version(path: Path, mtime_ns: int, size: int) -> Scale:
+    return judge_scale(_open_version(path, mtime_ns, size).sample_planes())
 
 
 def _checked_volume(path: Path) -> Series:

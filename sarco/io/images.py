@@ -17,8 +17,7 @@ from sarco.io.dicom import FoundSeries, find_series
 from sarco.io.dicom_groups import ListedSeries
 from sarco.io.dicom_header import read_dicom_headers
 from sarco.io.dicom_pixels import read_dicom_hu
-from sarco.io.nifti import ImageVolume, is_nifti, open_volume
-from sarco.io.scan_names import is_label_by_name, scan_name
+from sarco.io.nifti import ImageVolume, is_label_by_name, is_nifti, open_volume, scan_name
 from sarco.scan.geometry import plane_affine, slice_normal, unit_cosines
 from sarco.scan.hu import OFF_SCALE, Scale, describe_difference, judge_scale
 from sarco.scan.labels import IGNORE_ID
@@ -33,7 +32,7 @@ _MOST_LABELS = 128  # that a label map is likely to hold; grey values of a pictu
 def find_images(path: Path, allow_gaps: bool = False, without: Container[Path] = ()) -> FoundSeries:
     """Finds every axial CT in a folder tree, DICOM series and NIfTI volumes, or the one that a file holds.
 
-    Label maps among NIfTI files are passed over, by their names (`sarco.io.scan_names`) or what they hold.
+    Label maps among NIfTI files are passed over, by their names (`sarco.io.nifti`) or what they hold.
 
     Args:
         path: a folder, a DICOM file, or a NIfTI volume in HU.
@@ -133,10 +132,10 @@ def read_hu(header: SliceHeader) -> NDArray[np.float32]:
     """The pixels of one slice, wherever it comes from: (row, column) Hounsfield units.
 
     Raises:
-        InputError: they cannot be read, or are no HU; see `check_scale` and `sarco.io.dicom_pixels.read_dicom_hu`.
+        InputError: they cannot be read, or are no HU; see `check_hu` and `sarco.io.dicom_pixels.read_dicom_hu`.
     """
     if is_nifti(header.path):
-        check_scale(header.path)
+        check_hu(header.path)
         return _open_volume(header.path).read_plane(header.frame)
     return read_dicom_hu(header)
 
@@ -173,7 +172,7 @@ def describe_volume(path: Path) -> Series:
     return _series_of_volume(path, uid, ())
 
 
-def check_scale(path: Path) -> str:
+def check_hu(path: Path) -> str:
     """Looks at planes of a NIfTI volume; gives why its values may be off the scale of HU, or nothing.
 
     Raises:
@@ -194,7 +193,7 @@ def _scale_of_version(path: Path, mtime_ns: int, size: int) -> Scale:
 
 def _checked_volume(path: Path) -> Series:
     """A NIfTI volume whose pixels were looked at, under a UID by its content."""
-    doubt = check_scale(path)
+    doubt = check_hu(path)
     with open(path, "rb") as file:
         uid = f"nifti-{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()}"
     return _series_of_volume(path, uid, (doubt,) if doubt else ())

@@ -1,6 +1,7 @@
 """The only module that opens or writes NIfTI, and the only place where (column, row, slice) and RAS appear."""
 
 import gzip
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,15 @@ from sarco.scan.label_map import LabelMap
 from sarco.scan.series import pick_evenly
 
 SUFFIXES = (".nii.gz", ".nii")
+# Names as data sets in common use have them: ct (TotalSegmentator), image (SAROS), imaging beside segmentation (KiTS),
+# CASE_0000 in imagesTr beside CASE in labelsTr (nnU-Net v2).
+IMAGE_NAMES = ("ct", "image", "img", "imaging", "scan", "volume")
+LABEL_NAMES = ("label", "labels", "seg", "segmentation", "mask", "label_map", "labelmap")
+MASK_FOLDERS = ("segmentations", "labelstr", "labelsts")  # in small letters
+_OTHER_LABELS = ("body-regions", "body-parts", "label_map_predicted")
+_CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's number of a channel
+_IMAGE_ENDING = re.compile(rf"[_-](?:{'|'.join(IMAGE_NAMES)})$", re.IGNORECASE)
+_LABEL_ENDING = re.compile(rf"[_-](?:{'|'.join(LABEL_NAMES)})$", re.IGNORECASE)
 _LABEL_TOLERANCE = 1e-3  # of a whole number: scl_slope and float32 round
 _SMALLEST_STEP_MM, _LARGEST_LENGTH_MM = 1e-4, 1e5  # beyond lies damage, not patients
 _MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
@@ -34,6 +44,52 @@ def nifti_stem(path: Path) -> str:
     """The file name without ``.nii`` or ``.nii.gz``."""
     name = path.name
     return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
+
+
+def scan_name(path: Path) -> str:
+    """The name of the case that a NIfTI volume is the scan of: what its patient goes by.
+
+    It is the file's name without what only says that it is an image; where nothing is left, that of its folder.
+
+    >>> scan_name(Path("set/s0011/ct.nii.gz")), scan_name(Path("imagesTr/P7_0000.nii.gz")), scan_name(Path("P7.nii"))
+    ('s0011', 'P7', 'P7')
+    """
+    stem = nifti_stem(path)
+    if stem.lower() in IMAGE_NAMES:
+        return path.absolute().parent.name or stem
+    return _IMAGE_ENDING.sub("", without_channel(stem))
+
+
+def without_channel(stem: str) -> str:
+    """A name without nnU-Net's number of a channel."""
+    return _CHANNEL.sub("", stem)
+
+
+def label_case(stem: str) -> str:
+    """The name of a case by that of a label map which lies beside its image; empty where the name says no such thing.
+
+    >>> label_case("P7_label"), label_case("P7")
+    ('P7', '')
+    """
+    return _LABEL_ENDING.sub("", stem) if _LABEL_ENDING.search(stem) else ""
+
+
+def is_label_by_name(path: Path) -> bool:
+    """Whether a NIfTI file is a label map by its name, its folder, or by a scan of the same name beside it."""
+    stem = nifti_stem(path)
+    if stem.lower() in (*LABEL_NAMES, *_OTHER_LABELS) or label_case(stem):
+        return True
+    beside = path.with_name(stem)
+    return path.parent.name.lower() in MASK_FOLDERS or beside.is_dir() or beside.with_name(f"{stem}.dcm").is_file()
+
+
+def results_name(path: Path) -> str:
+    """The name of a scan for the folder of its results: with that of its folder where many scans are called so."""
+    resolved = path.resolve()
+    if is_nifti(resolved):
+        stem = nifti_stem(resolved)
+        return f"{resolved.parent.name}_{stem}" if stem.lower() in IMAGE_NAMES and resolved.parent.name else stem
+    return resolved.stem if resolved.is_file() else resolved.name or "scan"
 
 
 def read_label_map(path: Path) -> LabelMap:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sarco.core.errors import DataWarning, GeometryError, InputError
 from sarco.core.messages import count_of
 from sarco.io.dicom import find_series, read_header
-from sarco.io.images import check_scale, describe_volume
+from sarco.io.images import check_hu, describe_volume
 from sarco.io.nifti import is_nifti
 from sarco.layouts.labels import LabelSource, plain_source
 from sarco.scan.label_map import LabelMap, compare_steps
@@ -66,7 +66,7 @@ class FoundCase:
     def check_pixels(self) -> None:
         """Raises an `InputError` where a NIfTI image is no CT in HU."""
         if is_nifti(self.image):
-            check_scale(self.image)
+            check_hu(self.image)
 
     def _series_of_folder(self) -> Series:
         found = find_series(self.image)

@@ -12,8 +12,7 @@ from typing import Any
 
 from sarco.core.errors import InputError
 from sarco.core.messages import shown
-from sarco.io.nifti import SUFFIXES, is_nifti, nifti_stem
-from sarco.io.scan_names import without_channel
+from sarco.io.nifti import SUFFIXES, is_nifti, nifti_stem, without_channel
 from sarco.layouts.case import FoundCase
 from sarco.layouts.files import DataFiles, only_file
 from sarco.layouts.labels import LabelFile, LabelSource

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sarco.core.errors import InputError
-from sarco.io.nifti import is_nifti, nifti_stem
-from sarco.io.scan_names import IMAGE_NAMES, LABEL_NAMES, label_case, scan_name
+from sarco.io.nifti import IMAGE_NAMES, LABEL_NAMES, is_nifti, label_case, nifti_stem, scan_name
 from sarco.layouts.case import FoundCase
 from sarco.layouts.files import DataFiles, only_file
 from sarco.layouts.labels import LabelFile, LabelSource

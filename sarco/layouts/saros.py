@@ -10,7 +10,7 @@ Source:
 
 from pathlib import Path
 
-from sarco.io.scan_names import IMAGE_NAMES
+from sarco.io.nifti import IMAGE_NAMES
 from sarco.layouts.case import FoundCase
 from sarco.layouts.files import DataFiles, only_file
 from sarco.layouts.labels import LabelFile, LabelSource

@@ -7,8 +7,7 @@ Source:
 
 from pathlib import Path
 
-from sarco.io.nifti import nifti_stem
-from sarco.io.scan_names import IMAGE_NAMES
+from sarco.io.nifti import IMAGE_NAMES, nifti_stem
 from sarco.layouts.case import FoundCase
 from sarco.layouts.files import DataFiles, only_file
 from sarco.layouts.labels import MASK, LabelFile, LabelSource

@@ -22,7 +22,7 @@ _MOST_LISTED = 30
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedLabel:
     """A label of the training.
 
     Attributes:
@@ -34,11 +34,11 @@ class Wanted:
     parts: tuple[str, ...]
 
 
-def parse_labels(text: str) -> tuple[Wanted, ...]:
+def parse_labels(text: str) -> tuple[WantedLabel, ...]:
     """What ``--labels`` means.
 
     >>> parse_labels("psoas,back=autochthon_left+autochthon_right")[1]
-    Wanted(name='back', parts=('autochthon_left', 'autochthon_right'))
+    WantedLabel(name='back', parts=('autochthon_left', 'autochthon_right'))
 
     Raises:
         OptionError: a name is empty, or comes twice.
@@ -49,7 +49,7 @@ def parse_labels(text: str) -> tuple[Wanted, ...]:
         parts = tuple(part.strip() for part in (right if equals else name).split("+"))
         if not name.strip() or not all(parts):
             raise OptionError(f"--labels={text}: a name is missing; write it as in psoas,back=left_part+right_part")
-        found.append(Wanted(name.strip(), parts))
+        found.append(WantedLabel(name.strip(), parts))
     for what, names in (("name", [one.name for one in found]), ("structure", [p for one in found for p in one.parts])):
         if twice := next((name for place, name in enumerate(names) if name in names[:place]), None):
             raise OptionError(f"--labels={text}: the {what} {twice} comes twice; keep one of them")
@@ -158,7 +158,9 @@ def _ids_of_part(part: str, file: LabelFile, own: Mapping[str, int]) -> list[int
     return [int(part)] if not file.names or int(part) in dict(file.names) else []
 
 
-def _check_wanted(wanted: Sequence[Wanted], typed: str, cases: Sequence[FoundCase], own: Mapping[str, int]) -> None:
+def _check_wanted(
+    wanted: Sequence[WantedLabel], typed: str, cases: Sequence[FoundCase], own: Mapping[str, int]
+) -> None:
     files = _files_of(cases)
     for part in (part for one in wanted for part in one.parts):
         if part.isdecimal() and not 0 < int(part) < IGNORE_ID:
@@ -185,7 +187,7 @@ def _check_one_meaning(part: str, typed: str, files: Iterable[LabelFile]) -> Non
 
 
 def _settle(
-    case: FoundCase, wanted: Sequence[Wanted], own: Mapping[str, int], names: Mapping[int, str], missing: str
+    case: FoundCase, wanted: Sequence[WantedLabel], own: Mapping[str, int], names: Mapping[int, str], missing: str
 ) -> FoundCase:
     """A case whose files give the numbers of the training."""
     if wanted:

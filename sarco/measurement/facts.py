@@ -11,8 +11,7 @@ import pydicom
 from sarco.core.errors import OptionError
 from sarco.io.dicom_header import flatten_frames
 from sarco.io.dicom_tags import open_dataset
-from sarco.io.nifti import is_nifti, read_label_map
-from sarco.io.scan_names import scan_name
+from sarco.io.nifti import is_nifti, read_label_map, scan_name
 from sarco.measurement.acquisition import acquisition_of
 from sarco.measurement.level import (
     Level,

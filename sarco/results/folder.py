@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.errors import InputError, SarcoError
 from sarco.core.files import hash_file, short_name, write_json
-from sarco.io.nifti import is_nifti, nifti_stem, write_label_map
+from sarco.io.nifti import IMAGE_NAMES, is_nifti, nifti_stem, results_name, write_label_map
 from sarco.io.results import LABEL_MAP, PREDICTION, read_prediction
-from sarco.io.scan_names import IMAGE_NAMES, results_name
 from sarco.results.proof import prove_export
 from sarco.runs.store import Provenance
 from sarco.scan.geometry import gantry_tilt_deg, spacing_mm, voxel_volume_mm3

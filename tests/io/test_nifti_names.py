@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sarco.io.scan_names import is_label_by_name, label_case, results_name, scan_name
+from sarco.io.nifti import is_label_by_name, label_case, results_name, scan_name
 
 
 @pytest.mark.parametrize(

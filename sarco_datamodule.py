@@ -21,12 +21,13 @@ from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
 from sarco.crop.size import describe_crop, measure_bodies, note_wide_bodies, settle_crop
 from sarco.io.images import read_hu
+from sarco.layouts.case import Case
 from sarco.quality.likeness import measure_training
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.scan.series import SliceHeader
 from sarco.training.cache import CachedSlice, SliceCache, make_key, open_cache
-from sarco.training.cases import Case, LabelledSlice, find_cases, make_label_table, name_in
 from sarco.training.cases import Dataset as FoundCases
+from sarco.training.cases import LabelledSlice, find_cases, make_label_table, name_in
 from sarco.training.distillation import FoundPredictions, assign_sides, find_predictions
 from sarco.training.doubts import (
     check_label_maps,
@@ -111,8 +112,9 @@ class SarcoDataModule(pl.LightningDataModule):
         """
         if self.slices:
             return
-        dataset = find_cases(self.options.data_dir)
-        human = dataset.slices
+        options = self.options
+        dataset = find_cases(options.data_dir, options.labels, options.missing_labels)
+        human, self.notes = dataset.slices, [*dataset.notes]
         found = FoundPredictions((), 0, 0)
         if self.predicted.add_predicted_data:
             found = find_predictions(self.predicted, self.options.data_dir, human)
@@ -328,13 +330,14 @@ class SarcoDataModule(pl.LightningDataModule):
 
     def _open_cache(self, slices: Sequence[LabelledSlice], named: Sequence[int]) -> SliceCache:
         side, pixel_mm = self.options.crop_size
-        inputs = [[h.path for h in self._headers(s)] + [s.case.label_path] for s in slices]
+        inputs = [[*(h.path for h in self._headers(s)), *s.case.source.paths] for s in slices]
         key = make_key(
             dict.fromkeys(path for paths in inputs for path in paths),
             {
                 "crop": [self.channels, side, pixel_mm],
                 "slices": [[name_in(p, self.options.data_dir) for p in paths] for paths in inputs],
                 "named": named,  # they decide whether a label map is refused
+                "labels": [s.case.source.settings for s in slices],
                 "frames": [[h.frame for h in self._headers(s)] for s in slices],
             },
         )
@@ -347,11 +350,11 @@ class SarcoDataModule(pl.LightningDataModule):
         check_label_maps((item.case for item in slices if not item.case.predicted), named)
         crop = make_crop(self.options, keys=("image", "label"))
         read = lru_cache(maxsize=4)(read_hu)
-        read_labels = lru_cache(maxsize=1)(Case.read_label_maps)
+        read_labels = lru_cache(maxsize=1)(Case.read_labels)
         for item in tqdm(slices, desc="reading slices", unit=" slices", leave=False, disable=not self.bar):
             affine = item.header.affine_lps
             hu = np.stack([read(header) for header in self._headers(item)])
-            label_map = read_labels(item.case)[item.place]
+            label_map = item.case.lay(read_labels(item.case), item.place)
             cropped = crop({"image": as_meta_tensor(hu, affine), "label": as_meta_tensor(label_map[None], affine)})
             image = cropped["image"].numpy().round().clip(-32768, 32767).astype(np.int16)
             on_crop = cropped["label"].numpy()[0]

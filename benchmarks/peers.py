@@ -37,8 +37,9 @@ from training_step import start_child
 from sarco.core.training_options import DataOptions
 from sarco.io.images import read_hu
 from sarco.io.nifti import write_label_map, write_volume
+from sarco.layouts.case import Case
 from sarco.scan.series import make_series
-from sarco.training.cases import Case, find_cases
+from sarco.training.cases import find_cases
 from sarco.training.split import split_by_patient
 
 PREDICTED = 6  # slices that nnU-Net predicts at a time

@@ -303,6 +303,8 @@ def test_two_processes_train_one_run(home: Path) -> None:
 # Where each flag of training.py is shown to change what it should.
 SHOWN_BY = {
     "data_dir": "test_scripts::test_training_ends_well",
+    "labels": "layouts/test_wanted::test_labels_are_merged_under_a_new_name",
+    "missing_labels": "layouts/test_wanted::test_a_case_without_a_structure",
     "dirpath": "test_training::test_ctrl_c_says_how_to_go_on",
     "cache": "training/test_cache::test_without_cache_slices_are_the_same_and_nothing_is_written",
     "cache_dir": "training/test_cache::test_place_of_the_cache_is_the_one_asked_for",

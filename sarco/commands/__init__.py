@@ -6,7 +6,7 @@ from types import ModuleType
 SUMMARIES = {
     "train": "train a network on labelled CT slices, or go on with a training",
     "predict": "predict CT scans with a trained run, and measure what it found",
-    "list": "list the series of a folder, and why each can or cannot be predicted",
+    "list": "list what a folder holds: series to predict, and data to train on",
     "measure": "measure anybody's mask on its CT",
     "compare": "compare label maps: overlap, distances, volumes, agreement over patients",
     "review": "take corrections of a review page over, or list reviews on one page",

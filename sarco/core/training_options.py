@@ -21,6 +21,7 @@ FLOOR_OF_STEPS = 1000
 FIRST_WEIGHTS = ("auto", "built-in", "imagenet", "no")  # what --pretrained takes besides runs and files
 ACTIVATIONS = ("leakyrelu", "relu")  # of decoders: of new runs, and of those before it was stored
 CROP_MULTIPLE = 32  # the encoder halves five times
+BACKGROUND, IGNORE = "background", "ignore"  # what a pixel is where a label may be missing
 LARGEST_IMAGE = 2048  # pixels a side; a slice of 512 x 512 at its finest spacing has no more to show
 
 
@@ -31,7 +32,19 @@ class DataOptions:
     data_dir: Path = option(
         Path("./data/dataset"),
         DATA,
-        "folder with NAME.dcm beside NAME.nii.gz, or CASE/ beside CASE.nii.gz; nested as you like",
+        "folder with images and labels: DICOM or NIfTI beside label maps, nnU-Net, Decathlon, TotalSegmentator, SAROS, "
+        "DICOM SEG; mixed and nested as you like",
+    )
+    labels: str = option(
+        "",
+        DATA,
+        "labels to learn, by name or id: a,b or NAME=a+b, which merges some under a new name; all where it is left out",
+    )
+    missing_labels: str = option(
+        BACKGROUND,
+        DATA,
+        "cases without a file, or an id, for one of the labels: background: it is not there; ignore: nobody looked",
+        choices=(BACKGROUND, IGNORE),
     )
     val_fraction: float = option(0.2, DATA, "share of the slices for validation, in whole patients")
     seed: int = option(0, DATA, "split, first weights, order, augmentation, mixup: the same seed gives the same run")
@@ -71,6 +84,10 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
+        require(
+            self.missing_labels in (BACKGROUND, IGNORE), "missing_labels", self.missing_labels,
+            f"choose {BACKGROUND} or {IGNORE}",
+        )  # fmt: skip
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "has to lie between 0 and 1")
         require(0 <= self.seed < 2**32, "seed", self.seed, "has to lie between 0 and 4294967295")
         require(self.batch_size >= 2, "batch_size", self.batch_size, "has to be 2 or more")

@@ -11,7 +11,7 @@ import pydicom
 from sarco.core.errors import OptionError
 from sarco.io.dicom_header import flatten_frames
 from sarco.io.dicom_tags import open_dataset
-from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
+from sarco.io.nifti import is_nifti, read_label_map, scan_name
 from sarco.measurement.acquisition import acquisition_of
 from sarco.measurement.level import (
     Level,
@@ -51,11 +51,11 @@ class SeriesFacts:
 
 
 def read_facts(series: Series) -> SeriesFacts:
-    """Reads the tags of the first slice. A NIfTI image has none; its patient goes by the name of the file."""
+    """Reads the tags of the first slice. A NIfTI image has none; its patient goes by the name of the case."""
     first = series.slices[0]
     if is_nifti(first.path):
         return SeriesFacts(
-            Identity(nifti_stem(first.path), "", str(first.path)), Patient(), acquisition_of(pydicom.Dataset())
+            Identity(scan_name(first.path), "", str(first.path)), Patient(), acquisition_of(pydicom.Dataset())
         )
     dataset = flatten_frames(first.path, open_dataset(first.path, stop_before_pixels=True))[first.frame]
     with warnings.catch_warnings():

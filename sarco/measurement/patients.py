@@ -21,13 +21,15 @@ _AGE_UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}  # PS3.5 
 _FIELDS = ("sex", "height_m", "weight_kg", "age_years")
 # Column names, letters and digits alone and without case, and what they hold.
 _COLUMNS = {
-    "patientid": "patient_id",
+    "patientid": "patient_id", "case": "patient_id",
     "studyinstanceuid": "study_uid", "studyuid": "study_uid",
     "sex": "sex", "patientsex": "sex",
     "height": "height", "heightcm": "height_cm", "heightm": "height_m", "patientsize": "height",
     "weight": "weight_kg", "weightkg": "weight_kg", "patientweight": "weight_kg",
     "age": "age_years", "ageyears": "age_years", "patientage": "age_years",
 }  # fmt: skip
+# How TotalSegmentator's meta.csv calls them (https://doi.org/10.5281/zenodo.6802613).
+_COLUMNS_OF_IMAGES = {"imageid": "patient_id", "gender": "sex"}
 # Columns that are meant by their words, with units or in languages that are not read: by what they would hold.
 _MEANT = {
     "sex": r"(?:patients?)?(?:sex|gender|geschlecht|sexe|sexo)(?:[mfw]{2})?",
@@ -175,7 +177,7 @@ class PatientTable:
         if missing:
             raise InputError(
                 f"{self.path}: no row for {len(missing)} of the series: {_listed(missing)}; PatientID or "
-                "StudyInstanceUID has to be exactly the one in DICOM"
+                "StudyInstanceUID has to be exactly the one in DICOM, of a NIfTI volume the name of its case"
             )
         if contradicting:
             raise InputError(f"{self.path}: rows that contradict DICOM: {_listed(contradicting)}; correct them")
@@ -185,7 +187,8 @@ def read_patients(path: Path) -> PatientTable:
     """Reads a table of patients: CSV with comma, semicolon or tab and a line of column names.
 
     Columns: ``PatientID`` or ``StudyInstanceUID`` or both, and any of ``sex``, ``height`` (or ``height_cm``,
-    ``height_m``), ``weight_kg``, ``age_years``. Others are not looked at. An empty cell means unknown.
+    ``height_m``), ``weight_kg``, ``age_years``. A NIfTI volume's PatientID is the name of its case, also in a column
+    ``case`` or, as in TotalSegmentator's meta.csv, ``image_id``. Others are not looked at. An empty cell means unknown.
 
     Raises:
         InputError: the file cannot be read, columns are missing, a value cannot be true, or a key comes twice; lists
@@ -282,7 +285,8 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 def _columns_of(path: Path, header: list[str]) -> list[str | None]:
     """What each column holds; None for what is not looked at."""
     names = ["".join(c for c in name.lower() if c.isalnum()) for name in header]
-    columns = [_COLUMNS.get(name) for name in names]
+    known_names = _COLUMNS | _COLUMNS_OF_IMAGES if "imageid" in names else _COLUMNS
+    columns = [known_names.get(name) for name in names]
     known = Counter(name for name in columns if name)
     if not {"patient_id", "study_uid"} & known.keys():
         raise InputError(f"{path}: has no column PatientID or StudyInstanceUID; name it in the first line")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import sarco
 from sarco.core.errors import InputError, SarcoError
 from sarco.core.files import hash_file, short_name, write_json
-from sarco.io.nifti import is_nifti, nifti_stem, write_label_map
+from sarco.io.nifti import IMAGE_NAMES, is_nifti, nifti_stem, results_name, write_label_map
 from sarco.io.results import LABEL_MAP, PREDICTION, read_prediction
 from sarco.results.proof import prove_export
 from sarco.runs.store import Provenance
@@ -33,7 +33,7 @@ def results_path(dest_dir: Path, run_id: str, infer_path: Path, overwrite: bool)
     Raises:
         InputError: it exists, is not empty, and ``overwrite`` was not asked for.
     """
-    name = f"preds_from_{run_id}_of_{_safe_name(_scan_name(infer_path))}"
+    name = f"preds_from_{run_id}_of_{_safe_name(results_name(infer_path))}"
     path = dest_dir / short_name(name, _LONGEST_NAME)
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: is a file where the results folder has to be; move it or choose another --dest_dir")
@@ -57,8 +57,12 @@ def _of_another_scan(results: Path, infer_path: Path) -> str:
 def name_series(series: Sequence[Series], root: Path) -> list[str]:
     """A subfolder's name for each series of a tree: where it lies and, if that is not enough, what it is."""
     names = []
+    in_folder = Counter(one.slices[0].path.parent for one in series)
     for one in series:
         folder = one.slices[0].path.parent
+        if is_nifti(one.slices[0].path):  # of which a folder may hold many
+            stem = nifti_stem(one.slices[0].path)
+            folder = folder if in_folder[folder] == 1 and stem.lower() in IMAGE_NAMES else folder / stem
         inside = folder.relative_to(root) if folder.is_relative_to(root) else Path(folder.name)
         names.append(_safe_name("_".join(inside.parts) or root.resolve().name))
         if one.part:
@@ -161,13 +165,6 @@ def _identity(header: SliceHeader, plane: int) -> dict[str, Any]:
         "frame": header.frame,
         "sop_uid": header.sop_uid,
     }
-
-
-def _scan_name(infer_path: Path) -> str:
-    resolved = infer_path.resolve()
-    if is_nifti(resolved):
-        return nifti_stem(resolved)
-    return resolved.stem if resolved.is_file() else resolved.name or "scan"
 
 
 def _safe_name(name: str) -> str:

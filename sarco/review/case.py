@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import InputError
 from sarco.core.files import atomic_folder, write_json
-from sarco.io.nifti import is_nifti, read_label_map, write_label_map
+from sarco.io.nifti import is_nifti, nifti_stem, read_label_map, write_label_map
 from sarco.scan.labels import IGNORE_ID, LabelTable, read_label_names
 from sarco.scan.series import Series
 
@@ -24,7 +24,7 @@ def case_name(series_uid: str) -> str:
 def add_case(
     data_dir: Path, series: Series, label_map: NDArray[np.uint8], seen: Iterable[int], labels: LabelTable
 ) -> Path:
-    """Writes ``CASE/`` with the slices and ``CASE.nii.gz`` into a data folder.
+    """Writes ``CASE/`` with the slices and ``CASE.nii.gz`` into a data folder; of a NIfTI volume both into ``CASE/``.
 
     Slices that nobody corrected or checked get the id 255, "nobody looked", so that a network never learns its own
     faults as truth. Where the case is there already, slices that were seen then and not now keep their labels.
@@ -40,21 +40,20 @@ def add_case(
         The path of the label map.
 
     Raises:
-        InputError: nobody looked at any slice, the image is no DICOM, the folder names ids differently, or it cannot be
-            written.
+        InputError: nobody looked at any slice, the folder names ids differently, or it cannot be written.
     """
     planes = sorted(set(seen))
     if not planes:
         raise InputError("no slice was corrected or checked, so there is nothing to learn from; check slices first")
-    if any(is_nifti(header.path) for header in series.slices):
-        raise InputError(f"{series.slices[0].path}: training reads DICOM slices alone; leave --add_to out")
     _check_names(data_dir, labels)
-    target = data_dir / f"{case_name(series.uid)}.nii.gz"
+    folder, files = data_dir / case_name(series.uid), _names_in_case(series)
+    is_volume = is_nifti(series.slices[0].path)
+    target = folder / "label.nii.gz" if is_volume else data_dir / f"{folder.name}.nii.gz"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         truth = _earlier_labels(target, label_map.shape)
         truth[:, :, planes] = label_map[:, :, planes]
-        _put_slices(data_dir / case_name(series.uid), series)
+        _put_slices(folder, files)
         if not (data_dir / "labels.json").exists():
             write_json(data_dir / "labels.json", labels.to_builtins())
         write_label_map(target, truth, series.affine_lps)
@@ -82,14 +81,19 @@ def _earlier_labels(target: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.full(shape, IGNORE_ID, dtype=np.uint8)
 
 
-def _put_slices(folder: Path, series: Series) -> None:
+def _names_in_case(series: Series) -> dict[str, Path]:
+    """The files of a scan by their names in the case; their own may hold a patient's."""
     files = dict.fromkeys(header.path for header in series.slices)  # one may hold many slices
-    # The scan's own file names may hold a patient's.
-    places = {f"{number:04d}.dcm": path for number, path in enumerate(files)}
-    if all((folder / name).exists() for name in places):
+    if is_nifti(series.slices[0].path):
+        return {f"ct{path.name[len(nifti_stem(path)) :].lower()}": path for path in files}
+    return {f"{number:04d}.dcm": path for number, path in enumerate(files)}
+
+
+def _put_slices(folder: Path, files: dict[str, Path]) -> None:
+    if all((folder / name).exists() for name in files):
         return
     with atomic_folder(folder, replace=True) as building:
-        for name, path in places.items():
+        for name, path in files.items():
             try:
                 os.link(path.resolve(), building / name)
             except OSError:  # another disk, or one without links

@@ -15,7 +15,7 @@ from sarco.core.errors import GeometryError
 Affine = NDArray[np.float64]
 
 COSINE_TOLERANCE = 2e-3  # three decimals stay below 0.0009
-FARTHEST_OFF_MM = 0.75  # of the far end of a slice; three decimals move that of a wide picture by up to 0.7
+FARTHEST_OFF_MM = 0.75  # of a voxel or of the far end of a slice, which three decimals move by up to 0.7
 GRID_TOLERANCE_VOXELS = 0.25  # how far two grids that are "the same" may lie apart anywhere (affines get rounded)
 
 
@@ -197,9 +197,10 @@ def find_plane(
     normal_axis = 3 - int(axes.sum())
     start = to_volume[:3, 3]
     index = int(np.rint(start[normal_axis]))
-    if abs(start[normal_axis] - index) > GRID_TOLERANCE_VOXELS or not 0 <= index < volume_shape[normal_axis]:
+    steps_mm = spacing_mm(volume_affine_lps)
+    step_mm = steps_mm[normal_axis]
+    if _is_off(start[normal_axis] - index, step_mm) or not 0 <= index < volume_shape[normal_axis]:
         away = abs(start[normal_axis] - np.clip(index, 0, volume_shape[normal_axis] - 1))
-        step_mm = spacing_mm(volume_affine_lps)[normal_axis]
         raise GeometryError(
             f"the slice lies {away * step_mm:.4g} mm from the nearest plane of the label map, which has "
             f"{volume_shape[normal_axis]}, {step_mm:.4g} mm apart"
@@ -213,10 +214,15 @@ def find_plane(
                 f"the image has {size} {('rows', 'columns')[image_axis]}, the label map {volume_shape[axis]}"
             )
         expected = 0 if sign > 0 else size - 1
-        if abs(start[axis] - expected) > GRID_TOLERANCE_VOXELS:
+        if _is_off(start[axis] - expected, steps_mm[axis]):
             raise GeometryError(f"the two grids are shifted by {abs(start[axis] - expected):.3g} pixels")
         signs.append(sign * (axis + 1))
     return normal_axis, index, tuple(signs)
+
+
+def _is_off(voxels: float, step_mm: float) -> bool:
+    """Whether two grids that should be the same lie so far apart that it is no rounding."""
+    return abs(voxels) > GRID_TOLERANCE_VOXELS or abs(voxels) * step_mm > FARTHEST_OFF_MM
 
 
 def _difference_in_plane(volume_affine_lps: Affine, slice_affine: Affine) -> str:

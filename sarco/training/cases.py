@@ -1,4 +1,4 @@
-"""Pairs images with label maps, and slices with their neighbours."""
+"""Slices to learn from: what a data folder holds, each slice with its neighbours."""
 
 import contextlib
 import warnings
@@ -7,50 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sarco.core.errors import DataWarning, GeometryError, InputError
+from sarco.core.errors import DataWarning, InputError
 from sarco.core.messages import count_of
-from sarco.core.tree import files_below
-from sarco.io.dicom import find_series, read_header
-from sarco.io.nifti import is_nifti, nifti_stem, read_label_map
-from sarco.scan.label_map import compare_steps
-from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, read_label_names, refuse_structure_255
-from sarco.scan.series import Series, SliceHeader, check_axial, find_doubles, find_neighbours, make_series
+from sarco.core.training_options import BACKGROUND
+from sarco.io.dicom import read_header
+from sarco.layouts.case import Case, FoundCase
+from sarco.layouts.search import describe_cases, find_layouts, warn_of_shared_names
+from sarco.layouts.wanted import settle_labels
+from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable, refuse_structure_255
+from sarco.scan.series import SliceHeader, find_doubles, find_neighbours
 
 _NAMES_SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Case:
-    """An image with its label map: one slice or one series.
-
-    Attributes:
-        label_path: NIfTI file, one plane or a volume.
-        slices: the image's slices, in order of position.
-        predicted: whether a network drew it, not a person.
-    """
-
-    label_path: Path
-    slices: tuple[SliceHeader, ...]
-    predicted: bool = False
-
-    def read_label_maps(self) -> list[NDArray[np.uint8]]:
-        """The label map of each slice on that slice's grid, (row, column) each.
-
-        Raises:
-            InputError: the label map cannot be read.
-            GeometryError: it does not lie on the image; names both files.
-        """
-        label_map = read_label_map(self.label_path)
-        if label_map.affine_lps is None:
-            series = make_series(self.slices)
-            label_map = label_map.assume_ras(series.affine_lps, series.shape)
-        try:
-            return [label_map.on_slice(s.affine_lps, s.shape, s.path) for s in self.slices]
-        except GeometryError as error:
-            raise GeometryError(f"{error}{compare_steps(label_map, make_series(self.slices))}") from None
 
 
 @dataclass(frozen=True)
@@ -84,71 +51,57 @@ class LabelledSlice:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a data folder holds: slices to learn from, in a fixed order, and the names of labels."""
+    """What a data folder holds.
+
+    Attributes:
+        slices: to learn from, in a fixed order.
+        label_names: by the ids of the training.
+        notes: what a person should know about it, a line each.
+    """
 
     slices: tuple[LabelledSlice, ...]
     label_names: dict[int, str]
+    notes: tuple[str, ...] = ()
 
 
-def find_cases(data_dir: Path) -> Dataset:
-    """Finds every image with a label map in a folder tree.
+def find_cases(data_dir: Path, labels: str = "", missing_labels: str = BACKGROUND) -> Dataset:
+    """Finds every labelled image in a folder tree, in any layout of `sarco.layouts`; mixed and nested as one likes.
 
-    Two layouts, mixed and nested as one likes: ``NAME.dcm`` beside ``NAME.nii.gz`` (or ``.nii``), and a folder
-    ``CASE/`` with one DICOM series beside ``CASE.nii.gz``. Files without a partner are told in one `DataWarning`.
+    Files without a partner are told in one `DataWarning`, cases that are kept for testing in another.
+
+    Args:
+        data_dir: the folder.
+        labels: which of them, as of `sarco.layouts.wanted.settle_labels`.
+        missing_labels: what pixels are that a label may be missing on, likewise.
 
     Raises:
-        InputError: no such folder, nothing in it is paired, two files claim the same place, or a slice cannot be read.
+        InputError: no such folder, nothing in it is paired, two files claim the same place, or an image cannot be read.
         GeometryError: the slices of a case form no series, or are not axial.
+        OptionError: no case has a label that was asked for.
     """
-    if not data_dir.is_dir():
-        raise InputError(f"{data_dir}: there is no such folder; give the folder with the labelled slices as --data_dir")
-    files = files_below(data_dir)
-    images = _by_stem(file for file in files if file.suffix.lower() == ".dcm")
-    labels = _by_stem(file for file in files if is_nifti(file))
-    singles: list[Case] = []
-    series: list[Case] = []
-    lonely: list[Path] = []
-    for stem, of_stem in labels.items():
-        if stem in images and stem.is_dir() and any(stem in file.parents for file in files):
-            raise InputError(
-                f"{_only_one(of_stem)}: both {images[stem][0]} and {stem}/ could be its image; move one away"
-            )
-        if stem in images:
-            singles.append(Case(_only_one(of_stem), (read_header(_only_one(images[stem])),)))
-        elif stem.is_dir():
-            series.append(Case(_only_one(of_stem), _only_series(stem, of_stem[0]).slices))
-        else:
-            lonely += of_stem
-    if not singles and not series:
+    found = find_layouts(data_dir)
+    if not found.cases:
         raise InputError(
             f"{data_dir}: no image with a label map; put NAME.nii.gz beside NAME.dcm, or CASE.nii.gz beside the "
-            f"folder CASE/ with its series ({count_of(len(files), 'file')} seen)"
+            f"folder CASE/ with its series, or give an nnU-Net folder ({count_of(found.n_files, 'file')} seen)"
         )
-    inside = {case.label_path.with_name(nifti_stem(case.label_path)) for case in series}
-    loose = [image for stem, of_stem in images.items() if stem not in labels for image in of_stem]
-    loose = [image for image in loose if inside.isdisjoint(image.parents)]
-    lonely += loose
-    if lonely:
+    if found.lonely:
+        lonely = [*found.lonely]
         told = f"{count_of(len(lonely), 'file')} without a partner not used for training: {_shown(lonely, data_dir)}"
         warnings.warn(told, DataWarning, 2)
-    for case in (*singles, *series):
-        check_axial(case.slices[0])
-    slices = _place_neighbours(_each_once(series, data_dir), _each_once(singles, data_dir), loose)
-    return Dataset(tuple(slices), read_label_names(data_dir / "labels.json"))
+    if found.tests:
+        told = f"{count_of(len(found.tests), 'case')} kept for testing, as meta.csv says, not used for training"
+        warnings.warn(told, DataWarning, 2)
+    settled, names = settle_labels(found.cases, labels, missing_labels)
+    warn_of_shared_names(settled)
+    singles = [_with_slices(case) for case in settled if case.is_slice]
+    series = [_with_slices(case) for case in settled if not case.is_slice]
+    slices = _place_neighbours(_each_once(series, data_dir), _each_once(singles, data_dir), found.loose)
+    return Dataset(tuple(slices), names, describe_cases(settled))
 
 
-def _by_stem(files: Iterable[Path]) -> dict[Path, list[Path]]:
-    """Files by their path without suffix."""
-    found: dict[Path, list[Path]] = defaultdict(list)
-    for file in files:
-        found[file.with_name(nifti_stem(file)) if is_nifti(file) else file.with_suffix("")].append(file)
-    return found
-
-
-def _only_one(files: Sequence[Path]) -> Path:
-    if len(files) > 1:
-        raise InputError(f"{files[0]} and {files[1]} share a name, so nobody can say which counts; move one away")
-    return files[0]
+def _with_slices(found: FoundCase) -> Case:
+    return Case(found.labels.path, found.open_image(), labels=found.labels, side=found.side)
 
 
 def _shown(files: Sequence[Path], data_dir: Path) -> str:
@@ -162,7 +115,7 @@ def _each_once(cases: Sequence[Case], data_dir: Path) -> list[Case]:
     known: dict[tuple[Path, ...], Case] = {}
     twice = []
     for case in cases:
-        real = tuple(path.resolve() for path in (case.label_path, *(header.path for header in case.slices)))
+        real = tuple(path.resolve() for path in (*case.source.paths, *(header.path for header in case.slices)))
         if known.setdefault(real, case) is not case:
             twice.append(case.label_path)
     if twice:
@@ -177,17 +130,6 @@ def _readable_headers(images: Iterable[Path]) -> list[SliceHeader]:
         with contextlib.suppress(InputError):  # nobody asked for these files
             headers.append(read_header(image))
     return headers
-
-
-def _only_series(folder: Path, label: Path) -> Series:
-    found = find_series(folder)
-    if len(found.series) != 1 or found.failed:
-        reason = str(found.failed[0]) if found.failed else f"it holds {len(found.series)} series"
-        raise InputError(f"{folder}: cannot be paired with {label}, because {reason}; keep one series in the folder")
-    if found.refused:  # a dose report, a DICOMDIR, a damaged slice
-        left = count_of(len(found.refused), "file or series", "files or series")
-        warnings.warn(f"{left} beside {folder.name} left out, the first: {found.refused[0]}", DataWarning, 3)
-    return found.series[0]
 
 
 def _place_neighbours(series: Sequence[Case], singles: Sequence[Case], loose: Iterable[Path]) -> list[LabelledSlice]:

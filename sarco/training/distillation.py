@@ -9,8 +9,9 @@ from sarco.core.errors import InputError
 from sarco.core.training_options import PredictedOptions
 from sarco.io.results import LABEL_MAP, PredictedSlice, find_results, read_prediction
 from sarco.io.sources import SourceSearch
+from sarco.layouts.case import Case
 from sarco.scan.series import SliceHeader
-from sarco.training.cases import Case, LabelledSlice, with_neighbours
+from sarco.training.cases import LabelledSlice, with_neighbours
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from sarco.core.errors import DataWarning, InputError
 from sarco.core.messages import count_of
 from sarco.io.dicom_tags import open_dataset, quiet_pydicom, quiet_text
 from sarco.io.nifti import read_label_map
+from sarco.layouts.case import Case
+from sarco.layouts.labels import MAP
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
-from sarco.training.cases import Case, LabelledSlice
+from sarco.training.cases import LabelledSlice
 
 _FILES_SHOWN = 5
 _NAME_BREAK = re.compile(r"[\s^=,]+")
@@ -35,19 +37,19 @@ def check_label_maps(cases: Iterable[Case], names: Collection[int]) -> None:
 
     Args:
         cases: what people labelled.
-        names: label ids that have a name.
+        names: label ids that have a name, for label maps whose own table has none.
 
     Raises:
         InputError: some are; names them. Or one cannot be read.
     """
     faults: dict[str, list[Path]] = defaultdict(list)
     loose = []
-    for path in dict.fromkeys(case.label_path for case in cases):
-        label_map = read_label_map(path)
-        if fault := label_map.fault_of_255(names):
-            faults[fault].append(path)
+    for file in dict.fromkeys(file for case in cases for file in case.source.files if file.kind == MAP):
+        label_map = read_label_map(file.path)
+        if fault := label_map.fault_of_255([i for i, _ in file.names] if file.names else names):
+            faults[fault].append(file.path)
         if label_map.affine_lps is None:
-            loose.append(path)
+            loose.append(file.path)
     if faults:
         told = [f"{_shown(paths)}: {'each ' * (len(paths) > 1)}{fault}" for fault, paths in faults.items()]
         raise InputError("; ".join(told[:_FILES_SHOWN]))

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, InputError
 from sarco.core.messages import count_of
+from sarco.io.nifti import is_nifti
+from sarco.layouts.case import TRAIN, VAL
 from sarco.scan.series import SliceHeader
 from sarco.training.cases import LabelledSlice, name_in
 
@@ -57,7 +59,10 @@ def name_people(slices: Sequence[LabelledSlice], copies: Iterable[tuple[int, int
     for index, item in enumerate(slices):
         header = item.header
         uids = {("study", header.study_uid), ("frame", header.frame_of_reference)} & unnamed
-        for mark in [("patient", header.has_patient_id, _id_of(header)), ("case", item.case.label_path), *uids]:
+        marks = [("case", item.case.label_path), *uids]
+        if is_nifti(header.path):  # whatever names its patient has in tables
+            marks.append(("file", header.path.resolve()))
+        for mark in [("patient", header.has_patient_id, _id_of(header)), *marks]:
             parent[root(mark)] = root(("slice", index))
     for one, other in copies:
         parent[root(("slice", one))] = root(("slice", other))
@@ -168,9 +173,10 @@ def split_by_patient(
     """Splits slices into training and validation, whole patients on one side each.
 
     Validation's share of the slices comes as close to ``val_fraction`` as whole patients allow. Which of several
-    equally good choices is taken depends on the seed. Where a label would be in validation alone, a patient who holds
-    it trains, if anybody is left to validate. A single patient has to serve both sides: a block of neighbouring slices
-    validates, with a `DataWarning` that this is no independent test.
+    equally good choices is taken depends on the seed. Where cases say their side, as those of nnU-Net and
+    TotalSegmentator may, that counts, and the others are split. Where a label would be in validation alone, a patient
+    who holds it trains, if anybody is left to validate. A single patient has to serve both sides: a block of
+    neighbouring slices validates, with a `DataWarning` that this is no independent test.
 
     Args:
         slices: what there is to learn from.
@@ -179,8 +185,10 @@ def split_by_patient(
         occurs: (N, K) which labels each slice holds; labels do not matter where none is given.
 
     Raises:
-        InputError: there are fewer than two slices.
+        InputError: there are fewer than two slices, or a patient is on both sides of the data set's own split.
     """
+    if {TRAIN, VAL} <= {item.case.side for item in slices}:
+        return _split_as_given(slices, val_fraction, seed, occurs)
     if len(slices) < 2:
         raise InputError("only one labelled slice was found, but training needs another for validation; add slices")
     occurs = np.zeros((len(slices), 0), bool) if occurs is None else occurs
@@ -203,6 +211,29 @@ def split_by_patient(
         val = sorted(index for i in chosen for index in patients[names[i]])
     held = set(val)
     return Split(tuple(i for i in range(len(slices)) if i not in held), tuple(val), by_patient=True)
+
+
+def _split_as_given(
+    slices: Sequence[LabelledSlice], val_fraction: float, seed: int, occurs: NDArray[np.bool_] | None
+) -> Split:
+    """The sides that cases say; patients of whom no case says one are split by themselves."""
+    said: dict[str, LabelledSlice] = {}
+    for item in slices:
+        if item.case.side and said.setdefault(item.patient, item).case.side != item.case.side:
+            one, other = (each.case.label_path for each in (said[item.patient], item))
+            raise InputError(
+                f"{one} trains and {other} validates, as their data set says, but both are of one patient; correct the "
+                "split"
+            )
+    sides = {patient: item.case.side for patient, item in said.items()}
+    rest = [i for i, item in enumerate(slices) if item.patient not in sides]
+    if len({slices[i].patient for i in rest}) > 1:
+        split = split_by_patient(
+            [slices[i] for i in rest], val_fraction, seed, None if occurs is None else occurs[np.asarray(rest)]
+        )
+        sides |= {slices[rest[i]].patient: VAL for i in split.val}
+    val = tuple(i for i, item in enumerate(slices) if sides.get(item.patient) == VAL)
+    return Split(tuple(i for i in range(len(slices)) if i not in set(val)), val, by_patient=True)
 
 
 def _only_in(val: Sequence[int], occurs: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -40,6 +40,8 @@ NEEDED = ["--infer_path=scan"]  # what inference.py has no default for
 
 TRAINING_DEFAULTS: dict[str, Any] = {
     "data_dir": Path("./data/dataset"),
+    "labels": "",
+    "missing_labels": "background",
     "dirpath": Path("./checkpoints"),
     "cache": True,
     "cache_dir": None,
@@ -118,6 +120,8 @@ INFERENCE_DEFAULTS: dict[str, Any] = {
 # One value of each flag, as typed and as read.
 TYPED_TRAINING: dict[str, tuple[str, Any]] = {
     "data_dir": ("some/where", Path("some/where")),
+    "labels": ("back=left+right,psoas", "back=left+right,psoas"),
+    "missing_labels": ("ignore", "ignore"),
     "dirpath": ("some/where", Path("some/where")),
     "cache": ("no", False),
     "cache_dir": ("some/where", Path("some/where")),

@@ -187,8 +187,8 @@ def test_images_in_one_file_can_be_corrected(kind: str, oblique: Phantom, tmp_pa
         assert np.array_equal(found, expected)
     if kind == "NIfTI image":
         again = write_corrections(tmp_path / "c2.json", series, _corrected(label_map))
-        with pytest.raises(InputError, match="training reads DICOM"):
-            apply_corrections(results, again, add_to=tmp_path / "data")
+        applied = apply_corrections(results, again, add_to=tmp_path / "data")
+        assert applied.case and applied.case.parent.parent == tmp_path / "data"
 
 
 def _corrected(label_map: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,9 +13,10 @@ from labelled_cases import edit, write_case
 from numpy.typing import NDArray
 
 from sarco.core.errors import DataWarning, InputError
+from sarco.layouts.case import Case
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 from sarco.scan.series import SliceHeader
-from sarco.training.cases import Case, LabelledSlice, find_cases
+from sarco.training.cases import LabelledSlice, find_cases
 from sarco.training.split import find_copies, name_people, split_by_patient
 
 

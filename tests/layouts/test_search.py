@@ -1,0 +1,157 @@
+"""Layouts are found by looking, and the same patients are the same data in each of them."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from written_layouts import SEEDS, WRITERS, names_of, patients, save_image, save_labels, write_saros
+
+from sarco.api.training import train
+from sarco.core.errors import DataWarning, InputError
+from sarco.core.training_options import DataOptions
+from sarco.layouts.search import find_layouts
+from sarco.training.cases import find_cases
+from sarco_datamodule import SarcoDataModule
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder for each layout."""
+    root = tmp_path_factory.mktemp("layouts")
+    found = {}
+    for layout, write in WRITERS.items():
+        found[layout] = root / layout
+        found[layout].mkdir()
+        write(found[layout])
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_remarks() -> Iterator[None]:
+    """No layout that is whole gives a remark."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        yield
+
+
+def module(data: Path, **more: object) -> SarcoDataModule:
+    """A data module that has read the folder."""
+    options = DataOptions(data_dir=data, batch_size=4, image_size=96, pixel_mm=4.0, **more)  # type: ignore[arg-type]
+    made = SarcoDataModule(options, cache_root=None)
+    made.setup()
+    return made
+
+
+def by_place(made: SarcoDataModule) -> list[int]:
+    """The order of slices by patient and height."""
+    keys = [(item.patient, round(item.header.position[2], 2)) for item in made.slices]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+@pytest.mark.parametrize("layout", [name for name in WRITERS if name != "DICOM series"])
+def test_prepared_slices_are_the_same_bit_for_bit(written: dict[str, Path], layout: str) -> None:
+    """Catches a layout in which pixels or labels are mirrored, shifted, or those of another patient or structure."""
+    reference, made = module(written["DICOM series"]), module(written[layout])
+    assert made.labels == reference.labels
+    one, other = by_place(reference), by_place(made)
+    assert [reference.slices[i].patient for i in one] == [made.slices[i].patient for i in other]
+    np.testing.assert_array_equal(reference.cache.images[one], made.cache.images[other])
+    np.testing.assert_array_equal(reference.cache.label_maps[one], made.cache.label_maps[other])
+    assert {made.slices[i].patient for i in made.split.val} == {
+        reference.slices[i].patient for i in reference.split.val
+    }
+
+
+@pytest.mark.parametrize("layout", ["nnU-Net", "TotalSegmentator", "turned"])
+def test_the_first_epoch_is_the_same(written: dict[str, Path], layout: str, tmp_path: Path) -> None:
+    """Catches slices that come in another order, so that the same data trains another network."""
+    figures: list[dict[str, float]] = []
+    for name in ("DICOM series", layout):
+        torch.manual_seed(0)
+        train(
+            written[name], dirpath=tmp_path / name, run_id="r", max_epochs=1, image_size=64, batch_size=4, gpu=-1,
+            pretrained="no", cache=False, passes_per_epoch=1, progress=lambda _, __, f: figures.append(f),
+        )  # fmt: skip
+    assert figures[0] == figures[1]
+
+
+def test_each_layout_is_recognised(written: dict[str, Path]) -> None:
+    """Catches a layout that is taken for another, and a case that is lost."""
+    for name, folder in written.items():
+        found = find_layouts(folder)
+        assert len(found.cases) == (15 if name == "DICOM slices" else 3), name
+        assert not found.lonely and not found.tests
+    said = {name: find_layouts(folder).cases[0].layout for name, folder in written.items()}
+    assert said["nnU-Net"] == "nnU-Net" and said["Decathlon"] == "Medical Segmentation Decathlon"
+    assert said["TotalSegmentator"] == "TotalSegmentator" and said["DICOM SEG"] == "DICOM SEG"
+
+
+def test_layouts_mix_and_nest(written: dict[str, Path], tmp_path: Path) -> None:
+    """Catches a layout that is only found alone and at the top."""
+    for place, layout in (("a", "nnU-Net"), ("b/deep", "TotalSegmentator"), ("c", "DICOM series")):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).symlink_to(written[layout])
+    assert len(find_layouts(tmp_path).cases) == 9
+    with pytest.warns(DataWarning, match="names of several NIfTI images, which count as one patient's"):
+        dataset = find_cases(tmp_path)
+    assert len(dataset.slices) == 45 and dataset.label_names.items() >= names_of(patients()["P1"]).items()
+
+
+def test_saros_is_sparse_and_has_its_names(tmp_path: Path) -> None:
+    """Catches slices that nobody labelled counted as background, and ids under wrong names."""
+    write_saros(tmp_path)
+    dataset = find_cases(tmp_path)
+    assert dataset.label_names[2] == "muscle" and dataset.label_names[13] == "submandibular_glands"
+    made = module(tmp_path)
+    assert made.labels.names == {1: "subcutaneous_tissue", 2: "muscle"}
+    assert len(made.split.train) + len(made.split.val) == 9
+    assert module(tmp_path, labels="muscle").labels.names == {1: "muscle"}
+    assert module(tmp_path, labels="torso").labels.names == {1: "torso"}
+
+
+def test_a_table_says_whose_a_case_is(written: dict[str, Path], tmp_path: Path) -> None:
+    """Catches two scans of one person on both sides of the split."""
+    data = tmp_path / "data"
+    data.symlink_to(written["nnU-Net"])
+    phantom = patients()["P1"]
+    for name in ("a", "b", "c"):
+        save_image(tmp_path / "set" / name / "ct.nii.gz", phantom.hu, phantom.affine_lps)
+        save_labels(tmp_path / "set" / name / "label.nii.gz", phantom)
+    (tmp_path / "set" / "patients.csv").write_text("case;patient\na;one\nb;one\nc;two\n")
+    assert [item.patient for item in find_cases(tmp_path / "set").slices[::5]] == ["one", "one", "two"]
+    (tmp_path / "set" / "patients.csv").write_text("case,patient\na,one\na,two\n")
+    with pytest.raises(InputError, match="gives the case a two patients"):
+        find_cases(tmp_path / "set")
+
+
+def test_splits_of_the_data_set_are_kept(written: dict[str, Path], tmp_path: Path) -> None:
+    """Catches a network that trains on what its data set keeps for validation or testing."""
+    root = tmp_path / "TotalSegmentator"
+    root.symlink_to(written["TotalSegmentator"])
+    sides = dict(zip(SEEDS, ("val", "train", "train"), strict=True))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in SEEDS:
+        (copy / name).symlink_to(written["TotalSegmentator"] / name)
+    rows = "".join(f"{name};60;f;A;ct;{side}\n" for name, side in sides.items())
+    (copy / "meta.csv").write_text(f"\ufeffimage_id;age;gender;institute;study_type;split\n{rows}")
+    made = module(copy)
+    assert {made.slices[i].patient for i in made.split.val} == {"P1"}
+    assert any("the data set's own" in note for note in made.notes)
+    (copy / "meta.csv").write_text(f"image_id;age;gender;institute;study_type;split\n{rows.replace('val', 'test')}")
+    with pytest.warns(DataWarning, match="1 case kept for testing, as meta.csv says"):
+        assert len(find_cases(copy).slices) == 10
+
+
+def test_an_image_without_labels_and_labels_without_an_image_are_told(written: dict[str, Path], tmp_path: Path) -> None:
+    """Catches cases that are lost without a word."""
+    phantom = patients()["P1"]
+    for name in ("a", "b"):
+        save_image(tmp_path / "imagesTr" / f"{name}_0000.nii.gz", phantom.hu, phantom.affine_lps)
+    for name in ("a", "c"):
+        save_labels(tmp_path / "labelsTr" / f"{name}.nii.gz", phantom)
+    with pytest.warns(DataWarning, match=r"2 files without a partner .*b_0000\.nii\.gz, .*c\.nii\.gz"):
+        assert len(find_cases(tmp_path).slices) == 5

@@ -21,7 +21,7 @@ SIDED = (
     "gluteus_maximus",
     "gluteus_medius",
     "gluteus_minimus",
-    "hip",  # piriformis, obturators, the flexors and adductors of the thigh
+    "hip_muscle",  # piriformis, obturators, the flexors and adductors of the thigh
     "chest_wall",  # intercostals, serratus, latissimus, pectorals
 )
 MUSCLE_NAMES = tuple(f"{muscle}_{side}" for muscle in SIDED for side in ("left", "right"))
@@ -68,7 +68,7 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("bone", "bones", "skeleton"), _BONES),
     "vertebrae_sacrum": ("sacrum",),
     "whole_abdominal_wall": ("abdominal_wall", "rectus_abdominis"),
-    "pelvic_muscle": ("iliacus", *_GLUTEAL, "hip"),
+    "pelvic_muscle": ("iliacus", *_GLUTEAL, "hip_muscle"),
     "body": (*SIDED, *OTHER_NAMES),
 }
 

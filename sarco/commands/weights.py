@@ -24,7 +24,7 @@ RECIPE: Mapping[str, Any] = {
     "pixel_mm": 3.0,
     "image_size": 160,
     "batch_size": 16,
-    "max_epochs": 14,
+    "max_epochs": 10,
     "pretrained": "no",
     "precision": "32",
     "gpu": -1,

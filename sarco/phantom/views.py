@@ -22,7 +22,7 @@ MUSCLE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "quadratus_left": ("quadratus_lumborum_left",),
     "quadratus_right": ("quadratus_lumborum_right",),
     "chest_wall": _both("chest_wall"),
-    "pelvic_muscle": _both("iliacus", "gluteus_maximus", "gluteus_medius", "gluteus_minimus", "hip"),
+    "pelvic_muscle": _both("iliacus", "gluteus_maximus", "gluteus_medius", "gluteus_minimus", "hip_muscle"),
 }
 GROUP_NAMES = dict(enumerate(MUSCLE_GROUPS, start=1))
 _PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {

@@ -20,7 +20,7 @@ COMMANDS = (
         CONSUMERS,
         words=("infer_path",),
         examples=(
-            "sarco predict unseen/P001",
+            "sarco predict unseen/P001 --dest_dir=first_look",
             "sarco predict unseen/P001 --run_id=first --l3=4",
         ),
     ),

@@ -19,7 +19,7 @@ PIXEL_MM = 2.0
 def pelvis_patient(seed: int) -> tuple[Build, Pelvis]:
     """A patient who lies level."""
     rng = np.random.default_rng(seed)
-    build = replace(draw_build(rng, arms=False), roll_deg=0.0)
+    build = replace(draw_build(rng), roll_deg=0.0)
     return build, draw_pelvis(build, rng)
 
 

@@ -457,11 +457,11 @@ def test_a_nifti_volume_gets_the_mask_of_its_series_on_its_own_grid(
     affine_lps[:3, 3] += affine_lps[:3, 0] * (series.shape[0] - 1)
     affine_lps[:3, 0] *= -1
     scan = nib.Nifti1Image(hu.astype(np.int16), lps_to_ras(affine_lps[:, [2, 0, 1, 3]]))
-    nib.save(scan, tmp_path / "scan.nii.gz")
+    nib.save(scan, tmp_path / "whole.nii.gz")
     words = ["--run_id=base", f"--dirpath={trained.home / 'ckpt'}", "--wandb=no", f"--dest_dir={tmp_path}", "--gpu=-1"]
-    ending = run_here("inference.py", f"--infer_path={tmp_path / 'scan.nii.gz'}", *words)
+    ending = run_here("inference.py", f"--infer_path={tmp_path / 'whole.nii.gz'}", *words)
     assert ending.status == 0, ending.err
-    mask = nib.load(tmp_path / "preds_from_base_of_scan" / "label_map.nii.gz")
+    mask = nib.load(tmp_path / "preds_from_base_of_whole" / "label_map.nii.gz")
     assert mask.shape == scan.shape
     np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
     from_dicom = read_label_map(predicted[1] / "label_map.nii.gz").ids

@@ -82,7 +82,7 @@ class Phantom:
         hu: (R, C, S) int16, attenuation in HU.
         label_map: (R, C, S) uint8, ids of `label_names`, 0 elsewhere.
         affine_lps: 4x4, (row, column, slice, 1) to LPS mm; slices follow the slice normal.
-        label_names: name by label id.
+        label_names: name by label id, of labels that occur.
         body_mask: (R, C, S) bool, the trunk with its skin, without arms and table.
         phase: contrast phase: "native", "arterial" or "venous".
         sex: "F" or "M".
@@ -147,7 +147,8 @@ def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phant
     area_cm2 = np.pi * (build.half_width_mm + build.fat_mm) * half_depth_mm * build.scale**2 / 100
     weight_kg = round(float(area_cm2 * height_m * 0.062), 1)
     person = (build.phase, build.sex, height_m, weight_kg)
-    return Phantom(hu, labels, affine_lps, names, body, *person, setting.arms > 0, scanner)
+    seen = {label: name for label, name in names.items() if (labels == label).any()}
+    return Phantom(hu, labels, affine_lps, seen, body, *person, setting.arms > 0, scanner)
 
 
 def _draw_examination(options: PhantomOptions, rng: np.random.Generator) -> tuple[SettingDraw, ScannerDraw]:
@@ -334,7 +335,7 @@ def write_dataset(out: Path, patients: int, seed: int, options: PhantomOptions) 
         write_series(phantom, out / name, patient_id=f"phantom-{patient_seed}", seed=patient_seed)
         write_label_map(out / f"{name}.nii.gz", phantom.label_map, phantom.affine_lps)
         folders.append(out / name)
-        names = phantom.label_names
-    table = {str(label): name for label, name in {0: "background", **names}.items()}
+        names |= phantom.label_names
+    table = {str(label): name for label, name in sorted({0: "background", **names}.items())}
     (out / "labels.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
     return folders

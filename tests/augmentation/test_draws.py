@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import sarco_datamodule
 from sarco.augmentation.draws import (
     GAIN,
     NOISE_HU,
@@ -21,6 +20,7 @@ from sarco.augmentation.draws import (
     Augmentation,
     draw_augmentation,
 )
+from sarco.batches import samples
 from sarco.batches.samples import IGNORED, scale_window
 from sarco.core.training_options import AugmentOptions
 from sarco.scan.labels import IGNORE_ID, LabelTable
@@ -161,7 +161,7 @@ def test_left_and_right_change_names_when_the_patient_is_mirrored(monkeypatch: p
         drawn.append(draw_augmentation(*inputs))
         return drawn[-1]
 
-    monkeypatch.setattr(sarco_datamodule, "draw_augmentation", remember)
+    monkeypatch.setattr(samples, "draw_augmentation", remember)
     label_map = np.zeros((SIDE, SIDE), dtype=np.uint8)
     label_map[10:20, 30:40], label_map[12:17, 5:10], label_map[2:5, 20:27] = 1, 7, 4
     label_map[40:44] = IGNORE_ID

@@ -139,7 +139,7 @@ CHECKS: dict[str, Check] = {
     "monochrome1": lambda f: all_of("PhotometricInterpretation")(f) == {"MONOCHROME1"},
     "modality_lut": lambda f: f[0].ModalityLUTSequence[0].ModalityLUTType == "HU" and "RescaleSlope" not in f[0],
     "no_rescale": lambda f: "RescaleSlope" not in f[0] and f[0].PixelRepresentation == 0,
-    "hu_already": lambda f: "RescaleSlope" not in f[0] and f[0].pixel_array.min() == -1024,
+    "hu_already": lambda f: "RescaleSlope" not in f[0] and -1025 < f[0].pixel_array.min() < -900,
     "effective_z": lambda f: all_of("RescaleType")(f) == {"Z_EFF"},
     "iodine": lambda f: all_of("RescaleType")(f) == {"MGML"},
     "enhanced": lambda f: f[0].SOPClassUID.name == "Enhanced CT Image Storage" and f[0].NumberOfFrames == 5,
@@ -166,7 +166,7 @@ CHECKS: dict[str, Check] = {
     "subtraction": lambda f: f[0].ImageType[2] == "SUBTRACTION",
     "palette": lambda f: f[0].PhotometricInterpretation == "PALETTE COLOR",
     "lost_intercept": lambda f: f[0].RescaleIntercept == 0 and f[0].PixelRepresentation == 0,
-    "lost_intercept_signed": lambda f: f[0].RescaleIntercept == 0 and f[0].pixel_array.min() == 0,
+    "lost_intercept_signed": lambda f: f[0].RescaleIntercept == 0 and 0 <= f[0].pixel_array.min() < 100,
     "eight_bits": lambda f: f[0].BitsStored == 8 and f[0].pixel_array.max() == 255,
     "huge": lambda f: f[0].Rows == f[0].Columns == 65535,
 }

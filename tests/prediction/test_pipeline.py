@@ -52,7 +52,7 @@ def logits_of(images: Any) -> Any:
     """(B, 4, S, S): smooth, different for each channel, with ties in the air."""
     middle = images[:, images.shape[1] // 2]
     rows = np.linspace(-1, 1, images.shape[2], dtype=np.float32)[:, None]
-    return np.stack([0 * middle, 6 * middle - 2, 9 * middle * rows, 4 * middle - rows], axis=1).astype(np.float32)
+    return np.stack([0 * middle, 7 * middle - 2, 9 * middle * rows, 4 * middle - rows], axis=1).astype(np.float32)
 
 
 def loaded(folder: Path) -> Series:

@@ -126,8 +126,8 @@ def scatter(hu: NDArray[np.float32], ids: NDArray[np.uint8]) -> Slices:
 
 
 def brighten(hu: NDArray[np.float32], ids: NDArray[np.uint8]) -> Slices:
-    """All tissue 60 HU too bright, as with a wrong calibration."""
-    return np.where(hu > -300, hu + 60, hu).astype(np.float32), ids
+    """All tissue 150 HU too bright, as with a wrong calibration."""
+    return np.where(hu > -300, hu + 150, hu).astype(np.float32), ids
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ FIXED_VALUES: dict[str, Any] = {
     "hu_max": 200.0,
     "val_fraction": 0.3,
     "seed": 1,
+    "invented": 0.5,
     "run_id": "second",
     "wandb_project": "Other",
     "dirpath": Path("other"),

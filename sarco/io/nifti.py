@@ -175,7 +175,7 @@ class ImageVolume:
         if self._values is None and (self.stored.is_packed or across != 2):
             self._values = self.stored.read("image")
         values = self._values
-        found = self.stored.read_plane(plane, "image") if values is None else np.take(values, plane, across)
+        found = self.stored.read_plane(plane, "image") if values is None else np.moveaxis(values, across, 0)[plane]
         return np.ascontiguousarray(found.T if row > column else found)
 
 

@@ -240,7 +240,8 @@ def _difference_in_plane(volume_affine_lps: Affine, slice_affine: Affine) -> str
 def take_plane(volume: NDArray[np.uint8], plane: tuple[int, int, tuple[int, ...]]) -> NDArray[np.uint8]:
     """The (row, column) array of the plane that `find_plane` found in ``volume``."""
     axis, index, signs = plane
-    picked: NDArray[np.uint8] = np.take(volume, index, axis)  # the two other axes, in ascending order
+    # The two other axes, in ascending order; np.take would copy a volume that is stored plane after plane.
+    picked: NDArray[np.uint8] = np.moveaxis(volume, axis, 0)[index]
     if abs(signs[0]) > abs(signs[1]):
         picked = picked.T
     row_step, column_step = (1 if sign > 0 else -1 for sign in signs)

@@ -37,19 +37,19 @@ def test_planes_are_what_nibabel_reads(tmp_path: Path, name: str, slope: float, 
         np.testing.assert_array_equal(volume.read_plane(plane), expected[:, :, plane].T.astype(np.float32))
 
 
-def test_a_packed_volume_is_in_memory_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slope", [1.0, 0.5])
+def test_a_packed_volume_is_in_memory_once(tmp_path: Path, slope: float) -> None:
     """Catches copies while a volume is unpacked, scaled or turned: at 512 x 512 x 1000 each takes half a gigabyte."""
-    values = np.random.default_rng(1).integers(-1000, 1000, (256, 256, 120), dtype=np.int16)
-    path = save(tmp_path / "a.nii.gz", values, 0.5)
+    values = np.random.default_rng(1).integers(-1000, 1000, (128, 128, 1500), dtype=np.int16)
+    path = save(tmp_path / "a.nii.gz", values, slope)
     tracemalloc.start()
     volume = open_volume(path)
     volume.sample_planes()
-    for plane in range(120):
+    for plane in range(0, 1500, 50):
         volume.read_plane(plane)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    planes = 17 * 256 * 256 * 4 * 2  # those that are looked at, and what they are made from
-    assert values.nbytes < peak < values.nbytes + planes + 20e6
+    assert values.nbytes < peak < 1.15 * values.nbytes
 
 
 def test_a_plain_volume_is_never_in_memory(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phant
     area_cm2 = np.pi * (build.half_width_mm + build.fat_mm) * half_depth_mm * build.scale**2 / 100
     weight_kg = round(float(area_cm2 * height_m * 0.062), 1)
     person = (build.phase, build.sex, height_m, weight_kg)
-    seen = {label: name for label, name in names.items() if (labels == label).any()}
+    counts = np.bincount(labels.ravel(order="K"), minlength=256)
+    seen = {label: name for label, name in names.items() if counts[label]}
     return Phantom(hu, labels, affine_lps, seen, body, *person, setting.arms > 0, scanner)
 
 

@@ -1,45 +1,38 @@
 """Coarser looks at the label table of invented patients: one label for all muscle, or groups of muscles."""
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.anatomy.labels import INVENTED_LABELS, MUSCLE_NAMES, ids_of
+from sarco.anatomy.labels import INVENTED_LABELS, invented_names, view_of
+from sarco.scan.labels import LabelTable
 
-
-def _both(*muscles: str) -> tuple[str, ...]:
-    return tuple(f"{muscle}_{side}" for muscle in muscles for side in ("left", "right"))
-
-
+_GROUPS = (
+    "abdominal_wall",
+    "psoas_left",
+    "psoas_right",
+    "paraspinal_left",
+    "paraspinal_right",
+    "quadratus_left",
+    "quadratus_right",
+    "chest_wall",
+    "pelvic_muscle",
+)
 # Name of a group: the names of the table that it holds. Together they are all muscle.
-MUSCLE_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "abdominal_wall": _both("abdominal_wall", "rectus_abdominis"),
-    "psoas_left": ("psoas_left",),
-    "psoas_right": ("psoas_right",),
-    "paraspinal_left": ("paraspinal_left",),
-    "paraspinal_right": ("paraspinal_right",),
-    "quadratus_left": ("quadratus_lumborum_left",),
-    "quadratus_right": ("quadratus_lumborum_right",),
-    "chest_wall": _both("chest_wall"),
-    "pelvic_muscle": _both("iliacus", "gluteus_maximus", "gluteus_medius", "gluteus_minimus", "hip_muscle"),
-}
-GROUP_NAMES = dict(enumerate(MUSCLE_GROUPS, start=1))
-_PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "muscle": {"skeletal_muscle": MUSCLE_NAMES},
-    "groups": MUSCLE_GROUPS,
-    "all": {name: (name,) for name in INVENTED_LABELS.values()},
-}
-LABEL_VIEWS = tuple(_PARTS)
+MUSCLE_GROUPS: Mapping[str, tuple[str, ...]] = {name: invented_names(name) for name in _GROUPS}
+GROUP_NAMES = dict(enumerate(_GROUPS, start=1))
+_NAMES: Mapping[str, dict[int, str]] = {"muscle": {1: "skeletal_muscle"}, "groups": GROUP_NAMES, "all": INVENTED_LABELS}
+LABEL_VIEWS = tuple(_NAMES)
 
 
+@cache  # every slice of a stream asks
 def label_view(view: str) -> tuple[dict[int, str], NDArray[np.uint8]]:
     """How the table looks through one of `LABEL_VIEWS`.
 
     Returns:
         Name by label id of the view; and (256,) the view's id of each id of the table, 0 where it has none.
     """
-    id_of = np.zeros(256, dtype=np.uint8)
-    for label, names in enumerate(_PARTS[view].values(), start=1):
-        id_of[list(ids_of(names))] = label
-    return dict(enumerate(_PARTS[view], start=1)), id_of
+    names = _NAMES[view]
+    return names, view_of(LabelTable(names))[0]

@@ -121,8 +121,7 @@ def _read_known(path: Path) -> KnownNetwork:
     description, checkpoint = load_checkpoint(path)
     weights = {str(name).removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
     labels, network = tuple(description.labels.names.values()), description.network
-    pixel_mm = getattr(description.data, "pixel_mm", None)
-    return KnownNetwork(path, weights, labels, network.backbone, network.model_choice, pixel_mm)
+    return KnownNetwork(path, weights, labels, network.backbone, network.model_choice, description.data.pixel_mm)
 
 
 def _read_exported(path: Path) -> KnownNetwork:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawn_batches import batches, same
 
 import sarco_datamodule
 from model import SarcoModel
@@ -49,20 +50,6 @@ def module(data: Path, augment: AugmentOptions | None = None, **more: Any) -> Sa
     datamodule = kind(options, data.parent / "cache", augment)
     datamodule.setup()
     return datamodule
-
-
-def batches(datamodule: SarcoDataModule, epoch: int = 0) -> list[dict[str, torch.Tensor]]:
-    """The training batches of an epoch."""
-    loader = datamodule.train_dataloader()
-    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-    return list(loader)
-
-
-def same(one: list[dict[str, torch.Tensor]], two: list[dict[str, torch.Tensor]]) -> bool:
-    """Whether two epochs hold the same batches."""
-    return len(one) == len(two) and all(
-        torch.equal(a[name], b[name]) for a, b in zip(one, two, strict=True) for name in a
-    )
 
 
 @pytest.mark.parametrize("channel_3d", [False, True])

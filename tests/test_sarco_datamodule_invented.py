@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawn_batches import batches, same
 
 import sarco
 import sarco_datamodule_invented
@@ -53,20 +54,6 @@ def mixed(data: Path, kept: tuple[str, ...] = (), share: float = 0.5, **more: An
     datamodule = kind(options, None, AugmentOptions(), invented=InventedOptions(share), kept=kept)
     datamodule.setup()
     return datamodule
-
-
-def batches(datamodule: SarcoDataModule, epoch: int = 0) -> list[dict[str, torch.Tensor]]:
-    """The training batches of an epoch."""
-    loader = datamodule.train_dataloader()
-    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-    return list(loader)
-
-
-def same(one: list[dict[str, torch.Tensor]], two: list[dict[str, torch.Tensor]]) -> bool:
-    """Whether two epochs hold the same batches."""
-    return len(one) == len(two) and all(
-        torch.equal(a[name], b[name]) for a, b in zip(one, two, strict=True) for name in a
-    )
 
 
 @pytest.mark.parametrize("channel_3d", [False, True])

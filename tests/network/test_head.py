@@ -1,4 +1,4 @@
-"""The head starts from the labels' shares, and a rare label that comes late is learnt all the same."""
+"""The head starts from the labels' shares, and features that died come back."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from sarco.training.loss import SegmentationLoss
 
 SIDE, RARE = 64, 2  # pixels; the id of a phantom's label that 0.6 % of the pixels have
 FEATURES = 8  # a level
-WITHOUT, WITH = 20, 40  # steps without the label, then with it
+DEAD, STEPS = -10.0, 60  # normalised features reach about 4; steps of learning
 
 
 def rare_label() -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,10 +30,12 @@ def rare_label() -> tuple[torch.Tensor, torch.Tensor]:
     return ((hu + 250) / 500).clamp(0, 1)[:, None], label
 
 
-def learn_late(decoder: nn.Module, head: SegmentationHead) -> float:
-    """Steps on slices without the label, as other levels of the body are, then on slices with it.
+def learn_after_death(decoder: nn.Module, head: SegmentationHead) -> float:
+    """Steps on slices with the label, of a decoder whose last features begin far below zero.
 
-    The encoder is a fixed one of random filters: the collapse happens behind it, and so a step takes 30 ms.
+    That is where they end when slices without the label, as other levels of the body are, come first; how fast hangs on
+    the last bit of a sum, so the test begins there. The encoder is a fixed one of random filters: the collapse
+    happens behind it, and so a step takes 30 ms.
 
     Returns:
         The Dice of the last step.
@@ -42,30 +44,31 @@ def learn_late(decoder: nn.Module, head: SegmentationHead) -> float:
     filters = torch.randn(FEATURES, 1, 5, 5, generator=torch.Generator().manual_seed(0)) / 5
     found = nn.functional.conv2d(image - image.mean(), filters, padding=2)
     features = [image, *(nn.functional.avg_pool2d(found, 2**level) for level in range(1, 6))]
+    last_norm = [module for module in decoder.modules() if isinstance(module, nn.BatchNorm2d)][-1]
+    nn.init.constant_(last_norm.bias, DEAD)
     weight, criterion = torch.ones(4, 1, 1, 1), SegmentationLoss()
     optimiser = torch.optim.AdamW([*decoder.parameters(), *head.parameters()], lr=2e-3)
-    for step in range(WITHOUT + WITH):
-        truth = label if step >= WITHOUT else torch.zeros_like(label)
+    for _ in range(STEPS):
         logits = head(decoder(features))
         optimiser.zero_grad()
-        criterion(logits, nn.functional.one_hot(truth, 2).movedim(-1, 1).float(), weight).backward()
+        criterion(logits, nn.functional.one_hot(label, 2).movedim(-1, 1).float(), weight).backward()
         optimiser.step()
     predicted = logits.argmax(1)
     return float(2 * (predicted * label).sum() / (predicted.sum() + label.sum()))
 
 
-@pytest.mark.parametrize("cure", ["none", "leaky", "both"])
-def test_a_rare_label_that_comes_late_is_learnt(cure: str) -> None:
-    """Catches the collapse: behind ReLU and with a plain head no pixel is called muscle any more, whatever it ranks."""
+@pytest.mark.parametrize("activation", ["relu", *ACTIVATIONS])
+@pytest.mark.parametrize("started", [False, True])
+def test_dead_features_come_back(activation: str, started: bool) -> None:
+    """Catches the collapse: behind ReLU no pixel is called muscle ever again, whatever the labels say."""
     torch.manual_seed(0)
-    activation = ACTIVATIONS[0] if cure != "none" else "relu"
     decoder = make_decoder("unet", (1, *[FEATURES] * 5), activation)
     head = SegmentationHead(2, DECODER_CHANNELS[-1], 2, kernel_size=3)
-    if cure == "both":
+    if started:
         share = float(rare_label()[1].float().mean())
         start_head(head, (1 - share, share))
-    dice = learn_late(decoder, head)
-    assert dice < 0.05 if cure == "none" else dice > 0.5, dice
+    dice = learn_after_death(decoder, head)
+    assert dice == 0 if activation == "relu" else dice > 0.5, dice
 
 
 def test_first_probabilities_are_the_shares() -> None:

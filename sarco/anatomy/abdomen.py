@@ -14,8 +14,14 @@ from sarco.anatomy.shapes import Blob
 _VISCERAL = INVENTED_IDS["visceral_fat"]
 
 
-def organs(build: Build, rng: np.random.Generator) -> list[Blob]:
-    """Abdominal organs, gut and vessels in painting order; none of them is labelled."""
+def organs(build: Build, rng: np.random.Generator, lost_kidney: int = 0) -> list[Blob]:
+    """Abdominal organs, gut and vessels in painting order; none of them is labelled.
+
+    Args:
+        build: the patient.
+        rng: source of what the build leaves open.
+        lost_kidney: 1 where the left one is missing, -1 the right one.
+    """
     hu, spine, front = build.hu, build.spine_mm, -build.front_mm
     wide = build.half_width_mm / 140.0
     blobs = _mesentery(build, rng)
@@ -44,7 +50,9 @@ def organs(build: Build, rng: np.random.Generator) -> list[Blob]:
     blobs += _liver(build, rng)
     blobs += _spleen(build, rng)
     for side, x, z in ((1, 74, 46), (-1, -72, 24)):
-        blobs += _kidney(build, side, (x * wide**0.5, spine + rng.uniform(-3, 5), z + rng.uniform(-14, 14)))
+        across = x * wide**0.5 - side * build.kidney_in_mm
+        kidney = _kidney(build, side, (across, spine + rng.uniform(-18, -2), z + rng.uniform(-28, 26)))
+        blobs += [] if side == lost_kidney else kidney
     blobs += _great_vessels(build)
     for across, z in ((17.0, -30), (3.0, -8), (18.0, 22)):  # calcified plaques of the aortic wall
         if rng.random() < 0.5:
@@ -129,8 +137,9 @@ def _kidney(build: Build, side: int, centre: tuple[float, float, float]) -> list
     """Fat capsule, cortex, medullary pyramids, sinus fat and renal pelvis."""
     x, y, z = centre
     hu = build.hu
-    cortex = Blob(centre, (25, 30, 56), hu["cortex"], turn_deg=side * 28, lean=(-side * 0.12, 0.12), space="trunk")
-    blobs = [cortex.shrunk(-2 - 9 * (0.5 + 0.5 * math.sin(build.phases[1])), build.fat_hu, label=_VISCERAL), cortex]
+    half = (25 * build.kidney, 30 * build.kidney, 56 * build.kidney)
+    cortex = Blob(centre, half, hu["cortex"], turn_deg=side * 28, lean=(-side * 0.12, 0.12), space="trunk")
+    blobs = [cortex.shrunk(-build.kidney_fat_mm, build.fat_hu, label=_VISCERAL), cortex]
     for step in range(14):
         turn, height = 2.4 * step, -42 + 6.4 * step
         reach = math.sqrt(max(1 - (height / 56) ** 2, 0.1))

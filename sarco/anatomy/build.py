@@ -18,7 +18,7 @@ Labels = NDArray[np.uint8]
 
 PAINTED_AIR_HU, SKIN_HU, FASCIA_HU, CORTEX_HU, MARROW_HU, DISC_HU = -1000, 25, 15, 620, 165, 85
 # Costal cartilage of adults: 80 to 130 HU (Lau 2011, doi 10.1016/j.jmbbm.2010.12.003, calcification apart).
-CARTILAGE_HU = 105
+CARTILAGE_HU = (75, 140)
 # What contrast changes, in HU: three phases of one abdomen.
 PHASE_HU: dict[str, dict[str, float]] = {
     "native": {
@@ -80,6 +80,13 @@ class Build:
         bend: (left, back): how far the spine bends sideways at most, and how strongly it curves (1 as on average).
         phases: phases in radians of the slow waves that make outlines irregular.
         hu: attenuation of the structures that contrast changes; keys of `PHASE_HU`.
+        quadratus: thickness of the quadratus lumborum, relative to average.
+        back_wide: half width of the muscles of the back beside the ribs, relative to average.
+        mantle_mm: thickness of latissimus and trapezius over the muscles of the back.
+        cartilage_hu: attenuation of costal cartilage; `cartilage` is its thickness relative to a rib's.
+        kidney: size of the kidneys, relative to average.
+        kidney_fat_mm: fat around the kidneys; lean people have none to speak of.
+        kidney_in_mm: how much nearer to the spine than average the kidneys lie.
         roll_deg: turn of the body in the image, from its left towards its back.
         gravity_deg: where down is in the image: 0 posterior, 90 the patient's left.
     """
@@ -112,6 +119,14 @@ class Build:
     bend: tuple[float, float]
     phases: tuple[float, ...]
     hu: dict[str, float] = field(default_factory=dict)
+    quadratus: float = 1.0
+    back_wide: float = 1.0
+    mantle_mm: float = 3.0
+    cartilage_hu: float = 105.0
+    cartilage: float = 1.3
+    kidney: float = 1.0
+    kidney_fat_mm: float = 4.0
+    kidney_in_mm: float = 0.0
     roll_deg: float = 0.0
     gravity_deg: float = 0.0
 
@@ -143,7 +158,7 @@ def draw_build(rng: np.random.Generator) -> Build:
     stout = float(rng.beta(1.3, 2.0))  # 0 cachectic .. 1 a BMI of about 45
     belly = float(np.clip(stout + rng.normal(0, 0.15) + 0.1 * (male - 0.5), 0, 1.1))  # visceral fat, men more
     strong = float(np.clip(rng.beta(2.2, 2.0) + 0.12 * (male - 0.5), 0, 1))  # 0 wasted .. 1 athletic
-    phase = str(rng.choice(list(PHASE_HU), p=[0.3, 0.2, 0.5]))
+    phase = str(rng.choice(list(PHASE_HU), p=[0.4, 0.15, 0.45]))
     unevenness = float(rng.uniform(-0.09, 0.09))
     fatty = float(rng.beta(1.1, 3.2))  # myosteatosis, 0 none .. 1 severe
     # Muscle of the trunk: 30 to 65 HU in health, down to about 0 in myosteatosis (Aubrey 2014, PMID 24393306).
@@ -177,4 +192,12 @@ def draw_build(rng: np.random.Generator) -> Build:
         bend=(float(rng.normal(0, 3)), float(rng.uniform(0.4, 1.5))),
         phases=tuple(float(p) for p in rng.uniform(0, 2 * math.pi, 12)),
         hu={name: float(value + rng.normal(0, 8 + 0.09 * value)) for name, value in PHASE_HU[phase].items()},
+        quadratus=float(rng.uniform(0.8, 1.5)),
+        back_wide=float(rng.uniform(0.75, 1.05)),
+        mantle_mm=float(rng.uniform(1.5, 5.0) * (0.7 + 0.6 * strong)),
+        cartilage_hu=float(rng.uniform(*CARTILAGE_HU)),
+        cartilage=float(rng.uniform(1.0, 1.7)),
+        kidney=float(rng.uniform(0.85, 1.2)),
+        kidney_fat_mm=float(14 * belly * rng.uniform(0, 1) ** 2 + rng.uniform(0, 2)),
+        kidney_in_mm=float(rng.uniform(-2, 20)),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sarco.anatomy.build import CARTILAGE_HU, CORTEX_HU, MARROW_HU, Plane
+from sarco.anatomy.build import CORTEX_HU, MARROW_HU, Plane
 from sarco.anatomy.labels import INVENTED_IDS
 from sarco.anatomy.outline import forward
 from sarco.anatomy.paint import SlicePainter
@@ -93,14 +93,15 @@ def paint_ribs(painter: SlicePainter) -> None:
     """Ribs 4 to 12 in their layer of the wall, with cartilage in front, and the sternum."""
     if painter.z_range[1] < CHEST_FROM_MM:
         return
+    build = painter.build
     inward = painter.depth - rib_layer_mm(painter)
-    band = (inward > -1.5) & (inward < 10) & (painter.layers["caged"] > 0.05)
+    band = (inward > -5) & (inward < 13) & (painter.layers["caged"] > 0.05)
     place = np.flatnonzero(band)
     if not len(place):
         return
     away_deg, z, inward = (plane.ravel()[place] for plane in (painter.away_deg, painter.z, inward))
     z = z - np.where(painter.left.ravel()[place], 3.0, -3.0)  # the two sides are never level
-    z = z - painter.build.margin_mm * forward(away_deg)
+    z = z - build.margin_mm * forward(away_deg)
     depth = (inward - RIB_HALF_MM) / RIB_HALF_MM
     hu, labels = painter.hu.ravel(), painter.labels.ravel()  # views
     for rib in RIBS:
@@ -111,11 +112,11 @@ def paint_ribs(painter: SlicePainter) -> None:
         )
         beyond = np.maximum(np.maximum(rib.tip_deg - away_deg, away_deg - _START_DEG), 0) / 3
         # A rib's height is measured across it; where it runs steeply, a slice cuts it longer.
-        high = np.where(bony, 1.6, 1.75 + 0.35 * rib.rise) * RIB_HALF_MM
-        shape = ((z - path) / high) ** 2 + depth**2 + beyond**2
+        high = np.where(bony, 1.6, (1.75 + 0.35 * rib.rise) * build.cartilage) * RIB_HALF_MM
+        shape = ((z - path) / high) ** 2 + (depth / np.where(bony, 1, build.cartilage)) ** 2 + beyond**2
         name = INVENTED_IDS["rib_12"] if rib.number == 12 else _BONE
         for inside, tissue, label in (
-            ((shape < 1.1) & ~bony, CARTILAGE_HU, BODY),
+            ((shape < 1.1) & ~bony, build.cartilage_hu, BODY),
             ((shape < 1) & bony, CORTEX_HU, name),
             ((shape < 0.4) & bony, MARROW_HU - 80, name),
         ):

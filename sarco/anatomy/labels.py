@@ -1,7 +1,8 @@
 """The labels of invented patients: one table, and what a person's own label names mean in it.
 
-Muscles are *compartments*: the outline runs along the fascia, with its rim, and fat between the fibres, between the
-bundles and between the spinous processes belongs to the muscle, as it does in reference masks drawn by hand.
+Muscles are *compartments*: the outline runs along the fascia, and fat between the fibres, between the bundles and, in
+a strip of 8 mm, between the spinous processes belongs to the muscle. Reference masks differ by about that much: those
+drawn by hand at L3 take in the fascia and all that lies between the processes, those of networks leave both out.
 """
 
 from collections.abc import Iterable, Mapping

@@ -21,7 +21,7 @@ from sarco.examination.setting import Room
 
 WARP_REACH_MM = 8.0  # the most that the warps below move a point in x or y
 _Window = tuple[slice, slice]
-RIM_MM = 0.7  # a compartment's outline lies this far outside the muscle's own tissue, on its fascia
+RIM_MM = 0.3  # a compartment's outline lies this far outside the muscle's own tissue, on its fascia
 
 
 def body_from_world(build: Build, position_lps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,9 +83,10 @@ class SlicePainter:
         self.y = y + 2.0 * np.sin(x / 41 - self.z / 61 + q[7]) + 0.7 * np.sin(x / 13 + self.z / 19 + q[8])
         self.organ_x = self.x + 3.0 * np.sin(self.y / 15 + self.z / 23 + q[9])
         self.organ_y = self.y + 3.0 * np.sin(self.x / 17 + self.z / 29 + q[10])
-        self.mottle = np.sin(self.x / 1.9 + self.y / 3.1 + q[9])
-        self.mottle += np.sin(self.y / 2.3 - self.x / 4.7 + self.z / 6 + q[10])
-        self.mottle += np.sin(self.x / 7.3 + self.y / 1.6 + self.z / 9 + q[11])
+        bent = 1.7 * np.sin(self.y / 5.3 + q[9]), 1.7 * np.sin(self.x / 6.1 + self.y / 11 + q[10])
+        self.mottle = np.sin(self.x / 1.9 + self.y / 3.1 + bent[0] + q[9])
+        self.mottle += np.sin(self.y / 2.3 - self.x / 4.7 + self.z / 6 + bent[1] + q[10])
+        self.mottle += np.sin(self.x / 7.3 + self.y / 1.6 + self.z / 9 - bent[0] + q[11])
         self.turn = np.arctan2(self.x, -self.y)
         self.away_deg = np.abs(self.turn) * np.float32(180 / math.pi)
         self.left: Mask = self.x > 0

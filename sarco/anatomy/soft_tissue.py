@@ -8,13 +8,14 @@ from sarco.anatomy.build import FASCIA_HU, SKIN_HU, Build, Mask, Plane
 from sarco.anatomy.chest import rib_layer_mm
 from sarco.anatomy.labels import INVENTED_IDS, MUSCLE_NAMES
 from sarco.anatomy.paint import RIM_MM, SlicePainter
-from sarco.anatomy.shapes import BODY, Tube
+from sarco.anatomy.shapes import BODY, Tube, plateau, rise
 
 _SUBCUTANEOUS, _VISCERAL = INVENTED_IDS["subcutaneous_fat"], INVENTED_IDS["visceral_fat"]
 INTERCOSTAL_MM = 7.5
 # Half axes of the muscles of the back, by z in mm; areas as measured on living people (20 to 28 cm2 at L1 to L4).
 BACK_Z_MM = (-118.0, -95.0, -66.0, -40.0, 0.0, 40.0, 70.0, 100.0, 115.0, 160.0, 245.0)
 _BACK_X_MM = (18.0, 20.0, 25.0, 33.0, 36.0, 38.0, 43.0, 40.0, 34.0, 29.0, 26.0)
+_BESIDE_SPINES_MM = 6.0  # from the midline to the muscles of the back
 _BACK_HALF_X_MM = (7.0, 11.0, 19.0, 28.0, 32.0, 34.0, 39.0, 36.0, 30.0, 25.0, 22.0)
 _BACK_HALF_Y = (0.16, 0.22, 0.40, 0.49, 0.50, 0.48, 0.44, 0.38, 0.36, 0.33, 0.30)  # of the thickness at L3
 # The psoas runs from T12 and L1 to the lesser trochanter (Standring, Gray's Anatomy); below S1 the pelvis draws it.
@@ -81,6 +82,17 @@ def paint_latissimus(painter: SlicePainter) -> None:
     _layer(painter, np.full_like(sheet, 0.7), sheet, "chest_wall", (sheet > 1.8) & (painter.layers["caged"] < 0.45))
 
 
+def paint_over_back(painter: SlicePainter) -> None:
+    """Latissimus and trapezius over the muscles of the back: thin sheets, down to T12 at the midline, L3 beside it."""
+    if painter.z_range[1] < 0:
+        return
+    away = painter.away_deg
+    low = np.interp(away, (120, 150, 170, 180), (20, 25, 100, 118)).astype(np.float32)
+    sheet = painter.build.mantle_mm * rise(painter.z, low, 50.0) * plateau(away, 112, 184, 20)
+    thick: Plane = sheet.astype(np.float32)
+    _layer(painter, np.full_like(thick, 0.5), thick, "chest_wall", thick > 1.0)
+
+
 def muscles(build: Build) -> list[Tube]:
     """The labelled muscles beside the spine."""
     spine, hu, tubes = build.spine_mm, build.muscle_hu, []
@@ -90,8 +102,9 @@ def muscles(build: Build) -> list[Tube]:
         tubes.append(_quadratus(build, side, INVENTED_IDS[f"quadratus_lumborum_{name}"], strong))
         thick = 1.45 * build.paraspinal_mm * size
         half_y = tuple(share * thick for share in _BACK_HALF_Y)
-        half_x = tuple(half * strong**0.5 for half in _BACK_HALF_X_MM)
-        x = tuple(side * (half + 4.0) for half in half_x)
+        wide = np.interp(BACK_Z_MM, (60, 110), (1, build.back_wide))
+        half_x = tuple(half * strong**0.5 * share for half, share in zip(_BACK_HALF_X_MM, wide, strict=True))
+        x = tuple(side * (half + _BESIDE_SPINES_MM) for half in half_x)
         y = tuple(spine + 25 + half for half in half_y)
         turn = tuple(-side * turn for turn in (0, 0, -10, -14, -8, -6, -4, -2, 0, 2, 4))
         label = INVENTED_IDS[f"paraspinal_{name}"]
@@ -107,7 +120,7 @@ def _quadratus(build: Build, side: int, label: int, strong: float) -> Tube:
     x = tuple(side * value for value in (68.0, 66.0, 61.0, 53.0, 44.0))
     y = tuple(spine + value for value in (17.0, 15.0, 15.0, 16.0, 18.0))
     half_x = tuple(value * strong**0.5 for value in (12.0, 19.0, 19.0, 15.0, 9.0))
-    half_y = tuple(value * strong for value in (5.0, 9.5, 8.5, 6.0, 3.0))
+    half_y = tuple(value * strong * build.quadratus for value in (5.0, 9.5, 8.5, 6.0, 3.0))
     return Tube(
         z, x, y, half_x, half_y, tuple(side * turn for turn in (15.0, 20, 24, 28, 30)), build.muscle_hu - 2, label
     )
@@ -129,7 +142,7 @@ def paint_between_spines(painter: SlicePainter) -> None:
     if painter.z_range[1] < BACK_Z_MM[1]:
         return
     x, y, z = painter.x, painter.y, painter.z
-    gap = (np.abs(x) < 6) & (y > painter.build.spine_mm + 36) & (painter.depth > 1.5) & (z > BACK_Z_MM[1])
+    gap = (np.abs(x) < 4) & (y > painter.build.spine_mm + 36) & (painter.depth > 1.5) & (z > BACK_Z_MM[1])
     painter.fill_sides(gap, painter.build.fat_hu + 30, "paraspinal")
 
 

@@ -26,7 +26,7 @@ _STREAK_QUANTILES = (
     (0.01, 0.03, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
     (2.31, 2.02, 1.80, 1.42, 0.94, 0.60, 0.30, 0.0, -0.30, -0.60, -0.94),
 )
-_RIM_MM = 0.8  # fascia and the sheet of fat between neighbours belong to the compartment
+_RIM_MM = 0.4  # fascia and the sheet of fat between neighbours belong to the compartment
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from sarco.anatomy.build import draw_build
+from sarco.anatomy.illness import HEALTHY, ILLNESS, draw_illness
 from sarco.anatomy.outline import TABLE_Z_MM, skin_mm
 from sarco.anatomy.paint import body_from_world
 from sarco.core.errors import OptionError
@@ -45,7 +46,7 @@ class PhantomOptions:
         spacing_mm: distance of (rows, columns, slices) in mm; None lets it vary by patient.
         oblique: whether the slices are tilted against the patient's axes.
         arms: whether arms lie in the picture; None leaves it to chance.
-        ordinary: an ordinary examination; False draws from all that occurs, and more.
+        ordinary: an ordinary examination of a healthy abdomen; False draws from all that occurs, and more.
         labels: "muscle" for one label, "groups" for those of `MUSCLE_GROUPS`, "all" for the table `INVENTED_LABELS`.
         z_mm: height of the grid's middle above mid-L3, in mm of a patient of average size; None lets it vary around L3.
 
@@ -112,11 +113,12 @@ def make_phantom(seed: int, options: PhantomOptions = PhantomOptions()) -> Phant
         seed: the same seed and options give the same patient, voxel by voxel.
         options: what is fixed about the patient and the grid.
     """
-    patient_rng, organ_rng, grid_rng, noise_rng = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    patient_rng, organ_rng, grid_rng, noise_rng, illness_rng = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(5)
     )
     setting, scanner = _draw_examination(options, grid_rng)
-    anatomy = draw_anatomy(draw_build(patient_rng), organ_rng, setting)
+    illness = draw_illness(illness_rng, HEALTHY if options.ordinary else ILLNESS)
+    anatomy = draw_anatomy(draw_build(patient_rng), organ_rng, setting, illness)
     build = anatomy.build
     position = grid_rng.uniform((-15, -190, -700), (15, -120, 400)).round(1)
     affine_lps = _place_grid(anatomy, scanner, options, position, grid_rng)

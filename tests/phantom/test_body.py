@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sarco.anatomy.build import draw_build
+from sarco.anatomy.illness import Illness
 from sarco.anatomy.labels import INVENTED_IDS, INVENTED_LABELS, MUSCLE_NAMES, SIDED, VERTEBRAE, ids_of
 from sarco.anatomy.paint import SlicePainter
 from sarco.examination.setting import SettingDraw
@@ -20,7 +21,7 @@ HEIGHTS_MM = np.arange(-235.0, 236.0, 10.0)
 
 def patient(seed: int) -> Anatomy:
     rng = np.random.default_rng(seed)
-    return draw_anatomy(draw_build(rng), rng, SettingDraw())
+    return draw_anatomy(draw_build(rng), rng, SettingDraw(), Illness())
 
 
 def slice_at(anatomy: Anatomy, z_mm: float, pixel_mm: float = PIXEL_MM) -> SlicePainter:
@@ -152,7 +153,7 @@ def test_ribs_are_bone_behind_and_cartilage_in_front() -> None:
     painter = slice_at(anatomy, 105.0)
     wall = (painter.depth > 0) & (painter.depth < painter.layers["lining"])
     rib = wall & (painter.labels == INVENTED_IDS["bone"])
-    cartilage = wall & (np.abs(painter.hu - 105) < 1)
+    cartilage = wall & (np.abs(painter.hu - painter.build.cartilage_hu) < 1)
     assert rib.any()
     assert cartilage.any()
     assert (painter.labels[cartilage] == INVENTED_IDS["body"]).all()
@@ -166,7 +167,7 @@ def test_fat_inside_a_muscle_belongs_to_it() -> None:
     lean, fatty = (replace(build, marbling=share, muscle_hu=50.0) for share in (0.02, 0.45))
     shares = []
     for one in (lean, fatty):
-        painter = slice_at(draw_anatomy(one, np.random.default_rng(5), SettingDraw()), 0.0, 1.0)
+        painter = slice_at(draw_anatomy(one, np.random.default_rng(5), SettingDraw(), Illness()), 0.0, 1.0)
         back = np.isin(painter.labels, ids_of(("paraspinal_left", "paraspinal_right")))
         shares.append(np.mean(painter.hu[back] < -30))
     assert 0.01 < shares[0] < 0.15
@@ -194,7 +195,7 @@ def test_air_lies_over_fluid_in_every_posture() -> None:
         for seed in range(4):
             rng = np.random.default_rng(seed)
             build = draw_build(rng)
-            painter = slice_at(draw_anatomy(build, rng, SettingDraw(**posture)), 0.0, 1.5)
+            painter = slice_at(draw_anatomy(build, rng, SettingDraw(**posture), Illness()), 0.0, 1.5)
             gas = ((painter.hu < -900) & painter.body).astype(np.uint8)
             n_bubbles, bubbles, stats, _ = cv2.connectedComponentsWithStats(gas)
             for bubble in range(1, n_bubbles):

@@ -1,13 +1,15 @@
-"""Draws docs/invented-patients.png: one named picture for each thing that varies in how patients are examined."""
+"""Draws docs/invented-patients.png: a named picture of each thing that varies in patients and examinations."""
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import harness
 import numpy as np
 
-from sarco.anatomy.build import draw_build
+from sarco.anatomy.build import PHASE_HU, Build, draw_build
+from sarco.anatomy.illness import Illness
 from sarco.anatomy.paint import body_from_world
 from sarco.examination.scanner import ScannerDraw, expose
 from sarco.examination.setting import SettingDraw
@@ -51,13 +53,45 @@ PICTURES: dict[str, tuple[float, Mapping[str, float], Mapping[str, float]]] = {
     "drain": (0, {"drain_mm": 5, "place_0": 0.3}, {}),
     "pump": (0, {"device_mm": 34}, {}),
 }
-SIDE, COLUMNS, TILE = 320, 7, 224
+# Name: height, what differs in the build, what the patient has.
+PATIENTS: dict[str, tuple[float, Mapping[str, Any], Mapping[str, float]]] = {
+    "cachectic": (0, {"fat_mm": 3.0, "half_width_mm": 122.0, "front_mm": 78.0, "paraspinal_mm": 21.0}, {}),
+    "obese": (0, {"fat_mm": 42.0, "half_width_mm": 172.0, "front_mm": 150.0}, {}),
+    "wasted": (0, {"wall_mm": 7.5, "rectus_mm": 5.0, "psoas_mm": 9.0, "paraspinal_mm": 21.0}, {}),
+    "athletic": (0, {"wall_mm": 20.0, "rectus_mm": 14.0, "psoas_mm": 21.0, "paraspinal_mm": 34.0}, {}),
+    "myosteatosis": (0, {"marbling": 0.45, "muscle_hu": 12.0}, {}),
+    "scoliosis": (0, {"bend": (9.0, 1.4)}, {}),
+    "native": (40, {"hu": PHASE_HU["native"]}, {}),
+    "arterial": (40, {"hu": PHASE_HU["arterial"]}, {}),
+    "ascites": (0, {}, {"ascites": 1.0}),
+    "oedema": (0, {}, {"oedema": 1.0}),
+    "cysts": (40, {}, {"cysts": 8}),
+    "masses": (20, {}, {"masses": 6, "mass_mm": 20}),
+    "aneurysm": (10, {}, {"aneurysm": 3.0}),
+    "one kidney": (40, {}, {"lost_kidney": 1}),
+    "stoma": (-20, {}, {"stoma": 1}),
+    "hernia": (-20, {"fat_mm": 30.0}, {"hernia_mm": 30}),
+    "lower chest": (150, {}, {}),
+    "pelvis": (-110, {}, {}),
+    "hips": (-172, {}, {}),
+}
+EMPTY: Mapping[str, Any] = {}
+SEED = 11
+SIDE, COLUMNS, TILE = 320, 9, 192
 
 
-def picture(seed: int, z_mm: float, setting: SettingDraw, scanner: ScannerDraw) -> np.ndarray:
+def picture(
+    z_mm: float,
+    around: Mapping[str, float] = EMPTY,
+    how: Mapping[str, float] = EMPTY,
+    build: Mapping[str, Any] = EMPTY,
+    has: Mapping[str, float] = EMPTY,
+) -> np.ndarray:
     """One slice of a patient, (TILE, TILE) grey, -160 to 240 HU with air a little above black."""
-    patient_rng, organ_rng, noise_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
-    anatomy = draw_anatomy(draw_build(patient_rng), organ_rng, setting)
+    setting, scanner, illness = SettingDraw(**around), ScannerDraw(**how), Illness(**has)
+    patient_rng, organ_rng, noise_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(SEED).spawn(3))
+    drawn: Build = replace(draw_build(patient_rng), **build)
+    anatomy = draw_anatomy(drawn, organ_rng, setting, illness)
     width_mm = 2 * max(anatomy.extent.half_width_mm, anatomy.extent.low_mm) * setting.shown + 90 * (setting.arms > 0)
     pixel_mm = setting.pixel_mm if setting.pixel_mm > 2 else width_mm / SIDE
     side = round(width_mm / pixel_mm)
@@ -77,11 +111,12 @@ def picture(seed: int, z_mm: float, setting: SettingDraw, scanner: ScannerDraw) 
 
 def main() -> None:
     """Writes the sheet."""
+    pictures = {name: picture(z_mm, build=build, has=has) for name, (z_mm, build, has) in PATIENTS.items()}
+    pictures |= {name: picture(z_mm, around, how) for name, (z_mm, around, how) in PICTURES.items()}
     tiles = []
-    for name, (z_mm, around, how) in PICTURES.items():
-        tile = picture(11, z_mm, replace(SettingDraw(), **around), replace(ScannerDraw(), **how))
+    for name, tile in pictures.items():
         strip = np.zeros((18, TILE), np.uint8)
-        cv2.putText(strip, name, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, 255, 1, cv2.LINE_AA)
+        cv2.putText(strip, name, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 255, 1, cv2.LINE_AA)
         tiles.append(np.vstack([tile, strip]))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
     rows = [np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)]

@@ -22,8 +22,7 @@ VARIANTS = {
 }
 SIDE = 128
 COMMON = [
-    "--wandb=no", "--pretrained=no", f"--image_size={SIDE}", "--batch_size=8", "--learning_rate=2e-3",
-    "--scheduler=step", "--early_stopping=no", "--gpu=-1",
+    "--wandb=no", "--pretrained=no", f"--image_size={SIDE}", "--batch_size=8", "--gpu=-1",
 ]  # fmt: skip
 
 

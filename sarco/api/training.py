@@ -184,6 +184,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     augment, predicted = build(AugmentOptions, typed), build(PredictedOptions, typed)
     network = _with_run_found(build(NetworkOptions, typed), options.dirpath)
     kept = _labels_to_keep(network, data.channel_3d)
+    data = _with_pixels_of_start(data, network, listener)
     datamodule = _read_data(data, options, augment, predicted, invented, listener, kept)
     fit = build(FitOptions, typed)
     _settle_passes(datamodule, fit, options, typed, listener)
@@ -220,6 +221,20 @@ def _labels_to_keep(network: NetworkOptions, channel_3d: bool) -> tuple[str, ...
     if network.pretrained not in ("auto", BUILT_IN) or why_not_built_in(network, channel_3d):
         return ()
     return tuple(built_in_description().labels.names.values())
+
+
+def _with_pixels_of_start(data: DataOptions, network: NetworkOptions, listener: Listener) -> DataOptions:
+    """The options, with pixels as large as the network knows that the run starts from, where nothing else was typed."""
+    from sarco.network.warm_start import pixels_of_start
+
+    if data.crop != "field" or data.pixel_mm is not None or data.image_size is not None:
+        return data
+    start = pixels_of_start(network, data.channel_3d)
+    if start is None:
+        return data
+    name, pixel_mm = start
+    listener.tell(f"pixels of {pixel_mm:g} mm, because {name} learnt from such (--pixel_mm takes another size)")
+    return replace(data, pixel_mm=pixel_mm)
 
 
 def _settle_passes(

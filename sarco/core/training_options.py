@@ -65,7 +65,7 @@ class DataOptions:
     pixel_mm: float | None = option(
         None,
         BASICS,
-        "size of the network's pixels in mm; auto: that of the slices, at least 0.75, at most 3",
+        "size of the network's pixels in mm; auto: that of the network to start from, or of the slices, 0.75 to 3",
         auto=True,
     )
     field_mm: float | None = option(

@@ -66,6 +66,26 @@ def why_not_built_in(options: NetworkOptions, channel_3d: bool) -> str:
     return "".join(f"its {what} is {own[what]}, not {value}" for what, value in wanted.items() if own[what] != value)
 
 
+def pixels_of_start(options: NetworkOptions, channel_3d: bool) -> tuple[str, float] | None:
+    """The network that a run starts from, and the size of the pixels that it learnt from, in mm.
+
+    None where a run starts from other weights, or from a network that has no fixed size.
+
+    Raises:
+        InputError, CheckpointError: the network cannot be read.
+    """
+    if options.pretrained in ("auto", BUILT_IN):
+        if why_not_built_in(options, channel_3d):
+            return None
+        name, pixel_mm = "the built-in network", built_in_description().data.pixel_mm
+    else:
+        known = None if options.pretrained in FIRST_WEIGHTS else read_known_network(Path(options.pretrained))
+        if known is None:
+            return None
+        name, pixel_mm = str(known.path), known.pixel_mm
+    return (name, pixel_mm) if pixel_mm else None
+
+
 def give_first_weights(
     network: SegmentationNetwork,
     description: RunDescription,

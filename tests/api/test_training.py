@@ -7,6 +7,7 @@ import random
 import shutil
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import torch
 
 import sarco
 from model import SarcoModel
+from sarco.api.training import Listener, _with_pixels_of_start
 from sarco.core.errors import InputError, OptionError, SarcoError
+from sarco.core.training_options import DataOptions, NetworkOptions
 from sarco.phantom.patient import PhantomOptions, write_dataset
+from sarco.runs.store import built_in_description, load_checkpoint
 
 
 def test_the_run_is_where_it_says(tiny_run: Any) -> None:
@@ -222,3 +226,34 @@ def test_a_run_starts_from_another_by_its_id(tiny_run: Any, tmp_path: Path) -> N
     ]
     with pytest.raises(OptionError, match=r"--pretrained=tyni: no run tyni in .*known runs: .*tiny"):
         sarco.train(tmp_path / "nowhere", **{**options, "pretrained": "tyni"})
+
+
+@pytest.mark.parametrize(
+    ("typed", "pretrained", "expected"),
+    [
+        ({}, "auto", "built-in"),
+        ({}, "built-in", "built-in"),
+        ({"channel_3d": True}, "auto", None),
+        ({}, "no", None),
+        ({}, "imagenet", None),
+        ({"pixel_mm": 0.9}, "auto", None),
+        ({"image_size": 64}, "auto", None),
+        ({"crop": "box"}, "auto", None),
+        ({}, "own", "own"),
+    ],
+)
+def test_pixels_follow_the_network_to_start_from(
+    tiny_run: Any, typed: dict[str, Any], pretrained: str, expected: str | None
+) -> None:
+    """Catches a start that sees all muscles at another size than it learnt, and a typed size that is overruled."""
+    sizes = {
+        "built-in": built_in_description().data.pixel_mm,
+        "own": load_checkpoint(tiny_run.trained.best)[0].data.pixel_mm,
+    }
+    first = str(tiny_run.trained.best) if pretrained == "own" else pretrained
+    lines: list[str] = []
+    data = DataOptions(**typed)
+    found = _with_pixels_of_start(data, NetworkOptions(pretrained=first), Listener(lines.append))
+    assert found.pixel_mm == (sizes[expected] if isinstance(expected, str) else data.pixel_mm)
+    assert replace(found, pixel_mm=data.pixel_mm) == data
+    assert len(lines) == (found != data)

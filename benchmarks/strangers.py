@@ -13,7 +13,7 @@ import json
 import shlex
 import statistics
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,11 @@ import numpy as np
 from harness import measure, report, table
 from peers import nnunet, prepare_nnunet, versions, volumes
 
+from sarco.anatomy.labels import invented_names
 from sarco.prediction.choose import open_network
 from sarco.prediction.mirror import MirroredNetwork
 from sarco.prediction.pipeline import predict_series
+from sarco.scan.labels import IGNORE_ID
 from sarco.scan.series import make_series
 from sarco.training.cases import find_cases
 
@@ -102,6 +104,8 @@ def train_and_test(
     strangers: Mapping[str, Path],
     flags: str,
     script: str = "training.py",
+    called: str = "",
+    without: Container[Path] = (),
 ) -> Outcome:
     """A training as a user would start it, and the Dice of its best and its last checkpoint on everybody else.
 
@@ -113,27 +117,46 @@ def train_and_test(
         return Outcome(found["cpu_seconds"], {(choice, who, label): dice for choice, who, label, dice in found["dice"]})
     words = [f"--data_dir={data}", f"--dirpath={runs}", f"--run_id={run_id}", f"--seed={seed}", "--wandb=no"]
     learnt = measure(script, *words, *shlex.split(flags))
-    dice = {
-        (choice, who, label): value
-        for choice in ("best", "last")
-        for who, folder in strangers.items()
-        for label, value in dice_of(runs / f"{run_id}_Trains" / f"{choice}.ckpt", folder).items()
-    }
+    dice = {}
+    for choice in ("best", "last"):
+        checkpoint = runs / f"{run_id}_Trains" / f"{choice}.ckpt"
+        for who, folder in strangers.items():
+            found = dice_of(checkpoint, folder, called=called, without=without)
+            dice |= {(choice, who, label): value for label, value in found.items()}
     kept.write_text(json.dumps({"cpu_seconds": learnt.cpu_seconds, "dice": [[*key, dice[key]] for key in dice]}))
     return Outcome(learnt.cpu_seconds, dice)
 
 
-def dice_of(checkpoint: Path, folder: Path, mirrored: bool = False, drop_islands: bool = False) -> dict[str, float]:
-    """Dice over all pixels of a folder's slices, each on its own grid: of labels of one name, and of all as one."""
+def dice_of(
+    checkpoint: Path,
+    folder: Path,
+    mirrored: bool = False,
+    drop_islands: bool = False,
+    called: str = "",
+    without: Container[Path] = (),
+) -> dict[str, float]:
+    """Dice over all pixels of a folder's slices, each on its own grid: of labels of one name, and of all as one.
+
+    Where the truth has a single label and ``called`` says its name, what the network calls so, or parts of it, counts.
+    Slices of files in ``without`` are predicted with the others and do not count.
+    """
     opened = open_network(checkpoint, "", engine="torch", precision="32", gpu=-1)
     network = MirroredNetwork(opened.network, opened.description.labels) if mirrored else opened.network
     found_names = opened.description.labels.names
-    true_names = find_cases(folder).label_names
+    true_names = dict(find_cases(folder).label_names)
     sums: dict[str, list[int]] = {}
-    for slices, _, truth in volumes(folder):
+    for slices, _, drawn_map in volumes(folder):
         data, labels = opened.description.data, opened.description.labels
-        found = predict_series(network, make_series(slices), data, labels, drop_islands=drop_islands).label_map
-        pairs = {ANY: (found > 0, truth > 0)}
+        counts = np.array([header.path not in without for header in slices])
+        predicted = predict_series(network, make_series(slices), data, labels, drop_islands=drop_islands)
+        found, truth = predicted.label_map[..., counts], drawn_map[..., counts]
+        drawn = (truth > 0) & (truth != IGNORE_ID)
+        pairs = {ANY: (found > 0, drawn)}
+        if called:
+            meant = {called, *invented_names(called)}
+            own = [label_id for label_id, name in found_names.items() if name in meant]
+            pairs = {called: (np.isin(found, own), drawn)}
+            true_names = {}
         for true_id in np.unique(truth[truth > 0]).tolist():
             name = true_names.get(true_id, "")
             same = [label_id for label_id, other in found_names.items() if other == name]

@@ -117,7 +117,7 @@ class SarcoDataModule(pl.LightningDataModule):
         human, self.notes = dataset.slices, [*dataset.notes]
         found = FoundPredictions((), 0, 0)
         if self.predicted.add_predicted_data:
-            found = find_predictions(self.predicted, self.options.data_dir, human)
+            found = find_predictions(self.predicted, options.data_dir, human, dataset.label_names)
         slices = (*human, *found.slices)
         self._settle_crop(slices)
         self.cache = self._open_cache(slices, sorted(dataset.label_names))

@@ -346,7 +346,7 @@ def judge_prediction(folder: Path) -> None:
     options = PredictedOptions(
         add_predicted_data=True, path_to_prediction=(folder / "out",), min_confidence=MIN_CONFIDENCE
     )
-    found = find_predictions(options, folder / "data", ())
+    found = find_predictions(options, folder / "data", (), {})
     entries = strict_json(folder / "out" / "prediction.json")["slices"]
     require(isinstance(entries, list), "slices that are no list")
     numbers = [entry["confidence"] for entry in entries]

@@ -150,7 +150,7 @@ def test_any_prediction_json(tmp_path: Path, content: bytes) -> None:
     (out / "prediction.json").write_bytes(content)
     (tmp_path / "data").mkdir(exist_ok=True)
     options = PredictedOptions(add_predicted_data=True, path_to_prediction=(out,))
-    found = outcome(lambda: find_predictions(options, tmp_path / "data", ()), tmp_path)
+    found = outcome(lambda: find_predictions(options, tmp_path / "data", (), {}), tmp_path)
     assert found is None
 
 

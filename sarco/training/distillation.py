@@ -1,17 +1,23 @@
 """Predictions of an earlier run as further labels (self-distillation): which slices may be learnt from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from sarco.anatomy.labels import meaning_of
 from sarco.core.errors import InputError
 from sarco.core.training_options import PredictedOptions
 from sarco.io.results import LABEL_MAP, PredictedSlice, find_results, read_prediction
 from sarco.io.sources import SourceSearch
 from sarco.layouts.case import Case
+from sarco.layouts.labels import LabelFile, LabelSource
+from sarco.scan.labels import BACKGROUND_ID, LabelTable
 from sarco.scan.series import SliceHeader
 from sarco.training.cases import LabelledSlice, with_neighbours
+
+_SAME_IDS = {label_id: label_id for label_id in range(256)}
 
 
 @dataclass(frozen=True)
@@ -29,14 +35,23 @@ class FoundPredictions:
     labelled: int
 
 
-def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[LabelledSlice]) -> FoundPredictions:
+def find_predictions(
+    options: PredictedOptions, data_dir: Path, human: Sequence[LabelledSlice], names: Mapping[int, str]
+) -> FoundPredictions:
     """Finds the source slices of predictions, and keeps those that are sure enough and that nobody labelled.
 
     A source is looked for where it was when it was predicted, then by SOPInstanceUID below the parent of
-    ``data_dir``.
+    ``data_dir``. A predicted label gets the id of the training's label of its name.
+
+    Args:
+        options: where the predictions are, and how sure they have to be.
+        data_dir: of the training.
+        human: slices that people labelled.
+        names: of the training's labels by id, as far as they have any.
 
     Raises:
-        InputError: a folder holds no prediction, or a source slice was moved out of reach or changed; names it.
+        InputError: a folder holds no prediction; a source slice was moved out of reach or changed; or an id stands for
+            one label there and for another in the training.
     """
     known = {mark for item in human for mark in _marks(item.header)}
     search = SourceSearch(data_dir.resolve().parent, "put it back or leave this prediction out")
@@ -56,8 +71,41 @@ def find_predictions(options: PredictedOptions, data_dir: Path, human: Sequence[
             else:
                 chosen.append(header)
         if chosen:
-            found += with_neighbours([Case(folder / LABEL_MAP, tuple(chosen), predicted=True)], series)
+            path, id_of = folder / LABEL_MAP, _match_ids(read_prediction(folder).labels, names, folder, data_dir)
+            file = LabelFile(path).renumbered({**_SAME_IDS, **id_of}, BACKGROUND_ID)
+            case = Case(path, tuple(chosen), predicted=True, labels=LabelSource(path, (file,)))
+            found += with_neighbours([case], series)
     return FoundPredictions(tuple(found), unsure, labelled)
+
+
+def _match_ids(there: LabelTable, here: Mapping[int, str], folder: Path, data_dir: Path) -> dict[int, int]:
+    """For each id of a prediction the one in the training: that of the label of its name, else the same id.
+
+    Raises:
+        InputError: an id that is not found by name has another name in the training, or two become one.
+    """
+    unnamed = set(there.unnamed())
+    id_of: dict[int, int] = {}
+    for label_id, name in there.names.items():
+        same = [own for own, called in here.items() if _means_the_same(name, called)]
+        id_of[label_id] = same[0] if same else label_id
+        if not same and label_id not in unnamed and label_id in here:
+            raise InputError(
+                f"{folder}: label {label_id} is {name} there and {here[label_id]} in {data_dir}; leave this prediction "
+                "out, or call the same structure alike in labels.json"
+            )
+    for one, other in combinations(id_of, 2):
+        if id_of[one] == id_of[other]:
+            raise InputError(
+                f"{folder}: its labels {there.names[one]} and {there.names[other]} would both be label {id_of[one]} of "
+                f"{data_dir}; leave this prediction out"
+            )
+    return id_of
+
+
+def _means_the_same(one: str, other: str) -> bool:
+    meaning = meaning_of(one)
+    return one.casefold() == other.casefold() or (bool(meaning) and meaning == meaning_of(other))
 
 
 def _marks(header: SliceHeader) -> set[Any]:

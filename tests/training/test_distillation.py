@@ -46,7 +46,13 @@ def root(written: Path, tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def predict(series_folder: Path, out: Path, confidence: tuple[float, ...] = (0.99, 0.98, 0.5), label: int = 1) -> Path:
+def predict(
+    series_folder: Path,
+    out: Path,
+    confidence: tuple[float, ...] = (0.99, 0.98, 0.5),
+    label: int = 1,
+    table: LabelTable = TABLE,
+) -> Path:
     """A results folder as inference.py writes it; the prediction is a square of the label in the middle."""
     series = find_series(series_folder).series[0]
     label_map = np.zeros(series.shape, dtype=np.uint8)
@@ -56,7 +62,7 @@ def predict(series_folder: Path, out: Path, confidence: tuple[float, ...] = (0.9
     checkpoint = out.parent / "some.ckpt"
     checkpoint.write_text("")
     provenance = Provenance("teacher", "Trains", checkpoint, "0" * 64)
-    write_results(out, series, label_map, dict(enumerate(confidence)), TABLE, provenance)
+    write_results(out, series, label_map, dict(enumerate(confidence)), table, provenance)
     return out
 
 
@@ -68,7 +74,8 @@ def options(*paths: Path, **more: Any) -> PredictedOptions:
 def find(root: Path, *paths: Path, **more: Any) -> FoundPredictions:
     """The predictions that join the data of the root."""
     data = root / "data"
-    return find_predictions(options(*paths, **more), data, find_cases(data).slices)
+    dataset = find_cases(data)
+    return find_predictions(options(*paths, **more), data, dataset.slices, dataset.label_names)
 
 
 def module(root: Path, predicted: PredictedOptions, kind: type[SarcoDataModule] = SarcoDataModule) -> SarcoDataModule:
@@ -326,3 +333,41 @@ def test_label_that_no_person_drew_is_refused(root: Path) -> None:
     out = predict(root / "new" / "P004", root / "out", label=7)
     with pytest.raises(InputError, match="predictions hold label 7, which no human label map"):
         module(root, options(out, min_confidence=0.0))
+
+
+def test_labels_of_predictions_go_by_their_names(root: Path) -> None:
+    """Catches a psoas that is learnt as rectus, because another run gave it the rectus's number."""
+    table = LabelTable({1: "Psoas", 4: "erector_spinae", 9: "liver"})
+    for label, expected in ((1, 5), (4, 2), (9, 9)):
+        out = predict(root / "new" / "P004", root / f"out{label}", label=label, table=table)
+        names = {2: "paraspinal", 3: "rectus", 5: "psoas"}
+        found = find_predictions(options(out), root / "data", (), names)
+        drawn = found.slices[0].case.read_label_maps()[0]
+        assert set(np.unique(drawn)) == {0, expected}
+
+
+@pytest.mark.parametrize(
+    ("table", "names", "expected"),
+    [
+        ({1: "psoas"}, {1: "rectus"}, "label 1 is psoas there and rectus in"),
+        ({1: "psoas", 2: "liver"}, {2: "psoas"}, "label 2 is liver there and psoas in"),
+        ({1: "psoas", 5: "liver"}, {5: "psoas"}, "label 5 is liver there and psoas in"),
+        ({1: "muscle", 2: "skeletal_muscle"}, {1: "muscle"}, "its labels muscle and skeletal_muscle would both be"),
+    ],
+)
+def test_an_id_that_means_something_else_is_refused(
+    root: Path, table: dict[int, str], names: dict[int, str], expected: str
+) -> None:
+    """Catches labels that are taken for others in silence."""
+    out = predict(root / "new" / "P004", root / "out", table=LabelTable(table))
+    with pytest.raises(InputError) as caught:
+        find_predictions(options(out), root / "data", (), names)
+    assert expected in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_ids_without_names_stay(root: Path) -> None:
+    """Catches data without labels.json from which nobody can learn any more."""
+    out = predict(root / "new" / "P004", root / "out", table=LabelTable({1: "label_1"}))
+    for names in ({}, {1: "psoas"}):
+        drawn = find_predictions(options(out), root / "data", (), names).slices[0].case.read_label_maps()[0]
+        assert set(np.unique(drawn)) == {0, 1}

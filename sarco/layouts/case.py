@@ -31,6 +31,7 @@ class FoundCase:
         side: `TRAIN`, `VAL` or `TEST`, where the data set says so; else empty.
         series_uid: which series of the folder it is; empty where that holds one.
         patient: whose it is, where a table says so; else empty.
+        folds: its side in each fold of the data set's own cross-validation; empty where it has none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class FoundCase:
     side: str = ""
     series_uid: str = ""
     patient: str = ""
+    folds: tuple[str, ...] = ()
 
     @property
     def is_slice(self) -> bool:
@@ -94,7 +96,7 @@ class Case:
         slices: the image's slices, in order of position.
         predicted: whether a network drew it, not a person.
         labels: where they come from; None for the file alone.
-        side: as of `FoundCase`.
+        side, folds: as of `FoundCase`.
     """
 
     label_path: Path
@@ -102,6 +104,7 @@ class Case:
     predicted: bool = False
     labels: LabelSource | None = None
     side: str = ""
+    folds: tuple[str, ...] = ()
 
     @property
     def source(self) -> LabelSource:

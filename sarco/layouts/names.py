@@ -156,8 +156,8 @@ def read_sides(path: Path) -> dict[str, str]:
     return {case: side for case, side in sides.items() if case and side in (TRAIN, VAL, TEST)}
 
 
-def read_splits(path: Path, cases: Iterable[str]) -> dict[str, str]:
-    """Which side each case is on, by the first fold of nnU-Net's ``splits_final.json``.
+def read_splits(path: Path, cases: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Which side each case is on in each fold of nnU-Net's ``splits_final.json``; empty where a fold leaves it out.
 
     Source:
         https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/manual_data_splits.md
@@ -165,21 +165,24 @@ def read_splits(path: Path, cases: Iterable[str]) -> dict[str, str]:
     Raises:
         InputError: it is no such file, names a case that is not there, or one on both sides.
     """
-    folds = read_json(path)
-    fold = folds[0] if isinstance(folds, list) and folds else None
+    stored = read_json(path)
+    folds = stored if isinstance(stored, list) and stored else [None]
     known = set(cases)
-    sides: dict[str, str] = {}
-    for side in (TRAIN, VAL):
-        names = fold.get(side) if isinstance(fold, Mapping) else None
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(
-                f'{path}: is no list of folds such as [{{"train": ["case_1"], "val": ["case_2"]}}]; correct it'
-            )
-        for name in names:
-            if name not in known:
+    sides: dict[str, list[str]] = {}
+    for place, fold in enumerate(folds):
+        for side in (TRAIN, VAL):
+            names = fold.get(side) if isinstance(fold, Mapping) else None
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise InputError(
-                    f"{path}: names the case {shown(name)}, which has no label map in labelsTr/; correct it"
+                    f'{path}: is no list of folds such as [{{"train": ["case_1"], "val": ["case_2"]}}]; correct it'
                 )
-            if sides.setdefault(name, side) != side:
-                raise InputError(f"{path}: has the case {shown(name)} on both sides; correct it")
-    return sides
+            for name in names:
+                if name not in known:
+                    raise InputError(
+                        f"{path}: names the case {shown(name)}, which has no label map in labelsTr/; correct it"
+                    )
+                in_folds = sides.setdefault(name, [""] * len(folds))
+                if in_folds[place] not in ("", side):
+                    raise InputError(f"{path}: has the case {shown(name)} on both sides; correct it")
+                in_folds[place] = side
+    return {name: tuple(in_folds) for name, in_folds in sides.items()}

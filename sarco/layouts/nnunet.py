@@ -64,7 +64,9 @@ def _cases_of(root: Path, files: DataFiles) -> list[FoundCase]:
             label_file = LabelFile(
                 label, names=tuple(table[0].items()), named_in=described, is_complete=True, ignored=table[1]
             )
-        cases.append(FoundCase(name, layout, image, LabelSource(label, (label_file,)), sides.get(name, "")))
+        in_folds = sides.get(name, ())
+        side = in_folds[0] if in_folds else ""
+        cases.append(FoundCase(name, layout, image, LabelSource(label, (label_file,)), side, folds=in_folds))
         files.claim((image, label))
     files.claim((described, splits))
     files.claim(file for file in files.below(root) if file.parent.name in _TESTS)

@@ -101,7 +101,7 @@ def find_cases(data_dir: Path, labels: str = "", missing_labels: str = BACKGROUN
 
 
 def _with_slices(found: FoundCase) -> Case:
-    return Case(found.labels.path, found.open_image(), labels=found.labels, side=found.side)
+    return Case(found.labels.path, found.open_image(), labels=found.labels, side=found.side, folds=found.folds)
 
 
 def _shown(files: Sequence[Path], data_dir: Path) -> str:

@@ -1,8 +1,8 @@
 """Run folders and their checkpoints, how a run is resumed, and Weights & Biases.
 
 A checkpoint holds Lightning's own content and, under ``hyper_parameters``, a `RunDescription`: options, labels, where
-the first weights came from, the split (patients as pseudonyms), version, area errors of validation patients and
-statistics of the training slices. That is enough to predict without any option. It is opened with
+the first weights came from, the split (patients as pseudonyms), version, area errors and scores of validation patients
+and statistics of the training slices. That is enough to predict without any option. It is opened with
 ``weights_only=True``; pickled code is refused and never run.
 
 Resuming is exact, bit for bit on a CPU of the same kind with the same number of threads where waiting threads sleep

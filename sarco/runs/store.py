@@ -48,6 +48,7 @@ class RunDescription:
         version: of sarco.
         area_errors: relative errors of the area on validation patients, by label (see `sarco.quality.intervals`); empty
             where there are none, as in checkpoints of earlier versions.
+        validation: Dice and area error of each validation patient (see `sarco.quality.folds`); likewise.
         training_statistics: what the training slices look like (see `sarco.quality.likeness`); likewise.
         invented: how much of the training was invented.
         taken: parts of the network (encoder, decoder, head) whose first weights were no random ones.
@@ -66,6 +67,7 @@ class RunDescription:
     split: Mapping[str, Any]
     version: str = sarco.__version__
     area_errors: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
     training_statistics: Mapping[str, Any] = field(default_factory=dict)
     activation: str = ACTIVATIONS[0]
     taken: tuple[str, ...] = ()
@@ -90,6 +92,7 @@ class RunDescription:
             "split": dict(self.split),
             "version": self.version,
             "area_errors": dict(self.area_errors),
+            "validation": dict(self.validation),
             "training_statistics": dict(self.training_statistics),
             "activation": self.activation,
             "taken": list(self.taken),
@@ -124,6 +127,7 @@ class RunDescription:
             split=stored["split"],
             version=stored["version"],
             area_errors=stored.get("area_errors", {}),
+            validation=stored.get("validation", {}),
             training_statistics=stored.get("training_statistics", {}),
             activation=stored.get("activation", ACTIVATIONS[1]),
             taken=tuple(stored.get("taken", ())),
@@ -155,6 +159,12 @@ class Run:
     def split_path(self) -> Path:
         """Where the split into training and validation is written."""
         return self.folder / "split.json"
+
+
+def id_of_fold(run_id: str, fold: str) -> str:
+    """What the run of a fold is called, ``RUN_fold2``; the id itself where there are no folds."""
+    end = f"_fold{fold}"
+    return run_id if not fold or run_id.endswith(end) else run_id + end
 
 
 def new_run_id() -> str:

@@ -22,11 +22,13 @@ from sarco.core.files import atomic_file
 from sarco.core.messages import count_of, reason_of
 from sarco.core.resources import writing
 from sarco.network.device import Device
+from sarco.quality.folds import score_patients
 from sarco.quality.intervals import area_errors
 from sarco.runs.store import Run, RunDescription
 from sarco.runs.tracking import WandbLogger
 from sarco.training.finite import FiniteLoss
 from sarco.training.progress import EpochLines, StepBar
+from sarco.training.split import pseudonym
 from sarco.training.unpredicted import NeverPredicted
 from sarco.training.validation_report import ValidationReport
 
@@ -144,18 +146,21 @@ class RunEvidence(pl.Callback):
             pl_module.description = replace(pl_module.description, training_statistics=statistics)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Keeps the relative area errors of the validation patients."""
+        """Keeps the relative area errors and the scores of the validation patients."""
         datamodule = _datamodule_of(trainer)
         if not datamodule:
             return
         patients = datamodule.validation_patients()
         areas: dict[str, list[tuple[list[float], list[float]]]] = {}
+        confusions: dict[str, list[Any]] = {}
         for index, confusion in pl_module.slice_confusions.items():
             if index in patients:  # labels without the background, truth in rows, prediction in columns
                 pair = confusion.sum(1)[1:].tolist(), confusion.sum(0)[1:].tolist()
                 areas.setdefault(patients[index], []).append(pair)
+                confusions.setdefault(pseudonym(patients[index]), []).append(confusion.numpy())
         names = list(pl_module.description.labels.names.values())
-        pl_module.description = replace(pl_module.description, area_errors=area_errors(areas, names))
+        scores = score_patients(confusions, names)
+        pl_module.description = replace(pl_module.description, area_errors=area_errors(areas, names), validation=scores)
 
 
 def _datamodule_of(trainer: pl.Trainer) -> Any:

@@ -58,6 +58,7 @@ def describe(weights_file: Path | None = None) -> RunDescription:
         weights="random",
         split={"by_patient": True, "train": {"patients": {"x": 3}}, "seed": 7},
         area_errors={"all": [[0.1, 0.2], [0.3]], "psoas": [[0.5]]},
+        validation={"0a1b": {"psoas": [0.8, 0.1], "all": [0.9, None]}},
         training_statistics={"n_slices": 40, "features": {"body_fill": {"median": 0.8, "spread": 0.02, "n": 40}}},
         activation="relu",
     )
@@ -271,10 +272,10 @@ def test_description_survives_the_checkpoint(tmp_path: Path) -> None:
 def test_checkpoint_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
     """Catches runs that cannot predict any more because they know nothing of errors and statistics."""
     old = describe().to_builtins()
-    del old["area_errors"], old["training_statistics"]
+    del old["area_errors"], old["training_statistics"], old["validation"]
     path = save(tmp_path / "best.ckpt", {"hyper_parameters": old, "state_dict": {}, "epoch": 2})
     description, _ = load_checkpoint(path)
-    assert description == replace(describe(), area_errors={}, training_statistics={})
+    assert description == replace(describe(), area_errors={}, training_statistics={}, validation={})
 
 
 def test_file_of_first_weights_need_not_exist_any_more(tmp_path: Path) -> None:

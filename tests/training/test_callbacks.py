@@ -44,6 +44,7 @@ from sarco.training.callbacks import (
     why_stopped,
 )
 from sarco.training.progress import EpochLines, StepBar
+from sarco.training.split import pseudonym
 from sarco_datamodule import SarcoDataModule
 from training import closing_lines
 
@@ -303,6 +304,7 @@ def test_checkpoint_holds_the_errors_of_its_own_epoch(tmp_path: Path, data: Path
             for one, two in zip(stored[name], wanted, strict=True):
                 assert one == pytest.approx(two, rel=0.02), "the batches differ, and with them the last bits"
         assert stored["all"], "the network predicted something, else this test shows nothing"
+        assert model.description.validation.keys() == {pseudonym(patient) for patient in val_patients}
         statistics = model.description.training_statistics
         assert statistics["n_slices"] == len(datamodule.split.train) == 20
 

@@ -38,7 +38,7 @@ from sarco.training.doubts import (
     warn_of_values,
 )
 from sarco.training.sampling import Draw, EpochSampler, ShardSampler, repeat_factors
-from sarco.training.split import Split, describe_side, find_copies, name_people, split_by_patient
+from sarco.training.split import Split, describe_side, find_copies, name_people, split_as_asked
 from transforms import as_meta_tensor, make_crop
 
 VALIDATION_FACTOR = 2  # slices that validate at once, in batches of training: without gradients they take less memory
@@ -138,12 +138,7 @@ class SarcoDataModule(pl.LightningDataModule):
             self.notes.append(f"{told} {IGNORE_ID} (nobody looked) beside other values; those pixels count nowhere")
         slices = name_people(slices, find_copies(slices, self.cache.images))
         warn_of_namesakes(slices)
-        split = split_by_patient(
-            [slices[i] for i in kept],
-            self.options.val_fraction,
-            self.options.seed,
-            occurs[np.ix_(kept, self.labels.ids)],
-        )
+        split = split_as_asked([slices[i] for i in kept], self.options, occurs[np.ix_(kept, self.labels.ids)])
         self.split = Split(tuple(kept[i] for i in split.train), tuple(kept[i] for i in split.val), split.by_patient)
         self._add_predicted(slices[len(human) :], found, slices)
         train, val = (np.asarray(occurs[list(side)].any(axis=0)) for side in (self.split.train, self.split.val))
@@ -247,6 +242,7 @@ class SarcoDataModule(pl.LightningDataModule):
         names = ", ".join(f"{label_id} {name}" for label_id, name in self.labels.names.items())
         n_train = count_of(len(split.train), "slice")
         how = "by patient" if split.by_patient else "of one patient, no independent test"
+        how = f"fold {options.fold} of {options.folds}, {how}" if options.folds else how
         where = f"in {cache.folder}{' (found there)' if cache.reused else ''}" if cache.folder else "in memory"
         lines = [
             f"data: {n_train} for training, {len(split.val)} for validation ({how}); labels: {names}",
@@ -267,8 +263,10 @@ class SarcoDataModule(pl.LightningDataModule):
         """
         split, options, data_dir = self.split, self.options, self.options.data_dir if in_full else None
         train, val = (describe_side([self.slices[i] for i in side], data_dir) for side in (split.train, split.val))
-        how = {"by_patient": split.by_patient, "val_fraction": options.val_fraction, "seed": options.seed}
-        return {**how, "train": train, "val": val}
+        how: dict[str, Any] = {"val_fraction": options.val_fraction}
+        if options.folds:
+            how = {"folds": options.folds, "fold": int(options.fold)}
+        return {"by_patient": split.by_patient, **how, "seed": options.seed, "train": train, "val": val}
 
     def training_statistics(self) -> dict[str, Any]:
         """What the training slices look like, for the checkpoint (see `sarco.quality.likeness`)."""

@@ -313,6 +313,8 @@ SHOWN_BY = {
     "gpu": "test_scripts::test_training_ends_well",
     "run_id": "test_training::test_ctrl_c_says_how_to_go_on",
     "val_fraction": "training/test_split::test_split_keeps_patients_whole_and_comes_closest",
+    "folds": "training/test_split::test_folds_keep_patients_whole_and_each_validates_once",
+    "fold": "api/test_folds::test_each_patient_is_scored_by_the_network_that_never_saw_them",
     "seed": "test_sarco_datamodule::test_seed_decides_split_order_and_augmentation",
     "max_epochs": "training/test_callbacks::test_unlimited_run_ends_by_patience",
     "learning_rate": "test_training::test_typed_values_win_in_a_run_that_was_moved",

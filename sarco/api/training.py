@@ -17,6 +17,7 @@ from sarco.core.parser import build, require
 from sarco.core.processes import check_processes, forget_strange_processes
 from sarco.core.resources import within_memory, writing
 from sarco.core.training_options import (
+    ALL_FOLDS,
     CROP_MULTIPLE,
     FIRST_WEIGHTS,
     AugmentOptions,
@@ -91,13 +92,14 @@ def train(
         SarcoError: data, options or the checkpoint cannot be used; see `sarco.core.errors`.
     """
     typed = options_of(CONSUMERS, {"wandb": "no", **options}, data_dir=data_dir)
+    require(typed.get("fold") != ALL_FOLDS, "fold", ALL_FOLDS, "is what sarco.cross_validate does")
     resume = check(typed)
-    with left_as_found(), _torch_left_as_found():
+    with left_as_found(), torch_left_as_found():
         return run_training(resume, typed, Listener(tell or (lambda line: None), progress))
 
 
 @contextlib.contextmanager
-def _torch_left_as_found() -> Iterator[None]:
+def torch_left_as_found() -> Iterator[None]:
     """Brings random generators and torch's choice of algorithms back."""
     import random
 
@@ -145,6 +147,10 @@ def check(typed: Mapping[str, Any]) -> ResumeOptions:
             build(consumer, typed)
         run, alone = build(RunOptions, typed), build(InventedOptions, typed).alone
         require(not alone or "data_dir" not in typed, "invented", 1, "needs no data; drop --data_dir, or give a share")
+        if folds := build(DataOptions, typed).folds:
+            require(not alone, "folds", folds, "does nothing with --invented=1; drop one of the two")
+            share = typed.get("val_fraction")
+            require(share is None, "val_fraction", share, "does nothing beside --folds; drop one of the two")
         _with_run_found(build(NetworkOptions, typed), run.dirpath)
         check_processes(run.devices, run.num_nodes)
     return resume
@@ -165,9 +171,11 @@ def run_training(resume: ResumeOptions, typed: Mapping[str, Any], listener: List
 
 def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     """A new run."""
-    from sarco.runs.store import RunDescription, RunStore, new_run_id
+    from sarco.runs.store import RunDescription, RunStore, id_of_fold, new_run_id
 
-    options = build(RunOptions, {**typed, "run_id": typed.get("run_id") or shared_run_id(new_run_id)})
+    data = build(DataOptions, typed)
+    run_id = id_of_fold(typed.get("run_id") or shared_run_id(new_run_id), data.fold)
+    options = build(RunOptions, {**typed, "run_id": run_id})
     forget_strange_processes(options.num_nodes)  # before Lightning looks at them
 
     import pytorch_lightning as pl
@@ -175,7 +183,6 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     from model import SarcoModel
     from sarco.training.sampling import channel_shares
 
-    data = build(DataOptions, typed)
     quieten_libraries()  # now that they are imported; they would set their own levels
     store = RunStore(options.dirpath)
     if is_first_process():

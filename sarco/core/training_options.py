@@ -22,6 +22,7 @@ FIRST_WEIGHTS = ("auto", "built-in", "imagenet", "no")  # what --pretrained take
 ACTIVATIONS = ("leakyrelu", "relu")  # of decoders: of new runs, and of those before it was stored
 CROP_MULTIPLE = 32  # the encoder halves five times
 BACKGROUND, IGNORE = "background", "ignore"  # what a pixel is where a label may be missing
+ALL_FOLDS = "all"  # what --fold takes besides a number
 LARGEST_IMAGE = 2048  # pixels a side; a slice of 512 x 512 at its finest spacing has no more to show
 
 
@@ -47,6 +48,10 @@ class DataOptions:
         choices=(BACKGROUND, IGNORE),
     )
     val_fraction: float = option(0.2, DATA, "share of the slices for validation, in whole patients")
+    folds: int = option(0, DATA, "cross-validation: patients are dealt into so many folds, and each validates once")
+    fold: str = option(
+        "", DATA, "which of the --folds validates, counted from 1; all: a run for each, then the scores of all patients"
+    )
     seed: int = option(0, DATA, "split, first weights, order, augmentation, mixup: the same seed gives the same run")
     batch_size: int = option(16, BASICS, "slices per step; even")
     passes_per_epoch: int | None = option(
@@ -89,6 +94,7 @@ class DataOptions:
             f"choose {BACKGROUND} or {IGNORE}",
         )  # fmt: skip
         require(0 < self.val_fraction < 1, "val_fraction", self.val_fraction, "has to lie between 0 and 1")
+        self._check_folds()
         require(0 <= self.seed < 2**32, "seed", self.seed, "has to lie between 0 and 4294967295")
         require(self.batch_size >= 2, "batch_size", self.batch_size, "has to be 2 or more")
         require(self.batch_size % 2 == 0, "batch_size", self.batch_size, "has to be even, for example "
@@ -101,6 +107,14 @@ class DataOptions:
             require(-32768 <= hu <= 32767, name, hu, "has to lie between -32768 and 32767, as HU do")
         require(self.hu_min < self.hu_max, "hu_min", self.hu_min, f"has to be below --hu_max ({self.hu_max})")
         require(self.num_workers >= 0, "num_workers", self.num_workers, "has to be 0 or more")
+
+    def _check_folds(self) -> None:
+        folds, fold = self.folds, self.fold
+        require(folds == 0 or folds >= 2, "folds", folds, "has to be 2 or more")
+        require(folds > 0 or not fold, "fold", fold, "needs --folds, such as --folds=5")
+        require(folds == 0 or bool(fold), "folds", folds, f"say which validates: --fold=1 to {folds}, or --fold=all")
+        counted = fold.isascii() and fold.isdecimal() and 1 <= int(fold) <= folds and str(int(fold)) == fold
+        require(not fold or fold == ALL_FOLDS or counted, "fold", fold, f"give 1 to {folds}, or {ALL_FOLDS}")
 
     def _check_crop(self) -> None:
         size, pixel, field = self.image_size, self.pixel_mm, self.field_mm

@@ -43,7 +43,7 @@ def choose_device(gpu: int, precision: str, processes: int = 1, train_side: int 
 
     from sarco.network.precision import bf16_pays_in_training, cpu_has_bf16
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = count_gpus()
     if gpu >= 0 and count:
         if gpu + processes > count:
             raise OptionError(f"--gpu={gpu}: {processes} GPU(s) from here on are asked for, this machine has {count}")
@@ -68,6 +68,13 @@ def choose_device(gpu: int, precision: str, processes: int = 1, train_side: int 
     reason = "as asked" if gpu < 0 else "there is no GPU here"
     note = f"device: CPU ({reason}), {torch.get_num_threads()} threads, precision {', '.join(words)}"
     return Device("cpu", processes, chosen_cpu, note)
+
+
+def count_gpus() -> int:
+    """How many GPUs torch can use."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def may_have_gpu() -> bool:

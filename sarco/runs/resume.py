@@ -22,6 +22,8 @@ FIXED = (
     "hu_min",
     "hu_max",
     "val_fraction",
+    "folds",
+    "fold",
     "seed",
     "run_id",
     "wandb_project",
@@ -42,20 +44,23 @@ class ResumedRun:
         checkpoint: the file to go on from.
         description: what was stored, with what was typed now.
         changes: a line for each value that is another one now.
+        why_done: why nothing is left to do, as of an `OptionError`; empty where something is.
     """
 
     run: Run
     checkpoint: Path
     description: RunDescription
     changes: tuple[str, ...]
+    why_done: str = ""
 
 
-def open_run(path: Path, typed: Mapping[str, Any]) -> ResumedRun:
+def open_run(path: Path, typed: Mapping[str, Any], done_too: bool = False) -> ResumedRun:
     """Opens the run that a folder or a checkpoint belongs to.
 
     Args:
         path: the run's folder (its ``last`` checkpoint is taken) or one of its checkpoints.
         typed: flags typed now, by field name.
+        done_too: whether a run that has nothing left to do is opened, too.
 
     Raises:
         CheckpointError: there is no such run or its checkpoint cannot be read.
@@ -71,8 +76,10 @@ def open_run(path: Path, typed: Mapping[str, Any]) -> ResumedRun:
     if "dirpath" in typed and Path(typed["dirpath"]).resolve() == here.dirpath.resolve():
         typed = {**typed, "dirpath": here.dirpath}
     description, changes = _with_typed(stored, typed)
-    _check_unfinished(description, stored, content)
-    return ResumedRun(run, checkpoint, description, tuple(changes))
+    why_done = _why_done(description, stored, content)
+    if why_done and not done_too:
+        raise OptionError(why_done)
+    return ResumedRun(run, checkpoint, description, tuple(changes), why_done)
 
 
 def _checkpoint_of(path: Path) -> Path:
@@ -103,21 +110,20 @@ def _with_typed(stored: RunDescription, typed: Mapping[str, Any]) -> tuple[RunDe
 
 
 def _word(value: Any) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value) or "left out"
 
 
-def _check_unfinished(now: RunDescription, stored: RunDescription, content: Mapping[str, Any]) -> None:
+def _why_done(now: RunDescription, stored: RunDescription, content: Mapping[str, Any]) -> str:
     done = int(content["epoch"]) + 1
     limit = now.fit.max_epochs
     if limit != -1 and done >= limit:
-        raise OptionError(
-            f"--max_epochs={limit}: run {stored.run.run_id} has finished {done} epochs already; give a larger number"
-        )
+        return f"--max_epochs={limit}: run {stored.run.run_id} has finished {done} epochs already; give a larger number"
     if not now.fit.stops_early:
-        return
+        return ""
     for name, state in content.get("callbacks", {}).items():
         if "EarlyStopping" in name and state["wait_count"] >= now.fit.patience:
-            raise OptionError(
+            return (
                 f"--patience={now.fit.patience}: run {stored.run.run_id} stopped early after {done} epochs; give a "
                 "larger number, or --early_stopping=no"
             )
+    return ""

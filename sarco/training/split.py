@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sarco.core.errors import DataWarning, InputError
+from sarco.core.errors import DataWarning, InputError, OptionError
 from sarco.core.messages import count_of
+from sarco.core.training_options import DataOptions
 from sarco.io.nifti import is_nifti
 from sarco.layouts.case import TRAIN, VAL
 from sarco.scan.series import SliceHeader
@@ -165,6 +166,90 @@ def _copies_by_uid(slices: Sequence[LabelledSlice]) -> Iterator[tuple[int, int]]
             is_one = all(len(places[end.patient, end.header.sop_uid]) == 1 for end in ends)
             if ends[0].header.sop_uid and is_one and ends[0].patient != ends[1].patient:
                 yield first, other
+
+
+def split_as_asked(slices: Sequence[LabelledSlice], options: DataOptions, occurs: NDArray[np.bool_]) -> Split:
+    """The fold that was asked for, where cross-validation was; else one split.
+
+    Raises:
+        SarcoError: as of `split_into_folds` and `split_by_patient`.
+    """
+    if options.folds:
+        return split_into_folds(slices, options.folds, int(options.fold), options.seed, occurs)
+    return split_by_patient(slices, options.val_fraction, options.seed, occurs)
+
+
+def split_into_folds(
+    slices: Sequence[LabelledSlice], folds: int, fold: int, seed: int, occurs: NDArray[np.bool_]
+) -> Split:
+    """One fold of a cross-validation: its patients validate, all others train.
+
+    Patients are dealt out at random, so that folds differ by one patient at most; those who share a label that few hold
+    are dealt one after the other, so that it is not in one fold alone. Where a ``splits_final.json`` says in which fold
+    a case validates, that counts, and the other patients are dealt to where the fewest are. A case that validates in
+    none of its folds always trains. What else a data set says of sides does not matter.
+
+    Args:
+        slices: what there is to learn from.
+        folds: how many there are.
+        fold: which one, counted from 1.
+        seed: of the choice.
+        occurs: (N, K) which labels each slice holds.
+
+    Raises:
+        OptionError: there are fewer patients than folds, or the data set has another number of folds.
+        InputError: the data set's own folds have a patient validate twice, or leave a side empty.
+    """
+    patients: dict[str, list[int]] = defaultdict(list)
+    for index, item in enumerate(slices):
+        patients[item.patient].append(index)
+    if len(patients) < folds:
+        instead = f"give --folds={len(patients)} or fewer" if len(patients) > 1 else "leave --folds out"
+        found = count_of(len(patients), "patient")
+        raise OptionError(
+            f"--folds={folds}: takes a patient for each fold, and {found} found; {instead}, or add patients"
+        )
+    fold_of = _folds_as_given(slices, folds)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(folds).tolist()
+    filled = Counter(fold_of.values())
+    rest = sorted(patients.keys() - fold_of.keys())
+    rest = [rest[i] for i in rng.permutation(len(rest))]
+    holds = {name: np.flatnonzero(occurs[patients[name]].any(axis=0)).tolist() for name in patients}
+    holders = Counter(label for labels in holds.values() for label in labels)
+    for name in sorted(rest, key=lambda name: min(((holders[k], k) for k in holds[name]), default=(len(patients), -1))):
+        fold_of[name] = min(order, key=lambda place: filled[place])
+        filled[fold_of[name]] += 1
+    val = tuple(i for i, item in enumerate(slices) if fold_of[item.patient] == fold - 1)
+    train = tuple(i for i, item in enumerate(slices) if fold_of[item.patient] != fold - 1)
+    for side, does in ((train, "trains"), (val, "validates")):
+        if not side:
+            raise InputError(f"fold {fold} of {folds}: nobody {does}, as splits_final.json has it; correct it")
+    return Split(train, val, by_patient=True)
+
+
+def _folds_as_given(slices: Sequence[LabelledSlice], folds: int) -> dict[str, int]:
+    """The place of the fold in which each patient validates, as the data set says; -1 for those who always train."""
+    fold_of: dict[str, int] = {}
+    said: dict[str, LabelledSlice] = {}
+    for item in slices:
+        sides, path = item.case.folds, item.case.label_path
+        if not sides:
+            continue
+        if len(sides) != folds:
+            raise OptionError(
+                f"--folds={folds}: splits_final.json of {path} has {len(sides)}; give --folds={len(sides)}"
+            )
+        if sides.count(VAL) > 1:
+            raise InputError(f"{path}: validates in {sides.count(VAL)} folds of splits_final.json; leave it in one")
+        place = sides.index(VAL) if VAL in sides else -1
+        other = said.setdefault(item.patient, item)
+        if fold_of.setdefault(item.patient, place) != place:
+            raise InputError(
+                f"{other.case.label_path} and {path} are of one patient, but splits_final.json has them in two folds; "
+                "correct it"
+            )
+    return fold_of
 
 
 def split_by_patient(

@@ -29,7 +29,7 @@ def test_the_examples_run_in_order(tmp_path: Path) -> None:
     write_dataset(tmp_path / "phantoms", 3, 1, SMALL)
     write_dataset(tmp_path / "unseen", 1, 9, dataclasses.replace(SMALL, n_slices=6))
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     code = FIRST_RUN + "".join(blocks)
     for long, short in SHORTER.items():
         assert long in "".join(blocks)
@@ -47,7 +47,10 @@ def test_the_examples_run_in_order(tmp_path: Path) -> None:
     assert [row.dice for row in sarco.compare(by_sarco, tmp_path / "mask.nii.gz").rows] == [1]
 
 
-@pytest.mark.parametrize(("part", "kind"), [("Predict", sarco.PredictedSeries), ("Train", sarco.Trained)])
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [("Predict", sarco.PredictedSeries), ("Train", sarco.Trained), ("Cross-validate", sarco.CrossValidated)],
+)
 def test_the_tables_name_every_attribute(part: str, kind: type) -> None:
     """Catches an attribute that came, went or has another name now."""
     table = PAGE.split(f"\n## {part}\n")[1].split("\n## ")[0].split("| Attribute |")[1].split("\n\n")[0]

@@ -50,6 +50,8 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "gpu": 0,
     "run_id": "",
     "val_fraction": 0.2,
+    "folds": 0,
+    "fold": "",
     "seed": 0,
     "max_epochs": 30,
     "learning_rate": 2e-3,
@@ -168,6 +170,8 @@ TYPED_TRAINING: dict[str, tuple[str, Any]] = {
     "invented": ("0.5", 0.5),
 }
 NEED_EACH_OTHER = {
+    "folds",
+    "fold",
     "resume_training",
     "ckpt_path_to_resume_from",
     "add_predicted_data",
@@ -289,6 +293,9 @@ def test_flags_that_need_each_other() -> None:
     assert training("--num_nodes=3", "--run_id=aa")["num_nodes"] == 3
     assert inference(*NEEDED, "--dicom_seg=yes", "--dicom_sr=yes").dicom_sr is True
     assert "--dicom_seg=yes" in refusal("inference", *NEEDED, "--dicom_sr=yes")
+    for fold in ("1", "5", "all"):
+        dealt = training("--folds=5", f"--fold={fold}")
+        assert (dealt["folds"], dealt["fold"]) == (5, fold)
     folders = (Path("a/x"), Path("b"))
     for words in (["--path_to_prediction=a/x,b"], ["--path_to_prediction=a/x", "--path_to_prediction", "b"]):
         learnt = training("--add_predicted_data=yes", *words)
@@ -301,6 +308,12 @@ def test_every_flag_is_tried() -> None:
     assert set(TYPED_TRAINING) | NEED_EACH_OTHER == flags
     flags = {item.name for consumer in INFERENCE for item in dataclasses.fields(consumer)}
     assert flags <= set(TYPED_INFERENCE) | {"dicom_sr"}
+
+
+@pytest.mark.parametrize("fold", ["0", "6", "-1", "02", "2.0", "every", "1,2"])
+def test_a_fold_that_there_is_not_is_refused(fold: str) -> None:
+    """Catches a fold counted from 0, and one beyond the last, whose run would validate nobody."""
+    assert f"--fold={fold}: give 1 to 5, or all" in refusal("training", "--folds=5", f"--fold={fold}")
 
 
 @pytest.mark.parametrize("change", [str, str.upper, str.capitalize])
@@ -349,6 +362,11 @@ def test_yes_and_no_words_in_any_case(change: Any) -> None:
         "--val_fraction=0",
         "--val_fraction=-0.2",
         "--val_fraction=nan",
+        "--folds=5",
+        "--folds=1",
+        "--folds=-2",
+        "--fold=2",
+        "--fold=all",
         "--run_id=a/b",
         "--run_id=../x",
         "--run_id=a b",

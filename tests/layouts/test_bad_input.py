@@ -19,7 +19,7 @@ from written_layouts import (
     write_totalsegmentator,
 )
 
-from sarco.core.errors import GeometryError, SarcoError
+from sarco.core.errors import GeometryError, OptionError, SarcoError
 from sarco.core.training_options import DataOptions
 from sarco.io.nifti import write_label_map
 from sarco.layouts.survey import survey
@@ -153,6 +153,36 @@ def test_the_split_of_nnunet_decides(tmp_path: Path) -> None:
         )
         made = prepare(tmp_path)
         assert {made.slices[i].patient for i in made.split.val} == {val}
+
+
+def in_fold(data: Path, folds: int, fold: int) -> set[str]:
+    """Who validates in a fold."""
+    options = DataOptions(data_dir=data, batch_size=2, image_size=64, folds=folds, fold=str(fold))
+    made = SarcoDataModule(options, cache_root=None)
+    made.setup()
+    assert len(made.split.train) + len(made.split.val) == len(made.slices)
+    return {made.slices[i].patient for i in made.split.val}
+
+
+def test_the_folds_of_nnunet_decide(tmp_path: Path) -> None:
+    """Catches folds of splits_final.json that are dealt anew, and a case that never validates there but does here."""
+    write_nnunet(tmp_path)
+    file = tmp_path / "splits_final.json"
+    file.write_text(json.dumps([{"train": ["P1", "P3"], "val": ["P2"]}, {"train": ["P2", "P3"], "val": ["P1"]}]))
+    assert [in_fold(tmp_path, 2, fold) for fold in (1, 2)] == [{"P2"}, {"P1"}]
+    with pytest.raises(OptionError, match=r"--folds=3: splits_final\.json of .*labelsTr.* has 2; give --folds=2"):
+        in_fold(tmp_path, 3, 1)
+    file.write_text(json.dumps([{"train": ["P1"], "val": ["P2"]}, {"train": ["P2"], "val": ["P1"]}]))
+    found = [in_fold(tmp_path, 2, fold) for fold in (1, 2)]
+    assert sorted(map(sorted, found), key=len)[1][-1] == "P3", "whom it does not name is dealt to one of them"
+    assert {"P2"} <= found[0] and {"P1"} <= found[1] and not found[0] & found[1]
+    file.write_text(json.dumps([{"train": ["P1"], "val": ["P2", "P3"]}, {"train": ["P3"], "val": ["P1", "P2"]}]))
+    with pytest.raises(SarcoError, match=r"P2\.nii\.gz: validates in 2 folds"):
+        in_fold(tmp_path, 2, 1)
+    file.write_text(json.dumps([{"train": ["P1", "P2", "P3"], "val": []}, {"train": [], "val": ["P1", "P2", "P3"]}]))
+    for fold, does in ((1, "validates"), (2, "trains")):
+        with pytest.raises(SarcoError, match=f"fold {fold} of 2: nobody {does}"):
+            in_fold(tmp_path, 2, fold)
 
 
 def test_masks_on_different_grids_are_named(tmp_path: Path) -> None:

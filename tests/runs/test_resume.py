@@ -144,6 +144,8 @@ FIXED_VALUES: dict[str, Any] = {
     "hu_min": -200.0,
     "hu_max": 200.0,
     "val_fraction": 0.3,
+    "folds": 5,
+    "fold": "2",
     "seed": 1,
     "invented": 0.5,
     "run_id": "second",
@@ -193,6 +195,13 @@ def test_run_that_stopped_early_says_so(description: RunDescription) -> None:
         open_run(folder, {"max_epochs": 20})
     assert open_run(folder, {"patience": 5}).description.fit.patience == 5
     assert not open_run(folder, {"early_stopping": False}).description.fit.early_stopping
+
+
+def test_a_run_that_is_done_opens_where_that_is_asked_for(description: RunDescription) -> None:
+    """Catches a finished fold that is trained once more, and one that is not finished but counts as if."""
+    folder = write(description)
+    assert open_run(folder, {}, done_too=True).why_done == ""
+    assert "has finished 3 epochs already" in open_run(folder, {"max_epochs": DONE}, done_too=True).why_done
 
 
 def test_value_out_of_its_range_is_refused(description: RunDescription) -> None:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from labelled_cases import edit, write_case
 from numpy.typing import NDArray
 
-from sarco.core.errors import DataWarning, InputError
+from sarco.core.errors import DataWarning, InputError, OptionError
 from sarco.layouts.case import Case
 from sarco.phantom.patient import Phantom, PhantomOptions, make_phantom
 from sarco.scan.series import SliceHeader
 from sarco.training.cases import LabelledSlice, find_cases
-from sarco.training.split import find_copies, name_people, split_by_patient
+from sarco.training.split import find_copies, name_people, split_by_patient, split_into_folds
 
 
 @pytest.fixture(scope="session")
@@ -257,3 +257,54 @@ def test_a_block_of_one_patient_leaves_every_label_to_training(tmp_path: Path) -
         with pytest.warns(DataWarning, match="no independent test"):
             split = split_by_patient(slices, 0.3, seed, occurs)
         assert 4 in split.train and len(split.val) == 3
+
+
+@given(data=st.data(), folds=st.integers(2, 6), seed=st.integers(0, 2**32 - 1))
+def test_folds_keep_patients_whole_and_each_validates_once(data: Any, folds: int, seed: int) -> None:
+    """Catches a patient on both sides or in two folds, one who never validates, and folds that are no folds alike."""
+    counts = data.draw(st.lists(st.integers(1, 4), min_size=folds, max_size=17))
+    slices = [slice_of(f"P{n}", f"P{n}") for n, count in enumerate(counts) for _ in range(count)]
+    occurs = np.array(data.draw(st.lists(st.tuples(*[st.booleans()] * 3), min_size=len(slices), max_size=len(slices))))
+    parts = [split_into_folds(slices, folds, fold, seed, occurs) for fold in range(1, folds + 1)]
+    assert parts == [split_into_folds(slices, folds, fold, seed, occurs) for fold in range(1, folds + 1)]
+    assert sorted(i for part in parts for i in part.val) == list(range(len(slices)))
+    people = [{slices[i].patient for i in part.val} for part in parts]
+    assert sum(map(len, people)) == len(counts) and max(map(len, people)) - min(map(len, people)) <= 1
+    for part, whose in zip(parts, people, strict=True):
+        assert part.by_patient and sorted(part.train + part.val) == list(range(len(slices)))
+        assert not whose & {slices[i].patient for i in part.train}
+
+
+def test_seed_deals_the_folds() -> None:
+    """Catches folds that are the same whatever the seed, which would make a second cross-validation no second one."""
+    slices = [slice_of(f"P{n}", f"P{n}") for n in range(10)]
+    found = {split_into_folds(slices, 5, 1, seed, np.zeros((10, 0), bool)).val for seed in range(10)}
+    assert len(found) > 5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_those_who_share_a_rare_label_are_in_different_folds(seed: int) -> None:
+    """Catches a label that is in one fold alone, so that its network learns nothing of it and is asked for it."""
+    slices = [slice_of(f"P{n}", f"P{n}") for n in range(12)]
+    occurs = np.ones((12, 3), bool)
+    occurs[2:, 1], occurs[:9, 2] = False, False  # two hold the one label, three others the other
+    for fold in range(1, 5):
+        split = split_into_folds(slices, 4, fold, seed, occurs)
+        assert occurs[list(split.train)].any(axis=0).all() and len(split.val) == 3
+
+
+@pytest.mark.parametrize(("n", "told"), [(4, "--folds=4 or fewer"), (1, "leave --folds out")])
+def test_fewer_patients_than_folds(n: int, told: str) -> None:
+    """Catches a fold that validates nobody, whose scores are those of nothing."""
+    slices = [slice_of(f"P{k}", f"P{k}") for k in range(n) for _ in range(3)]
+    with pytest.raises(OptionError, match=f"--folds=5: .*{n} patients? found.*{told}"):
+        split_into_folds(slices, 5, 1, 0, np.zeros((3 * n, 0), bool))
+
+
+def test_two_cases_of_a_patient_in_two_folds() -> None:
+    """Catches a patient who trains and validates, because splits_final.json knows cases alone."""
+    slices = [slice_of(case, "P1") for case in ("one", "two")] + [slice_of("three", "P2")]
+    given = (("val", "train"), ("train", "val"), ("train", "val"))
+    slices = [replace(s, case=replace(s.case, folds=folds)) for s, folds in zip(slices, given, strict=True)]
+    with pytest.raises(InputError, match=r"one\.nii\.gz and two\.nii\.gz are of one patient.*two folds"):
+        split_into_folds(slices, 2, 1, 0, np.zeros((3, 0), bool))

@@ -238,7 +238,7 @@ def _score(run_id: str, names: Sequence[str], options: RunOptions) -> "tuple[lis
 def score_lines(found: CrossValidated) -> list[str]:
     """The scores of all patients, a line for each label."""
     return [
-        f"{one.label}: Dice {one.dice:.3f} (SD {one.dice_sd:.3f}), area error {100 * one.area_error:.1f} %, "
+        f"{one.label}: Dice {one.dice:.3f} (SD {one.dice_sd:.3f}), area error {one.area_error:.1%}, "
         f"{count_of(one.n_patients, 'patient')}"
         for one in found.scores
     ]

@@ -12,7 +12,7 @@ from sarco.core.attempts import Failure
 from sarco.core.command import quieten_libraries, tune_allocator
 from sarco.core.errors import InputError, PartlyDoneError, SarcoError
 from sarco.core.messages import Tell
-from sarco.core.options import BUILT_IN, InferenceOptions, MeasurementOptions
+from sarco.core.options import BUILT_IN, TOGETHER, InferenceOptions, MeasurementOptions
 from sarco.core.parser import build, require
 
 if TYPE_CHECKING:  # tenths of a second to import; the run is opened first, and compiles beside them
@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # tenths of a second to import; the run is opened first, and 
     from numpy.typing import NDArray
 
     from sarco.crop.slices import PreparedSlice, RestoredSlice
+    from sarco.prediction.choose import Opened
+    from sarco.prediction.engine import Network
+    from sarco.runs.store import RunDescription
     from sarco.scan.series import Series
     from sarco.scan.view import ShownSlice
 
@@ -71,8 +74,9 @@ def predict(
 
     Args:
         scan: a folder with one DICOM series, one slice, or a NIfTI volume in HU.
-        run: the id of the run whose checkpoint predicts; without it the built-in network does, which learnt from
-            invented patients alone and is not validated for clinical use.
+        run: the id of the run whose checkpoint predicts, or several with commas or ``*`` (``a_fold*``), whose
+            probabilities are averaged; without it the built-in network does, which learnt from invented patients alone
+            and is not validated for clinical use.
         dest_dir: results are written to ``<dest_dir>/preds_from_<run>_of_<scan name>/``, or beside it where another
             process was faster and ``overwrite`` is not asked for; None writes nothing.
         progress: called after each slice with how many are done, and how many there are; from another thread, one
@@ -127,38 +131,71 @@ def _say_nothing(line: str, reason: str) -> None:
 
 
 class OpenedRun:
-    """The checkpoint of a run: its network, what it says of itself, and where it comes from."""
+    """The checkpoint of a run, or of several as one: its network, what it says of itself, and where it comes from."""
 
     def __init__(self, options: InferenceOptions, tell: Tell) -> None:
         """Finds and loads it.
 
         Raises:
-            SarcoError: there is none, it cannot be used, or not with the engine or the mirror that is asked for.
+            SarcoError: there is none, it cannot be used, or not with the engine or the mirror that is asked for; or
+                several do not fit together.
         """
         from sarco.prediction.choose import open_network
         from sarco.prediction.mirror import MirroredNetwork
+        from sarco.runs.members import find_members, join_provenance
         from sarco.runs.store import Provenance, RunStore
 
-        store = RunStore(options.dirpath)
-        checkpoint = store.checkpoint(options.run_id, options.ckpt_wandb_project or None, options.ckpt_choice)
-        provenance = Provenance.of(options.run_id, options.ckpt_wandb_project, checkpoint)
-        which = provenance.notice or f"run {options.run_id} ({options.ckpt_choice} checkpoint): {checkpoint}"
-        tell(which, "")
-        quieten_libraries()
-        opened = open_network(
-            checkpoint, provenance.sha256, options.engine, options.precision, options.gpu, options.batch_size, tell
-        )
-        self.network, self.description = opened.network, opened.description
+        store, project = RunStore(options.dirpath), options.ckpt_wandb_project
+        found = find_members(store, options.run_id, project or None, options.ckpt_choice)
+        self.run_ids = TOGETHER.join(found)
+        tell = _once(tell) if len(found) > 1 else tell
+        members, opened = [], {}
+        for run_id, checkpoint in found.items():
+            provenance = Provenance.of(run_id, project, checkpoint)
+            tell(provenance.notice or f"run {run_id} ({options.ckpt_choice} checkpoint): {checkpoint}", "")
+            quieten_libraries()
+            opened[run_id] = open_network(
+                checkpoint, provenance.sha256, options.engine, options.precision, options.gpu, options.batch_size, tell
+            )
+            run = opened[run_id].description.run
+            members.append(replace(provenance, run_id=run.run_id, wandb_project=run.wandb_project))
+        self.network, self.description = _as_one(opened, tell)
         if options.tta == "mirror":
-            self.network = MirroredNetwork(opened.network, opened.description.labels)
-        run = self.description.run
-        self.provenance = replace(
-            provenance,
-            run_id=run.run_id,
-            wandb_project=run.wandb_project,
-            tta=options.tta,
-            drop_islands=options.drop_islands,
-        )
+            self.network = MirroredNetwork(self.network, self.description.labels)
+        self.provenance = replace(join_provenance(members), tta=options.tta, drop_islands=options.drop_islands)
+
+
+def _once(tell: Tell) -> Tell:
+    """Says what several networks have to say alike only once."""
+    told: set[str] = set()
+
+    def tell_once(line: str, reason: str) -> None:
+        if line not in told:
+            told.add(line)
+            tell(line, reason)
+
+    return tell_once
+
+
+def _as_one(opened: "Mapping[str, Opened]", tell: Tell) -> "tuple[Network, RunDescription]":
+    """One network of one run or of several, and what their checkpoints say.
+
+    Raises:
+        CheckpointError: they do not fit together.
+    """
+    if len(opened) == 1:
+        (only,) = opened.values()
+        return only.network, only.description
+    from sarco.prediction.ensemble import EnsembleNetwork, check_together, describe_together
+
+    descriptions = {run_id: one.description for run_id, one in opened.items()}
+    check_together(descriptions)
+    description, left_out = describe_together(descriptions)
+    tell(f"mean of {len(opened)} runs", "")
+    if left_out:
+        line = f"intervals: without the validation patients of {', '.join(left_out)}, who validated other runs here"
+        tell(line, "because a patient counts once")
+    return EnsembleNetwork([one.network for one in opened.values()]), description
 
 
 class Predictor:
@@ -216,7 +253,7 @@ class Predictor:
         from sarco.results.folder import results_path
 
         options = self.options
-        return results_path(options.dest_dir, options.run_id, options.infer_path, options.overwrite)
+        return results_path(options.dest_dir, self.run.run_ids, options.infer_path, options.overwrite)
 
     def only_series(self) -> "Series":
         """The one series that was found.

@@ -20,8 +20,18 @@ from sarco.core.tables import CSV_STYLES, PLAIN
 
 BUILT_IN = "built-in"  # the id of the network that comes with sarco
 NOTICE = "built-in network, trained on invented patients, not validated for clinical use"
+TOGETHER = "+"  # between the ids of runs that predict together; none of them holds it
 RUN_ID = re.compile(r"[A-Za-z0-9_-]+")
 PROJECT = re.compile(r"[^/\\#?%:.\x00-\x1f][^/\\#?%:\x00-\x1f]*")  # what both W&B and file systems take
+
+
+def notice_of(run_id: str) -> str:
+    """What every result has to say of a network; empty for a person's own.
+
+    Args:
+        run_id: of the run, or of several with `TOGETHER` between them.
+    """
+    return NOTICE if BUILT_IN in run_id.split(TOGETHER) else ""
 
 
 def check_project(name: str, value: str) -> None:
@@ -118,6 +128,12 @@ class CheckpointOptions(_Checked):
 class InferenceOptions(CheckpointOptions, WandbOptions, GpuOptions, PrecisionOptions, OverwriteOptions, TableOptions):
     """What is predicted, by which run, and where the results go."""
 
+    run_id: str = option(
+        BUILT_IN,
+        INFERENCE,
+        "the run whose checkpoint is taken, or built-in; several (a,b or a_fold*) predict by the mean of their "
+        "probabilities",
+    )
     infer_path: Path = option(
         None,
         INFERENCE,

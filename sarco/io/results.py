@@ -174,6 +174,9 @@ def _prediction_of(folder: Path, content: dict[str, Any]) -> StoredPrediction:
         raise UnfitError("it has no series_uid")
     for name in _TEXTS:
         demand(isinstance(content.get(name), (str, type(None))), f"{name} is no text")
+    for run in _objects(content, "runs") if "runs" in content else ():  # which predicted together
+        for name in _TEXTS[:3]:
+            demand(isinstance(run.get(name), str), f"one of its runs has no {name}, or a wrong one")
     labels, volumes_ml = _labels_of(_objects(content, "labels"))
     slices = tuple(_slice_of(number, stored) for number, stored in enumerate(_objects(content, "slices")))
     demand(bool(slices), "it names no slices")

@@ -25,7 +25,7 @@ from pydicom.valuerep import DSfloat, validate_value
 
 import sarco
 from sarco.core.errors import InputError, OptionError
-from sarco.core.options import BUILT_IN, NOTICE
+from sarco.core.options import notice_of
 from sarco.io.dicom_tags import is_dicom, open_dataset, quiet_number
 from sarco.pacs.text import charsets_of, doubtful_texts
 from sarco.scan.geometry import spacing_mm, voxel_volume_mm3
@@ -48,8 +48,8 @@ class Origin:
     """Who made a result, and when.
 
     Attributes:
-        run_id: the run; empty where the label map comes from elsewhere.
-        checkpoint_sha256: of its checkpoint; empty likewise.
+        run_id: the run, or several with + between them; empty where the label map comes from elsewhere.
+        checkpoint_sha256: of its checkpoint, or of the hashes of several; empty likewise.
         created: date and time that the objects carry.
     """
 
@@ -66,7 +66,7 @@ class Origin:
     @property
     def notice(self) -> str:
         """What has to be said of the network; empty for a person's own."""
-        return NOTICE if self.run_id == BUILT_IN else ""
+        return notice_of(self.run_id)
 
     def parameters(self) -> dict[str, str]:
         """What an algorithm's identification says of it."""

@@ -2,16 +2,18 @@
 
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
 
 from sarco.core.errors import OptionError
-from sarco.crop.slices import Images, Logits
+from sarco.crop.slices import Images, Logits, softmax
 
 PACKAGES = {"openvino": ("openvino",), "onnx": ("onnx", "onnxruntime")}
+_LEAST = np.float32(1e-12)  # a probability whose logarithm is still a number
 
 
 class Engine(Protocol):
@@ -40,6 +42,12 @@ class Network(Protocol):
         Returns:
             The engine, and its logits (K, S, S) of those images that it had to look at, by their place.
         """
+
+
+def average(several: Sequence[Logits]) -> Logits:
+    """The logarithm of the mean probability (K, S, S) of several logits (K, S, S)."""
+    total = reduce(np.add, (softmax(one)[0] for one in several))
+    return np.log(np.maximum(total / np.float32(len(several)), _LEAST))
 
 
 def missing_packages(engine: str) -> list[str]:

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from sarco.core.errors import OptionError
-from sarco.crop.slices import Images, Logits, softmax
-from sarco.prediction.engine import Engine, Network
+from sarco.crop.slices import Images, Logits
+from sarco.prediction.engine import Engine, Network, average
 from sarco.scan.labels import LabelTable
-
-_LEAST = np.float32(1e-12)  # a probability whose logarithm is still a number
 
 
 class MirroredNetwork:
@@ -44,5 +42,4 @@ class _MirroredEngine:
         """(B, C, S, S) to the logarithm of the mean probability (B, K, S, S)."""
         straight = self._engine(images)
         mirrored = self._engine(np.ascontiguousarray(images[..., ::-1]))[:, self._channels, :, ::-1]
-        both = [(softmax(one)[0] + softmax(other)[0]) / 2 for one, other in zip(straight, mirrored, strict=True)]
-        return np.log(np.maximum(np.stack(both), _LEAST))
+        return np.stack([average(both) for both in zip(straight, mirrored, strict=True)])

@@ -4,7 +4,8 @@ Every figure is free of scale (HU, shares, ratios), because training slices that
 longer know their size in mm.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,26 @@ def _median_and_spread(values: list[float], floor: float) -> dict[str, Any]:
     median = float(np.median(values))
     spread = MAD_TO_SD * float(np.median(np.abs(np.asarray(values) - median)))
     return {"median": median, "spread": max(spread, floor), "n": len(values)}
+
+
+def pool_statistics(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the training slices of several checkpoints look like together; empty where none knows.
+
+    The median is the mean of their medians, by numbers of slices; the spread holds how far these lie apart, too.
+
+    Args:
+        several: of each checkpoint what `measure_training` gave.
+    """
+    features = {}
+    for name in FEATURES:
+        parts = [one["features"][name] for one in several if name in one.get("features", {})]
+        if parts:
+            n = np.array([part["n"] for part in parts], dtype=float)
+            medians, spreads = (np.array([part[key] for part in parts]) for key in ("median", "spread"))
+            median = float(np.average(medians, weights=n))
+            spread = math.sqrt(np.average(spreads**2 + (medians - median) ** 2, weights=n))
+            features[name] = {"median": median, "spread": spread, "n": int(n.sum())}
+    return {"n_slices": sum(one.get("n_slices", 0) for one in several), "features": features} if features else {}
 
 
 def z_scores(features: Mapping[str, float], statistics: Mapping[str, Any]) -> dict[str, float]:

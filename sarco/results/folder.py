@@ -123,7 +123,7 @@ def write_results(
         "run_id": provenance.run_id,
         "wandb_project": provenance.wandb_project,
         **({"notice": provenance.notice} if provenance.notice else {}),
-        "checkpoint": str(provenance.checkpoint.resolve()),
+        **_checkpoints_of(provenance),
         "checkpoint_sha256": provenance.sha256,
         "tta": provenance.tta,
         "drop_islands": provenance.drop_islands,
@@ -142,6 +142,22 @@ def write_results(
     }
     write_json(folder / PREDICTION, content)
     return content
+
+
+def _checkpoints_of(provenance: Provenance) -> dict[str, Any]:
+    """The file that predicted; of several runs each with its run and its hash."""
+    if not provenance.members:
+        return {"checkpoint": str(provenance.checkpoint.resolve())}
+    runs = [
+        {
+            "run_id": one.run_id,
+            "wandb_project": one.wandb_project,
+            "checkpoint": str(one.checkpoint.resolve()),
+            "checkpoint_sha256": one.sha256,
+        }
+        for one in provenance.members
+    ]
+    return {"runs": runs}
 
 
 def _geometry(series: Series) -> dict[str, Any]:

@@ -243,11 +243,12 @@ def shown_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def provenance_of(prediction: Mapping[str, Any]) -> dict[str, str]:
     """What a page says of where its label map comes from, by the content of ``prediction.json``."""
+    several = [f"{one['run_id']}: {one['checkpoint_sha256']}" for one in prediction.get("runs", ())]
     rows = {
         "Note": str(prediction.get("notice", "")),
         "Run": str(prediction.get("run_id", "unknown")),
         "Project": str(prediction.get("wandb_project", "")),
-        "Checkpoint SHA-256": str(prediction.get("checkpoint_sha256", "")),
+        "Checkpoint SHA-256": ", ".join(several) or str(prediction.get("checkpoint_sha256", "")),
         "sarco version": str(prediction.get("sarco_version", "")),
         "Predicted": str(prediction.get("predicted_at", "")),
         "Mirror images": "seen too" if prediction.get("tta") == "mirror" else "",

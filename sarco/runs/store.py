@@ -13,7 +13,7 @@ from typing import Any
 import sarco
 from sarco.core.errors import CheckpointError, InputError, OptionError, SarcoError
 from sarco.core.files import hash_file, locked, read_json, write_json
-from sarco.core.options import BUILT_IN, NOTICE
+from sarco.core.options import BUILT_IN, notice_of
 from sarco.core.parser import build, to_builtins
 from sarco.core.resources import writing
 from sarco.core.training_options import (
@@ -384,6 +384,7 @@ class Provenance:
         sha256: of the file, to tell checkpoints apart for good.
         tta: ``mirror`` where mirror images were looked at too, else ``no``.
         drop_islands: whether parts that no neighbouring slice supports were left out.
+        members: of several runs that predict together; see `sarco.runs.members`.
     """
 
     run_id: str
@@ -392,11 +393,12 @@ class Provenance:
     sha256: str = field(default="")
     tta: str = "no"
     drop_islands: bool = False
+    members: "tuple[Provenance, ...]" = ()
 
     @property
     def notice(self) -> str:
         """What every result has to say of the network; empty for a person's own."""
-        return NOTICE if self.run_id == BUILT_IN else ""
+        return notice_of(self.run_id)
 
     @classmethod
     def of(cls, run_id: str, wandb_project: str, checkpoint: Path) -> "Provenance":

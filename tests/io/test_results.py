@@ -74,6 +74,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "slices": (None, [], {}, 7, "ab", [None], [{}], [[]]),
     "corrections": (None, 3, {}, [3], [{}], [correction() | {"slices": 1}], [correction() | {"slices": [True]}]),
     "run_id": (3, ["r1"], {}),
+    "runs": (None, 3, {}, ["a"], [{}], [{"run_id": "a", "wandb_project": "T", "checkpoint_sha256": 7}]),
     "sarco_version": (0.1,),
     "wandb_project": (7,),
     "mean_confidence": (10**400, math.inf, "0.9", True, -1, None),

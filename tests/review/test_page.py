@@ -491,3 +491,6 @@ def test_provenance_names_checkpoint_and_corrections() -> None:
     assert rows["Run"] == "r1" and rows["Checkpoint SHA-256"] == "ab" * 32 and rows["Predicted"] == "2026-01-01"
     assert rows["Corrected 2026-01-02"] == "by somebody who gave no name; slices changed: 3, 4"
     assert "Project" not in rows
+    runs = [{"run_id": run, "checkpoint_sha256": run * 8} for run in "ab"]
+    several = provenance_of({"run_id": "a+b", "checkpoint_sha256": "cc", "runs": runs})
+    assert several["Run"] == "a+b" and several["Checkpoint SHA-256"] == "a: aaaaaaaa, b: bbbbbbbb"

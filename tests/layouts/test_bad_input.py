@@ -102,6 +102,11 @@ def change_json(data: Path, change: Callable[[dict[str, object]], object]) -> No
     (data / "dataset.json").write_text(json.dumps(content))
 
 
+def listed(name: str) -> dict[str, object]:
+    """A case as nnU-Net's ``dataset`` lists it."""
+    return {"images": [f"imagesTr/{name}_0000.nii.gz"], "label": f"labelsTr/{name}.nii.gz"}
+
+
 CONTRADICTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     "too few files": (lambda d: (d / "labelsTr/P1.nii.gz").unlink(), r"numTraining is 3, but .*labelsTr holds 2"),
     "an id without a name": (
@@ -110,7 +115,35 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another ending": (lambda d: change_json(d, lambda c: c.update(file_ending=".mha")), r"file_ending is \.mha"),
     "the other ending": (lambda d: change_json(d, lambda c: c.update(file_ending=".nii")), "has another"),
-    "regions": (lambda d: change_json(d, lambda c: c.update(labels={"all": [1, 2]})), "a region of several ids"),
+    "regions that overlap": (
+        lambda d: change_json(d, lambda c: c.update(labels={"all": [*range(1, 8)], "left": [2, 4]})),
+        r"dataset\.json: id 2 belongs to all and to left, but a pixel has one label; pick one of the two with --labels",
+    ),
+    "a region with background": (
+        lambda d: change_json(d, lambda c: c.update(labels={"all": [0, 1, 2]})),
+        r"dataset\.json: all holds 0, which is background",
+    ),
+    "an order of other regions": (
+        lambda d: change_json(d, lambda c: c.update(labels={"all": [1, 2]}, regions_class_order=[1, 2])),
+        r"dataset\.json: regions_class_order is \[1, 2\], but has to give each of all a number of its own",
+    ),
+    "regions of one number": (
+        lambda d: change_json(d, lambda c: c.update(labels={"a": [1, 2], "b": [3, 4]}, regions_class_order=[1, 1])),
+        "has to give each of a, b a number of its own",
+    ),
+    "a listed case without its file": (
+        lambda d: change_json(d, lambda c: c.update(dataset={"P1": {"images": ["x.nii.gz"], "label": "y.nii.gz"}})),
+        r"dataset\.json: names x\.nii\.gz, but .*x\.nii\.gz is not there",
+    ),
+    "a listed case with two channels": (
+        lambda d: change_json(d, lambda c: c.update(dataset={"P1": {"images": ["x", "y"], "label": "z"}})),
+        r"dataset\.json: dataset lists P1, but not as .* with one image",
+    ),
+    "a list of cases": (lambda d: change_json(d, lambda c: c.update(dataset=["P1"])), "dataset lists .*, but not as"),
+    "fewer listed than counted": (
+        lambda d: change_json(d, lambda c: c.update(dataset={"P1": listed("P1")})),
+        r"dataset\.json: numTraining is 3, but dataset in it lists 1 label maps",
+    ),
     "no labels": (lambda d: change_json(d, lambda c: c.pop("labels")), "holds no labels"),
     "a listed file": (
         lambda d: change_json(d, lambda c: c.update(training=[{"image": "./imagesTr/P9.nii.gz"}])),

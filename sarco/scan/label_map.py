@@ -1,6 +1,6 @@
 """A label map in memory, and how it is laid over slices by their place in the patient."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,6 +84,25 @@ class LabelMap:
             raise GeometryError(
                 f"{self.path} does not lie on {image}: {error}; draw or export the label map on this image's own grid"
             ) from None
+
+    def labelled_planes_beyond(self, slices: Sequence[tuple[Affine, tuple[int, int]]]) -> int:
+        """How many planes hold labels that none of some slices covers.
+
+        Args:
+            slices: ``affine_lps`` and (rows, columns) of each.
+
+        Raises:
+            GeometryError: the label map does not lie on the grid of one of them.
+        """
+        if self.affine_lps is None:
+            raise GeometryError("the label map has no usable affine")
+        rows, columns, planes = self.ids.shape
+        found = [find_plane(self.affine_lps, (rows, columns, planes), affine, shape) for affine, shape in slices]
+        across = found[0][0]
+        covered = {index for _, index, _ in found}
+        along = np.moveaxis(self.ids, across, 0)
+        rest = (along[index] for index in range(len(along)) if index not in covered)
+        return sum(bool(((plane != BACKGROUND_ID) & (plane != IGNORE_ID)).any()) for plane in rest)
 
     def assume_ras(self, grid_affine: ArrayLike, grid_shape: tuple[int, int, int]) -> "LabelMap":
         """The label map laid over a grid as a file without a usable affine is: its axes count as RAS.

@@ -208,9 +208,9 @@ Segments {", ".join(description.labels.names.values())} on axial CT. {provenance
     pip install 'monai>=1.6' {packages}
     python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir MASKS
 
-Start it in this folder. `IMAGES` holds NIfTI volumes in HU and folders with a DICOM series each, or is such a folder
-itself. `MASKS` gets `NAME_label_map.nii.gz` on the grid of each image. MONAI reads the images and does not check what
-`sarco predict` checks: that a series is whole, is axial CT, and is in HU.
+Start it in this folder. `IMAGES` holds NIfTI volumes in HU and folders with a DICOM series each, and no label maps; or
+it is such a folder itself. `MASKS` gets `NAME_label_map.nii.gz` on the grid of each image. MONAI reads the images and
+does not check what `sarco predict` checks: that a series is whole, is axial CT, and is in HU.
 
 `models/model.ts` is the network as TorchScript, `models/model.pt` its weights, which are loaded into it.
 `scripts/` holds the crop to the body and the way back; it needs no sarco.

@@ -152,9 +152,8 @@ def _renumber(ids: NDArray[np.uint8], to: bytes) -> NDArray[np.uint8]:
 
 
 def _check_complete(file: LabelFile, label_map: LabelMap) -> None:
-    held = set(np.flatnonzero(np.bincount(label_map.ids.ravel(order="K"), minlength=_N_IDS)).tolist())
     known = {BACKGROUND_ID, IGNORE_ID, file.ignored, *(label_id for label_id, _ in file.names)}
-    if strange := sorted(held - known):
+    if strange := sorted(label_map.held - known):
         raise InputError(
             f"{file.path}: holds label {strange[0]}, which {file.named_in} does not name; name it there, or correct "
             "the label map"

@@ -1,10 +1,9 @@
 """How fast are slices read? sarco's checked reading beside plain pydicom, uncompressed and JPEG 2000; NIfTI volumes.
 
-python benchmarks/reading.py [--slices=300] [--append]
+python benchmarks/reading.py [--slices=300] [--rounds=3] [--only=dicom|nifti] [--append]
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -17,17 +16,16 @@ import nibabel as nib
 import numpy as np
 import pydicom
 from harness import ROOT, report, table
-from monai.transforms import LoadImage
 from pydicom.uid import JPEG2000Lossless
 
 from sarco.io.dicom import find_series
 from sarco.io.dicom_pixels import read_dicom_hu
 from sarco.io.images import find_images, read_hu
+from sarco.io.nifti import write_label_map
 from sarco.phantom.patient import PhantomOptions, make_phantom, write_series
 from sarco.scan.geometry import lps_to_ras, swap_rows_and_columns
 from sarco.scan.series import Series
-
-ROUNDS = 3
+from sarco.training.cases import find_cases
 
 
 def plain_pydicom(series: Series) -> None:
@@ -50,6 +48,8 @@ def sarco_whole(series: Series) -> None:
 
 def monai(series: Series) -> None:
     """MONAI's reader, slice by slice."""
+    from monai.transforms import LoadImage
+
     load = LoadImage(reader="PydicomReader", image_only=True)
     for header in series.slices:
         load(header.path)
@@ -100,56 +100,67 @@ def sarco_planes(path: Path) -> None:
         read_hu(header)
 
 
-def volumes(n_slices: int) -> list[list[str]]:
+def sarco_training(path: Path) -> None:
+    """What preparing a training reads: every slice, with its labels from the label map beside the volume."""
+    for case in {item.case for item in find_cases(path.parent).slices}:
+        label_map = case.read_labels()
+        for place, header in enumerate(case.slices):
+            case.lay(label_map, place)
+            read_hu(header)
+
+
+def volumes(n_slices: int, rounds_of_each: int) -> list[list[str]]:
     """Rows for NIfTI volumes, packed and plain."""
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        phantom = make_phantom(1, PhantomOptions(n_slices=4, rows=512, columns=512))
+        phantom = make_phantom(1, PhantomOptions(n_slices=4, rows=512, columns=512, spacing_mm=(0.9, 0.9, 1.0)))
         hu = np.tile(phantom.hu, n_slices // 4 + 1)[:, :, :n_slices].transpose(1, 0, 2)
         image = nib.Nifti1Image(np.asfortranarray(hu), lps_to_ras(swap_rows_and_columns(phantom.affine_lps)))
-        for name in ("volume.nii", "volume.nii.gz"):
-            path = Path(scratch) / name
+        ids = np.tile(phantom.label_map, n_slices // 4 + 1)[:, :, :n_slices]
+        for name in ("ct.nii", "ct.nii.gz"):
+            path = Path(scratch) / name.replace(".", "_") / name
+            path.parent.mkdir()
             nib.save(image, path)
-            for reader in (nibabel_whole, nibabel_slices, sarco_planes):
+            write_label_map(path.with_name("label.nii.gz"), ids, phantom.affine_lps)
+            for reader in (nibabel_whole, nibabel_slices, sarco_planes, sarco_training):
                 if reader is nibabel_slices and path.suffix == ".gz":
                     continue  # it unpacks the file anew for each slice
-                seconds = []
-                for _ in range(ROUNDS):
-                    start = time.perf_counter()
-                    reader(path)
-                    seconds.append(time.perf_counter() - start)
-                    os.utime(path)  # so that nothing is kept
-                middle = statistics.median(seconds)
-                peak = peak_mb(reader.__name__, path)
+                rounds = [measure_alone(reader.__name__, path) for _ in range(rounds_of_each)]
+                seconds, peaks = zip(*rounds, strict=True)
+                middle, peak = statistics.median(seconds), max(peaks)
                 spread = f"{(max(seconds) - min(seconds)) / middle:.0%}"
-                rows.append([name, reader.__name__, f"{n_slices / middle:.0f}", f"{peak:.0f} MB", spread])
+                share = f"{peak / (hu.nbytes / 2**20):.2f}"
+                rows.append([name, reader.__name__, f"{n_slices / middle:.0f}", f"{peak:.0f} MiB", share, spread])
     return rows
 
 
-def peak_mb(reader: str, path: Path) -> float:
-    """Most memory of a process of its own that reads the volume, less that of one that only imports."""
-    code = "import resource, sys; sys.path.insert(0, 'benchmarks'); import pathlib, reading\n{}\n"
-    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    peaks = []
-    for line in ("", f"reading.{reader}(pathlib.Path({str(path)!r}))"):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(line)], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        peaks.append(float(done.stdout.split()[-1]))
-    return peaks[1] - peaks[0]
+def measure_alone(reader: str, path: Path) -> tuple[float, float]:
+    """Seconds of a process of its own that reads the volume, and by how many MiB it grew while it did."""
+    code = f"""
+import pathlib, sys, time
+sys.path.insert(0, "benchmarks")
+import reading
+def told(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1024
+open("/proc/self/clear_refs", "w").write("5")  # forget the peak of importing
+before = told("VmRSS")
+start = time.perf_counter()
+reading.{reader}(pathlib.Path({str(path)!r}))
+print(time.perf_counter() - start, told("VmHWM") - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    seconds, grown = done.stdout.split()[-2:]
+    return float(seconds), float(grown)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--slices", type=int, default=300)
-    parser.add_argument("--append", action="store_true", help="append to RESULTS.md")
-    typed = parser.parse_args()
+def dicom(n_slices: int, rounds: int) -> str:
+    """The table for DICOM series."""
     rows = []
     for name, compress in (("uncompressed", False), ("JPEG 2000", True)):
         with tempfile.TemporaryDirectory() as scratch:
-            series = write_slices(Path(scratch), typed.slices, compress)
+            series = write_slices(Path(scratch), n_slices, compress)
             seconds: dict[str, list[float]] = {reader: [] for reader in READERS}
-            for _ in range(ROUNDS):  # in turns, so that a noisy moment hits all
+            for _ in range(rounds):  # in turns, so that a noisy moment hits all
                 for reader, read in READERS.items():
                     start = time.perf_counter()
                     read(series)
@@ -158,16 +169,35 @@ def main() -> None:
         for reader, values in seconds.items():
             middle = statistics.median(values)
             spread = (max(values) - min(values)) / middle
-            cells = [f"{typed.slices / middle:.0f}", f"{base / middle:.2f}", f"{spread:.0%}"]
+            cells = [f"{n_slices / middle:.0f}", f"{base / middle:.2f}", f"{spread:.0%}"]
             rows.append([name, reader, *cells])
     head = ["encoding", "reader", "slices per second", "speed beside plain pydicom", "spread"]
-    text = (
-        table(head, rows)
-        + f"\n\n{typed.slices} slices of 512 x 512, medians of {ROUNDS} rounds taken in turns, one thread."
+    told = f"{n_slices} slices of 512 x 512, medians of {rounds} rounds taken in turns, one thread."
+    return f"{table(head, rows)}\n\n{told}"
+
+
+def nifti(n_slices: int, rounds: int) -> str:
+    """The table for NIfTI volumes."""
+    head = ["file", "reader", "slices per second", "memory", "volumes in memory", "spread"]
+    told = (
+        f"512 x 512 x {n_slices} voxels of 16 bits, {n_slices / 2:.0f} MiB. Beside them lies a packed label map, "
+        f"{n_slices / 4:.0f} MiB unpacked, which sarco_training reads as well. Memory is by how much a process of its "
+        f"own grew while it read, at most; rounds: {rounds}."
     )
-    nifti = table(["file", "reader", "slices per second", "memory", "spread"], volumes(typed.slices))
-    text += f"\n\n{nifti}\n\nNIfTI volumes of the same size, int16; the memory is that of reading alone."
-    report("Reading DICOM and NIfTI", f"python benchmarks/reading.py --slices={typed.slices}", text, typed.append)
+    return f"{table(head, volumes(n_slices, rounds))}\n\n{told}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slices", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("dicom", "nifti"), help="one of the two tables")
+    parser.add_argument("--append", action="store_true", help="append to RESULTS.md")
+    typed = parser.parse_args()
+    made = [make(typed.slices, typed.rounds) for make in (dicom, nifti) if typed.only in (None, make.__name__)]
+    only = f" --only={typed.only}" if typed.only else ""
+    command = f"python benchmarks/reading.py --slices={typed.slices} --rounds={typed.rounds}{only}"
+    report("Reading DICOM and NIfTI", command, "\n\n".join(made), typed.append)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ MOST_MODULES = 14  # of a room
 
 FRAMEWORKS = {"monai", "pytorch_lightning", "lightning_fabric", "lightning", "wandb"}
 MAY_HAVE_FRAMEWORKS = re.compile(
-    r"sarco\.(network\.\w+|training\.\w+|runs\.(tracking|wandb_process)|api\.training)|model|transforms|sarco_\w*datamodule\w*"
+    r"sarco\.(network\.\w+|training\.\w+|runs\.(tracking|wandb_process)|api\.training|crop\.monai_transforms"
+    r"|prediction\.monai_bundle)|model|transforms|sarco_\w*datamodule\w*"
 )
 MAY_HAVE_TORCH = re.compile(
     MAY_HAVE_FRAMEWORKS.pattern
@@ -74,6 +75,7 @@ WITHOUT_OWN_TEST_FILE = {
     "core.parser": "is seen through the options, whose fields are what it parses",
     "core.training_options": "likewise",
     "scan.label_map": "is seen through NIfTI and measurements, whose tests lay label maps over slices",
+    "crop.monai_transforms": "is seen through the bundle, whose masks are compared with those of the pipeline",
     "crop.slices": "is seen through the pipeline, which is compared with MONAI pixel by pixel",
     "network.device": "is seen through the scripts",
     "runs.wandb_process": "is seen through the tracking, whose tests start it",

@@ -169,7 +169,10 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 
 
 def write_saros(root: Path, labelled: int = 2) -> None:
-    """``CASE/image.nii.gz`` beside body regions and parts; every slice but each ``labelled``-th is 255."""
+    """``CASE/image.nii.gz`` beside body regions and parts; every slice but each ``labelled``-th is 255; the table."""
+    rows = "".join(f"{name},TCGA-KIRC,TCGA-{name},abdomen,1.2.{seed},fold-1\n" for name, seed in SEEDS.items())
+    head = "id,tcia_collection,tcia_case_id,anatomic_region,tcia_series_instance_uid,split\n"
+    (root / "Segmentation Info.csv").write_text(head + rows)
     for name, phantom in patients().items():
         save_image(root / name / "image.nii.gz", phantom.hu, phantom.affine_lps)
         for kind, ids in (

@@ -207,20 +207,23 @@ class MeasurementOptions:
 
 @dataclass(frozen=True)
 class ExportOptions(CheckpointOptions, OverwriteOptions):
-    """Which run becomes an ONNX file, and what the file is checked on."""
+    """Which run becomes an ONNX file or a MONAI bundle, and what these are checked on."""
 
-    onnx: Path = option(
-        None, INFERENCE, "the file to write, FILE.onnx; FILE.json beside it tells how it was checked; required"
+    onnx: Path | None = option(
+        None, INFERENCE, "the file to write, FILE.onnx; FILE.json beside it tells how it was checked"
     )
+    monai_bundle: Path | None = option(None, INFERENCE, "the folder to write as a MONAI bundle")
     infer_path: Path | None = option(
-        None, INFERENCE, "a series to compare ONNX Runtime with torch on; without it an invented patient"
+        None, INFERENCE, "a series to compare what is written with torch on; without it an invented patient"
     )
 
     def __post_init__(self) -> None:
-        """Checks the file's name."""
+        """Checks that there is something to write, and the file's name."""
         super().__post_init__()
-        _need(self, "onnx")
-        require(self.onnx.suffix.lower() == ".onnx", "onnx", self.onnx, "has to end in .onnx")
+        if self.onnx is None and self.monai_bundle is None:
+            raise OptionError("--onnx is missing: give --onnx=FILE.onnx, or --monai_bundle=FOLDER")
+        if self.onnx is not None:
+            require(self.onnx.suffix.lower() == ".onnx", "onnx", self.onnx, "has to end in .onnx")
 
 
 @dataclass(frozen=True)

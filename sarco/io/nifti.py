@@ -106,6 +106,8 @@ def read_label_map(path: Path) -> LabelMap:
     values = stored.read("label map")
     if values.dtype.kind not in "buif":
         raise InputError(f"{path}: holds colours or complex numbers, not label ids; is it an image?")
+    if values.dtype == np.uint8 and stored.scaling == (1, 0):
+        return LabelMap(values.transpose(1, 0, 2), affine, path)  # as they are: no second copy
     rows, columns, planes = values.shape[1], values.shape[0], values.shape[2]
     ids = np.empty((planes, rows, columns), dtype=np.uint8).transpose(1, 2, 0)  # plane after plane in memory
     for plane in range(planes):  # so that what is wider than a byte is never in memory twice

@@ -116,13 +116,29 @@ class Case:
 
         Raises:
             InputError: it cannot be read.
-            GeometryError: files that make it up lie on different grids.
+            GeometryError: files that make it up lie on different grids, or it labels planes that the image lacks.
         """
         label_map, series = self.source.read(), make_series(self.slices)
         if label_map is None:
             ids = np.full(series.shape, self.source.beyond, dtype=np.uint8)
             return LabelMap(ids, series.affine_lps, self.label_path)
-        return label_map if label_map.affine_lps is not None else label_map.assume_ras(series.affine_lps, series.shape)
+        if label_map.affine_lps is None:
+            return label_map.assume_ras(series.affine_lps, series.shape)
+        if is_nifti(self.slices[0].path):  # of a DICOM series, some slices may have been left out
+            self._check_planes(label_map)
+        return label_map
+
+    def _check_planes(self, label_map: LabelMap) -> None:
+        """Raises a `GeometryError` where a label map labels planes that the image does not have."""
+        try:
+            beyond = label_map.labelled_planes_beyond([(one.affine_lps, one.shape) for one in self.slices])
+        except GeometryError:
+            return  # it lies elsewhere, which `lay` says in full
+        if beyond:
+            raise GeometryError(
+                f"{label_map.path} labels {count_of(beyond, 'plane')} that {self.slices[0].path} does not have "
+                f"({count_of(len(self.slices), 'slice')}); take the image that was labelled, or cut the label map"
+            )
 
     def lay(self, label_map: LabelMap, place: int) -> NDArray[np.uint8]:
         """The label map on the grid of one slice, (row, column).

@@ -14,7 +14,7 @@ from sarco.scan.geometry import GRID_TOLERANCE_VOXELS
 from sarco.scan.label_map import LabelMap
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID
 
-MAP, MASK, SEG = "map", "mask", "seg"
+MAP, MASK, SEG, UNION = "map", "mask", "seg", "union"
 _N_IDS = 256
 
 
@@ -24,9 +24,11 @@ class LabelFile:
 
     Attributes:
         path: where it lies.
-        kind: `MAP`, ids in NIfTI; `MASK`, one structure in NIfTI, whatever its values; `SEG`, a DICOM segmentation.
+        kind: `MAP`, ids in NIfTI; `MASK`, one structure in NIfTI, whatever its values; `SEG`, a DICOM segmentation;
+            `UNION`, ids in NIfTI of which several may make up a structure.
         names: what its ids are called, as far as somebody says so; a mask has the id 1.
-        numbers: ids in the training that a ``labels.json`` above gives names of structures without an id of their own.
+        numbers: ids in the training that a ``labels.json`` above, or nnU-Net for its regions, gives names of structures
+            without an id of their own.
         named_in: the file that says so; a file's own path where its name or its content does.
         is_complete: whether an id without a name is an error.
         ignored: an id that means "nobody looked", besides 255.
@@ -150,9 +152,8 @@ def _renumber(ids: NDArray[np.uint8], to: bytes) -> NDArray[np.uint8]:
 
 
 def _check_complete(file: LabelFile, label_map: LabelMap) -> None:
-    held = set(np.flatnonzero(np.bincount(label_map.ids.ravel(order="K"), minlength=_N_IDS)).tolist())
     known = {BACKGROUND_ID, IGNORE_ID, file.ignored, *(label_id for label_id, _ in file.names)}
-    if strange := sorted(held - known):
+    if strange := sorted(label_map.held - known):
         raise InputError(
             f"{file.path}: holds label {strange[0]}, which {file.named_in} does not name; name it there, or correct "
             "the label map"

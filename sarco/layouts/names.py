@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -52,40 +53,77 @@ def two_names(label_id: int, one: str, where: object, other: str, elsewhere: obj
     )
 
 
-def read_numbered_names(path: Path) -> tuple[dict[int, str], int | None]:
-    """The labels of a ``dataset.json``, and the id that it calls ``ignore``.
+@dataclass(frozen=True)
+class NumberedNames:
+    """The labels of a ``dataset.json``.
 
-    nnU-Net v2 has a number by name, the Decathlon and nnU-Net v1 a name by number.
+    Attributes:
+        names: what each id is called; an id that lies in several regions has several.
+        numbers: for regions, which number each has in nnU-Net's own predictions, as far as it says so.
+        has_regions: whether a label may be several ids.
+        ignored: the id that it calls ``ignore``.
+    """
+
+    names: tuple[tuple[int, str], ...]
+    numbers: tuple[tuple[int, str], ...] = ()
+    has_regions: bool = False
+    ignored: int | None = None
+
+
+def read_numbered_names(path: Path) -> NumberedNames:
+    """The labels of a ``dataset.json``.
+
+    nnU-Net v2 has a number by name, or the list of numbers that make up a region; the Decathlon and nnU-Net v1 have a
+    name by number.
 
     Source:
-        https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md, .../ignore_label.md;
-        dataset.json of the tasks on http://medicaldecathlon.com.
+        https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md, .../ignore_label.md and
+        .../region_based_training.md; nnunetv2/utilities/label_handling/label_handling.py; dataset.json of the tasks on
+        http://medicaldecathlon.com.
 
     Raises:
-        InputError: it holds no such labels, or regions of several ids.
+        InputError: it holds no such labels, or regions that contradict each other.
     """
     content = read_dataset_json(path)
     stored = content.get("labels")
     if not isinstance(stored, dict) or not stored:
         raise InputError(f'{path}: holds no labels; write "labels": {{"background": 0, "psoas": 1}}')
     by_name = all(not (key.strip().isdecimal() and isinstance(value, str)) for key, value in stored.items())
-    pairs = stored.items() if by_name else [(value, key) for key, value in stored.items()]
-    names: dict[int, str] = {}
+    pairs = list(stored.items()) if by_name else [(value, key) for key, value in stored.items()]
+    has_regions = any(isinstance(number, list) and len(number) > 1 for _, number in pairs)
+    found: list[tuple[int, str]] = []
     ignored = None
     for name, number in pairs:
-        label_id = _id_of(path, name, number)
-        if label_id in names:
-            raise InputError(two_names(label_id, names[label_id], path, str(name), path))
-        if name == "ignore":
-            ignored = label_id
-        elif label_id != BACKGROUND_ID:
-            names[label_id] = name
-    return names, ignored
+        ids = [_id_of(path, name, one) for one in (number if isinstance(number, list) and number else [number])]
+        if name == "ignore" and len(ids) == 1:
+            ignored = ids[0]
+        elif ids != [BACKGROUND_ID]:
+            found += [(label_id, name) for label_id in ids]
+    named = dict(reversed(found)) | ({} if ignored is None else {ignored: "ignore"})
+    for label_id, name in found:
+        if (not has_regions or label_id == ignored) and named[label_id] != name:
+            raise InputError(two_names(label_id, named[label_id], path, name, path))
+        if label_id == BACKGROUND_ID:
+            raise InputError(f"{path}: {shown(name)} holds 0, which is background; take it out")
+    numbers = _numbers_of_regions(path, content, list(dict.fromkeys(name for _, name in found))) if has_regions else ()
+    return NumberedNames(tuple(found), numbers, has_regions, ignored)
+
+
+def _numbers_of_regions(path: Path, content: Mapping[str, Any], regions: list[str]) -> tuple[tuple[int, str], ...]:
+    """The numbers of regions by ``regions_class_order``; none where it is not there."""
+    order = content.get("regions_class_order")
+    if order is None:
+        return ()
+    is_order = isinstance(order, list) and len(set(map(str, order))) == len(order) == len(regions)
+    if not is_order or not all(isinstance(number, int) and 0 < number < IGNORE_ID for number in order):
+        raise InputError(
+            f"{path}: regions_class_order is {shown(order)}, but has to give each of {', '.join(regions)} a number of "
+            "its own in 1..254; correct it"
+        )
+    return tuple(zip(order, regions, strict=True))
 
 
 def _id_of(path: Path, name: object, number: object) -> int:
-    if isinstance(number, list):
-        raise InputError(f"{path}: {shown(name)} is a region of several ids; give each id a name of its own")
     text = str(number)
     if not (text.isdecimal() and len(text) < 4 and int(text) <= IGNORE_ID) or not isinstance(name, str):
         raise InputError(

@@ -16,11 +16,13 @@ from sarco.layouts.files import DataFiles
 from sarco.layouts.names import TABLE, read_patients_of_cases
 from sarco.layouts.nnunet import find_nnunet
 from sarco.layouts.pairs import SERIES, SLICES, find_endings, find_folders, find_stems
-from sarco.layouts.saros import find_saros
+from sarco.layouts.saros import SAROS, find_saros
 from sarco.layouts.totalsegmentator import find_totalsegmentator
 
 # The most telling first: what a layout claims no other sees.
 _FINDERS = (find_totalsegmentator, find_saros, find_nnunet, find_folders, find_stems, find_endings)
+
+_MOST_SHOWN = 20  # patients with several scans
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _named(cases: Sequence[FoundCase], patients: dict[Path, dict[str, str]]) -> 
     named = []
     for case in cases:
         said = (patients[folder].get(case.name, "") for folder in case.labels.path.parents if folder in patients)
-        named.append(replace(case, patient=next(filter(None, said), "")))
+        named.append(replace(case, patient=next(filter(None, said), case.patient)))
     return named
 
 
@@ -89,8 +91,9 @@ def describe_cases(cases: Sequence[FoundCase]) -> tuple[str, ...]:
     lines = ["layouts: " + ", ".join(f"{layout} ({count_of(n, 'case')})" for layout, n in layouts.items())]
     if volumes:
         told = sum(bool(case.patient) for case in volumes)
-        by_table = f", {told} by {TABLE}" if told else ""
+        by_table = f", {told} by a table ({TABLE}, or that of the data set)" if told else ""
         lines.append(f"patients of {count_of(len(volumes), 'NIfTI image')} go by the names of their cases{by_table}")
+    lines += _describe_several(volumes)
     if turned := [case.image for case in volumes if open_volume(case.image).is_turned]:
         lines.append(
             f"{count_of(len(turned), 'volume is', 'volumes are')} stored in coronal or sagittal planes and turned to "
@@ -101,8 +104,29 @@ def describe_cases(cases: Sequence[FoundCase]) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _describe_several(cases: Sequence[FoundCase]) -> list[str]:
+    """Which patients have several scans, by what tables say."""
+    scans: dict[str, dict[Path, str]] = defaultdict(dict)
+    for case in cases:
+        if case.patient:
+            scans[case.patient][case.image] = case.name
+    several = [list(found.values()) for found in scans.values() if len(found) > 1]
+    if not several:
+        return []
+    shown_cases = "; ".join(", ".join(names) for names in several[:_MOST_SHOWN])
+    more = f" and {len(several) - _MOST_SHOWN} more" if len(several) > _MOST_SHOWN else ""
+    return [f"{count_of(len(several), 'patient has', 'patients have')} several scans: {shown_cases}{more}"]
+
+
 def warn_of_shared_names(cases: Sequence[FoundCase]) -> None:
-    """A `DataWarning` where NIfTI images in different places go by one name, and so count as one patient's."""
+    """A `DataWarning` where nobody knows whose NIfTI images are: one name in several places, or SAROS without table."""
+    nameless = [case for case in cases if case.layout == SAROS and not case.patient]
+    if len(nameless) > 1:
+        told = (
+            f"some of SAROS's patients have two scans, and nobody says who {nameless[0].image} and "
+            f"{count_of(len(nameless) - 1, 'other')} are of; put its table Segmentation Info.csv into the data folder"
+        )
+        warnings.warn(told, DataWarning, 3)
     images: dict[str, dict[Path, FoundCase]] = defaultdict(dict)
     for case in cases:
         if is_nifti(case.image) and not case.patient:

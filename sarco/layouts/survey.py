@@ -64,7 +64,7 @@ def survey(data_dir: Path) -> tuple[list[str], FoundData | None]:
     lines += describe_cases(usable)[1:]
     lines += [f"remark: {one.message}" for one in said if issubclass(one.category, DataWarning)]
     if found.tests:
-        lines.append(f"left out: {count_of(len(found.tests), 'case')} that meta.csv keeps for testing")
+        lines.append(f"left out: {count_of(len(found.tests), 'case')} that the data set keeps for testing")
     if found.lonely:
         shown = ", ".join(str(file.relative_to(data_dir)) for file in found.lonely[:_MOST_LISTED])
         lines.append(f"left out: {count_of(len(found.lonely), 'file')} without a partner: {shown}")

@@ -190,19 +190,11 @@ def _settle(
     case: FoundCase, wanted: Sequence[WantedLabel], own: Mapping[str, int], names: Mapping[int, str], missing: str
 ) -> FoundCase:
     """A case whose files give the numbers of the training."""
+    id_of = [(file, _renumbering(file, wanted, own)) for file in case.labels.files]
     if wanted:
-        id_of = [
-            (file, {label_id: number for number, one in enumerate(wanted, start=1) for part in one.parts
-                    for label_id in _ids_of_part(part, file, own)})
-            for file in case.labels.files
-        ]  # fmt: skip
         parts = [part for one in wanted for part in one.parts]
-        is_whole = all(any(_ids_of_part(part, file, own) for file, _ in id_of) for part in parts)
+        is_whole = all(any(_ids_of_part(part, file, own) for file in case.labels.files) for part in parts)
     else:
-        id_of = [
-            (file, {stored: stored if file.kind == MAP else own[name] for stored, name in file.names})
-            for file in case.labels.files
-        ]
         held = {name for file in case.labels.files for _, name in file.names}
         is_whole = set(names.values()) <= held or any(file.kind == MAP and not file.names for file, _ in id_of)
     beyond = IGNORE_ID if missing == IGNORE and not is_whole else BACKGROUND_ID
@@ -210,6 +202,31 @@ def _settle(
     used.sort(key=lambda pair: min(pair[1].values(), default=0))
     files = tuple(_renumbered(file, ids, bool(wanted), beyond) for file, ids in used)
     return replace(case, labels=LabelSource(case.labels.path, files, beyond))
+
+
+def _renumbering(file: LabelFile, wanted: Sequence[WantedLabel], own: Mapping[str, int]) -> dict[int, int]:
+    """The id in the training for ids in a file.
+
+    Raises:
+        InputError: one id belongs to two labels, as those of nnU-Net's regions may.
+    """
+    numbered = [
+        (label_id, number, one.name)
+        for number, one in enumerate(wanted, start=1)
+        for part in one.parts
+        for label_id in _ids_of_part(part, file, own)
+    ]
+    if not wanted:
+        numbered = [(stored, stored if file.kind == MAP else own[name], name) for stored, name in file.names]
+    meant: dict[int, tuple[int, str]] = {}
+    for label_id, number, name in numbered:
+        other = meant.setdefault(label_id, (number, name))
+        if other[0] != number:
+            raise InputError(
+                f"{file.named_in or file.path}: id {label_id} belongs to {other[1]} and to {name}, but a pixel has one "
+                "label; pick one of the two with --labels"
+            )
+    return {label_id: number for label_id, (number, _) in meant.items()}
 
 
 def _renumbered(file: LabelFile, ids: Mapping[int, int], picked: bool, beyond: int) -> LabelFile:

@@ -1,4 +1,4 @@
-"""The network as OpenVINO and as ONNX have it."""
+"""The network as OpenVINO, ONNX and TorchScript have it."""
 
 import io
 import tempfile
@@ -65,6 +65,22 @@ def export_onnx(network: "SegmentationNetwork", images: Images, keep_names: bool
             dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}},
         )
     return {"model.onnx": file.getvalue()}
+
+
+def export_torchscript(network: "SegmentationNetwork", images: Images) -> bytes:
+    """The network as TorchScript, for any number of images of this size; its weights keep their names.
+
+    Args:
+        network: with its weights.
+        images: (1, C, S, S).
+    """
+    import torch
+
+    file = io.BytesIO()
+    with _quietly(), torch.no_grad():
+        traced = torch.jit.trace(network.eval(), torch.as_tensor(images), check_trace=False)
+        torch.jit.save(traced, file)
+    return file.getvalue()
 
 
 EXPORTS: Mapping[str, Callable[["SegmentationNetwork", Images], dict[str, bytes]]] = {

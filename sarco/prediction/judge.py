@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sarco.core.messages import count_of
 from sarco.crop.slices import Images, Logits
@@ -69,8 +71,17 @@ def compare_engines(reference: Logits, other: Logits) -> Agreement:
         reference: (B, K, S, S) logits.
         other: logits of the same images.
     """
-    n_channels = reference.shape[1]
-    one, two = reference.argmax(axis=1), other.argmax(axis=1)
+    return compare_channels(reference.argmax(axis=1), other.argmax(axis=1), reference.shape[1])
+
+
+def compare_channels(one: NDArray[Any], two: NDArray[Any], n_channels: int) -> Agreement:
+    """Compares channel numbers, or label ids, pixel by pixel, as `compare_engines` does.
+
+    Args:
+        one: of the reference, of any shape.
+        two: of the same shape.
+        n_channels: larger than any of them.
+    """
     n_one, n_two = (np.bincount(ids.ravel(), minlength=n_channels)[1:] for ids in (one, two))
     n_both = np.bincount(one[one == two], minlength=n_channels)[1:]
     judged = [slice(None)] + [slice(k, k + 1) for k in np.flatnonzero(n_one >= PIXELS_OF_A_LABEL)]

@@ -12,7 +12,7 @@ from sarco.core.training_options import DataOptions
 
 if TYPE_CHECKING:  # seconds to import
     from sarco.network.segmentation import SegmentationNetwork
-    from sarco.runs.store import RunDescription
+    from sarco.runs.store import Provenance, RunDescription
     from sarco.scan.series import Series
 
 INVENTED_SLICES = 6
@@ -25,26 +25,19 @@ def write_onnx_file(options: ExportOptions) -> Figures:
     Raises:
         SarcoError: the run cannot be exported, its file gives other masks than torch, or cannot be written.
     """
+    import numpy as np
+
     from sarco.core.errors import InputError
     from sarco.core.files import atomic_file, write_json
     from sarco.prediction.convert import export_onnx
     from sarco.prediction.engine import check_packages
-    from sarco.runs.store import Provenance, RunStore
 
-    if options.onnx.exists() and not options.overwrite:
-        raise InputError(f"{options.onnx}: exists already; choose another --onnx, or --overwrite=yes to replace it")
+    file_path = options.onnx
+    assert file_path
+    if file_path.exists() and not options.overwrite:
+        raise InputError(f"{file_path}: exists already; choose another --onnx, or --overwrite=yes to replace it")
     check_packages("onnx")
-    tune_allocator()
-    project = options.ckpt_wandb_project
-    checkpoint = RunStore(options.dirpath).checkpoint(options.run_id, project or None, options.ckpt_choice)
-    provenance = Provenance.of(options.run_id, project, checkpoint)
-
-    import numpy as np
-
-    from sarco.network.segmentation import load_network
-
-    quieten_libraries()
-    description, network = load_network(checkpoint)
+    description, network, provenance = load_run(options)
     data = description.data
     side, _ = data.crop_size
     shape = (1, 3 if data.channel_3d else 1, side, side)
@@ -52,14 +45,31 @@ def write_onnx_file(options: ExportOptions) -> Figures:
     content = _describe(exported, description, provenance.sha256)
     report = _compare(network, data, content, options.infer_path)
     try:
-        with atomic_file(options.onnx, replace=options.overwrite) as file:
+        with atomic_file(file_path, replace=options.overwrite) as file:
             file.write(content)
-        write_json(options.onnx.with_suffix(".json"), report)
+        write_json(file_path.with_suffix(".json"), report)
     except FileExistsError:
-        raise InputError(f"{options.onnx}: was made by another process meanwhile and stays; export again") from None
+        raise InputError(f"{file_path}: was made by another process meanwhile and stays; export again") from None
     except OSError as error:
-        raise InputError(f"{options.onnx}: cannot be written ({error.strerror}); choose another --onnx") from None
+        raise InputError(f"{file_path}: cannot be written ({error.strerror}); choose another --onnx") from None
     return report
+
+
+def load_run(options: ExportOptions) -> "tuple[RunDescription, SegmentationNetwork, Provenance]":
+    """What a run is, its network with its weights, and where these come from.
+
+    Raises:
+        CheckpointError: there is no such run, or its checkpoint cannot be used.
+    """
+    from sarco.network.segmentation import load_network
+    from sarco.runs.store import Provenance, RunStore
+
+    tune_allocator()
+    project = options.ckpt_wandb_project
+    checkpoint = RunStore(options.dirpath).checkpoint(options.run_id, project or None, options.ckpt_choice)
+    quieten_libraries()
+    description, network = load_network(checkpoint)
+    return description, network, Provenance.of(options.run_id, project, checkpoint)
 
 
 def _describe(content: bytes, description: "RunDescription", sha256: str) -> bytes:
@@ -126,7 +136,7 @@ def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, 
         SarcoError: their masks differ.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        series = _series(infer_path, Path(scratch))
+        series = series_to_compare_on(infer_path, Path(scratch))
         slices = _compare_slices(network, data, content, series)
     report = {
         "compared_on": "an invented patient" if infer_path is None else f"series {series.uid}",
@@ -147,7 +157,12 @@ def _compare(network: "SegmentationNetwork", data: DataOptions, content: bytes, 
     return report
 
 
-def _series(infer_path: Path | None, scratch: Path) -> "Series":
+def series_to_compare_on(infer_path: Path | None, scratch: Path) -> "Series":
+    """The series that a path holds; without one an invented patient, whose files go to ``scratch``.
+
+    Raises:
+        SarcoError: nothing there can be predicted.
+    """
     from sarco.io.images import find_images
 
     if infer_path is None:

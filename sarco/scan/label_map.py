@@ -1,6 +1,6 @@
 """A label map in memory, and how it is laid over slices by their place in the patient."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,12 @@ class LabelMap:
     path: Path
 
     @property
+    def held(self) -> set[int]:
+        """The ids that it holds; counted plane by plane, because counting takes eight bytes a voxel."""
+        planes = (self.ids[:, :, plane].ravel() for plane in range(self.ids.shape[2]))
+        return {int(label_id) for plane in planes for label_id in np.flatnonzero(np.bincount(plane, minlength=256))}
+
+    @property
     def is_unseen_in_part(self) -> bool:
         """Whether 255 stands beside other values within planes, whichever way these run."""
         unseen = self.ids == IGNORE_ID
@@ -46,7 +52,7 @@ class LabelMap:
         Args:
             named: ids that have a name.
         """
-        held = set(np.flatnonzero(np.bincount(self.ids.ravel(), minlength=256)).tolist())
+        held = self.held
         others = held - {BACKGROUND_ID, IGNORE_ID}
         if IGNORE_ID in named or (others and not _are_greys(others - set(named))) or not self.is_unseen_in_part:
             return ""
@@ -84,6 +90,25 @@ class LabelMap:
             raise GeometryError(
                 f"{self.path} does not lie on {image}: {error}; draw or export the label map on this image's own grid"
             ) from None
+
+    def labelled_planes_beyond(self, slices: Sequence[tuple[Affine, tuple[int, int]]]) -> int:
+        """How many planes hold labels that none of some slices covers.
+
+        Args:
+            slices: ``affine_lps`` and (rows, columns) of each.
+
+        Raises:
+            GeometryError: the label map does not lie on the grid of one of them.
+        """
+        if self.affine_lps is None:
+            raise GeometryError("the label map has no usable affine")
+        rows, columns, planes = self.ids.shape
+        found = [find_plane(self.affine_lps, (rows, columns, planes), affine, shape) for affine, shape in slices]
+        across = found[0][0]
+        covered = {index for _, index, _ in found}
+        along = np.moveaxis(self.ids, across, 0)
+        rest = (along[index] for index in range(len(along)) if index not in covered)
+        return sum(bool(((plane != BACKGROUND_ID) & (plane != IGNORE_ID)).any()) for plane in rest)
 
     def assume_ras(self, grid_affine: ArrayLike, grid_shape: tuple[int, int, int]) -> "LabelMap":
         """The label map laid over a grid as a file without a usable affine is: its axes count as RAS.

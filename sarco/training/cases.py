@@ -90,7 +90,7 @@ def find_cases(data_dir: Path, labels: str = "", missing_labels: str = BACKGROUN
         told = f"{count_of(len(lonely), 'file')} without a partner not used for training: {_shown(lonely, data_dir)}"
         warnings.warn(told, DataWarning, 2)
     if found.tests:
-        told = f"{count_of(len(found.tests), 'case')} kept for testing, as meta.csv says, not used for training"
+        told = f"{count_of(len(found.tests), 'case')} kept for testing, as the data set says, not used for training"
         warnings.warn(told, DataWarning, 2)
     settled, names = settle_labels(found.cases, labels, missing_labels)
     warn_of_shared_names(settled)

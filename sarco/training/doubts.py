@@ -15,7 +15,7 @@ from sarco.core.messages import count_of
 from sarco.io.dicom_tags import open_dataset, quiet_pydicom, quiet_text
 from sarco.io.nifti import read_label_map
 from sarco.layouts.case import Case
-from sarco.layouts.labels import MAP
+from sarco.layouts.labels import MAP, UNION
 from sarco.scan.labels import BACKGROUND_ID, IGNORE_ID, LabelTable
 from sarco.training.cases import LabelledSlice
 
@@ -44,7 +44,7 @@ def check_label_maps(cases: Iterable[Case], names: Collection[int]) -> None:
     """
     faults: dict[str, list[Path]] = defaultdict(list)
     loose = []
-    for file in dict.fromkeys(file for case in cases for file in case.source.files if file.kind == MAP):
+    for file in dict.fromkeys(file for case in cases for file in case.source.files if file.kind in (MAP, UNION)):
         label_map = read_label_map(file.path)
         if fault := label_map.fault_of_255([i for i, _ in file.names] if file.names else names):
             faults[fault].append(file.path)

@@ -64,6 +64,20 @@ def test_a_plain_volume_is_never_in_memory(tmp_path: Path) -> None:
     assert peak < 4e6
 
 
+def test_ids_of_a_byte_are_in_memory_once_and_counted_plane_by_plane(tmp_path: Path) -> None:
+    """Catches a second copy of a label map, and one of eight bytes a voxel while its ids are counted."""
+    values = np.zeros((128, 128, 1500), np.uint8)
+    values[20:40, :, 7] = 3
+    path = save(tmp_path / "a.nii.gz", values)
+    tracemalloc.start()
+    label_map = read_label_map(path)
+    assert label_map.held == {0, 3} and not label_map.fault_of_255()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(label_map.ids, values.transpose(1, 0, 2))
+    assert peak < 1.4 * values.nbytes
+
+
 def test_float_labels_are_in_memory_once_as_they_are(tmp_path: Path) -> None:
     """Catches a label map of 64 bits that is held several times while it becomes one of 8."""
     values = np.zeros((128, 128, 100))

@@ -23,6 +23,7 @@ from sarco.core.errors import GeometryError, OptionError, SarcoError
 from sarco.core.training_options import DataOptions
 from sarco.io.nifti import write_label_map
 from sarco.layouts.survey import survey
+from sarco.scan.geometry import plane_affine
 from sarco_datamodule import SarcoDataModule
 
 PHANTOM = patients()["P1"]
@@ -50,8 +51,15 @@ def shifted(mm: float, axis: int) -> np.ndarray:
 
 
 IDS = PHANTOM.label_map
+BELOW = plane_affine(PHANTOM.affine_lps, -1)
+BEYOND = plane_affine(PHANTOM.affine_lps, 1)
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another shape": (lambda d: write_label_map(d / LABEL, IDS[:-3], PHANTOM.affine_lps), r"label.*ct.*"),
+    "a plane less": (lambda d: write_label_map(d / LABEL, IDS[:, :, 1:], BEYOND), r"label.*does not lie on.*ct"),
+    "a plane more": (
+        lambda d: write_label_map(d / LABEL, np.concatenate([IDS[:, :, :1], IDS], axis=2), BELOW),
+        r"label\.nii\.gz labels 1 plane that .*ct\.nii\.gz does not have \(5 slices\)",
+    ),
     "shifted in the plane": (lambda d: write_label_map(d / LABEL, IDS, shifted(1, 0)), r"label.*does not lie on.*ct"),
     "shifted along the body": (lambda d: write_label_map(d / LABEL, IDS, shifted(1, 2)), r"label.*does not lie on.*ct"),
     "four dimensions": (lambda d: save(d / IMAGE, np.stack([PHANTOM.hu] * 2, -1)), r"ct.*one slice or one volume"),
@@ -64,6 +72,15 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "ct.*holds colours",
     ),
     "probabilities": (lambda d: save(d / LABEL, IDS / np.float32(7)), r"label.*no label id.*map of probabilities"),
+    "no numbers": (
+        lambda d: save(d / LABEL, np.where(IDS == 2, np.nan, IDS)),
+        "label.*holds nan, which is no label id",
+    ),
+    "complex labels": (lambda d: save(d / LABEL, IDS.astype(np.complex64)), "label.*holds colours or complex numbers"),
+    "a label map cut short": (
+        lambda d: (d / LABEL).write_bytes((d / LABEL).read_bytes()[:-200]),
+        "label.*cannot be read as NIfTI",
+    ),
     "negative ids": (lambda d: save(d / LABEL, -IDS.astype(np.int16)), r"label.*holds -\d, which is no label id"),
     "ids beyond a byte": (lambda d: save(d / LABEL, IDS.astype(np.int16) * 100), r"label.*which is no label id"),
     "no HU": (lambda d: save(d / IMAGE, PHANTOM.hu + np.int16(1024)), r"ct.*no CT in HU.*rescale applied"),
@@ -95,11 +112,26 @@ def test_an_affine_that_differs_by_rounding_is_no_fault(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.cache.label_maps, made.cache.label_maps)
 
 
+def test_planes_without_labels_may_lie_beyond_the_image(tmp_path: Path) -> None:
+    """Catches a label map refused because a program made it larger than what it labels."""
+    write_folders(tmp_path)
+    ids = np.concatenate([np.zeros_like(IDS[:, :, :1]), IDS, np.full_like(IDS[:, :, :1], 255)], axis=2)
+    write_label_map(tmp_path / LABEL, ids, BELOW)
+    made = prepare(tmp_path)
+    write_folders(tmp_path)
+    np.testing.assert_array_equal(prepare(tmp_path).cache.label_maps, made.cache.label_maps)
+
+
 def change_json(data: Path, change: Callable[[dict[str, object]], object]) -> None:
     """Edits ``dataset.json``."""
     content = json.loads((data / "dataset.json").read_text())
     change(content)
     (data / "dataset.json").write_text(json.dumps(content))
+
+
+def listed(name: str) -> dict[str, object]:
+    """A case as nnU-Net's ``dataset`` lists it."""
+    return {"images": [f"imagesTr/{name}_0000.nii.gz"], "label": f"labelsTr/{name}.nii.gz"}
 
 
 CONTRADICTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -110,7 +142,35 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another ending": (lambda d: change_json(d, lambda c: c.update(file_ending=".mha")), r"file_ending is \.mha"),
     "the other ending": (lambda d: change_json(d, lambda c: c.update(file_ending=".nii")), "has another"),
-    "regions": (lambda d: change_json(d, lambda c: c.update(labels={"all": [1, 2]})), "a region of several ids"),
+    "regions that overlap": (
+        lambda d: change_json(d, lambda c: c.update(labels={"all": [*range(1, 8)], "left": [2, 4]})),
+        r"dataset\.json: id 2 belongs to all and to left, but a pixel has one label; pick one of the two with --labels",
+    ),
+    "a region with background": (
+        lambda d: change_json(d, lambda c: c.update(labels={"all": [0, 1, 2]})),
+        r"dataset\.json: all holds 0, which is background",
+    ),
+    "an order of other regions": (
+        lambda d: change_json(d, lambda c: c.update(labels={"all": [1, 2]}, regions_class_order=[1, 2])),
+        r"dataset\.json: regions_class_order is \[1, 2\], but has to give each of all a number of its own",
+    ),
+    "regions of one number": (
+        lambda d: change_json(d, lambda c: c.update(labels={"a": [1, 2], "b": [3, 4]}, regions_class_order=[1, 1])),
+        "has to give each of a, b a number of its own",
+    ),
+    "a listed case without its file": (
+        lambda d: change_json(d, lambda c: c.update(dataset={"P1": {"images": ["x.nii.gz"], "label": "y.nii.gz"}})),
+        r"dataset\.json: names x\.nii\.gz, but .*x\.nii\.gz is not there",
+    ),
+    "a listed case with two channels": (
+        lambda d: change_json(d, lambda c: c.update(dataset={"P1": {"images": ["x", "y"], "label": "z"}})),
+        r"dataset\.json: dataset lists P1, but not as .* with one image",
+    ),
+    "a list of cases": (lambda d: change_json(d, lambda c: c.update(dataset=["P1"])), "dataset lists .*, but not as"),
+    "fewer listed than counted": (
+        lambda d: change_json(d, lambda c: c.update(dataset={"P1": listed("P1")})),
+        r"dataset\.json: numTraining is 3, but dataset in it lists 1 label maps",
+    ),
     "no labels": (lambda d: change_json(d, lambda c: c.pop("labels")), "holds no labels"),
     "a listed file": (
         lambda d: change_json(d, lambda c: c.update(training=[{"image": "./imagesTr/P9.nii.gz"}])),

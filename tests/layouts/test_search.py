@@ -13,6 +13,7 @@ from sarco.api.training import train
 from sarco.core.errors import DataWarning, InputError
 from sarco.core.training_options import DataOptions
 from sarco.layouts.search import find_layouts
+from sarco.layouts.survey import survey
 from sarco.training.cases import find_cases
 from sarco_datamodule import SarcoDataModule
 
@@ -112,6 +113,34 @@ def test_saros_is_sparse_and_has_its_names(tmp_path: Path) -> None:
     assert module(tmp_path, labels="torso").labels.names == {1: "torso"}
 
 
+def test_saros_says_who_has_two_scans(tmp_path: Path) -> None:
+    """Catches one person of SAROS on both sides of the split, its test set learnt from, and silence on either."""
+    write_saros(tmp_path)
+    table = tmp_path / "Segmentation Info.csv"
+    text = table.read_text().replace("TCGA-P2", "TCGA-P1")
+    table.write_text(text)
+    dataset = find_cases(tmp_path)
+    assert {item.header.patient_id for item in dataset.slices} == {"TCGA-P1", "TCGA-P3"}
+    assert "1 patient has several scans: P1, P2" in dataset.notes
+    made = module(tmp_path)
+    assert (
+        len({made.slices[i].patient for i in made.split.val} & {made.slices[i].patient for i in made.split.train}) == 0
+    )
+    lines, _ = survey(tmp_path)
+    assert any("2 patients; labels" in line for line in lines) and "1 patient has several scans: P1, P2" in lines
+    table.write_text(text.replace("1.2.23,fold-1", "1.2.23,test"))
+    with pytest.warns(DataWarning, match="1 case kept for testing, as the data set says"):
+        assert {item.case.label_path.parent.name for item in find_cases(tmp_path).slices} == {"P1", "P2"}
+    table.write_text(text + "P1,LIDC-IDRI,LIDC-1,chest,1.2.3,fold-1\n")
+    with pytest.raises(InputError, match=r"Segmentation Info\.csv: gives the case P1 two patients or splits"):
+        find_cases(tmp_path)
+    table.unlink()
+    with pytest.warns(DataWarning, match=r"nobody says who .*image\.nii\.gz and 2 others are of; put its table"):
+        find_cases(tmp_path)
+    lines, _ = survey(tmp_path)
+    assert any(line.startswith("remark: some of SAROS's patients have two scans") for line in lines)
+
+
 def test_a_table_says_whose_a_case_is(written: dict[str, Path], tmp_path: Path) -> None:
     """Catches two scans of one person on both sides of the split."""
     data = tmp_path / "data"
@@ -142,7 +171,7 @@ def test_splits_of_the_data_set_are_kept(written: dict[str, Path], tmp_path: Pat
     assert {made.slices[i].patient for i in made.split.val} == {"P1"}
     assert any("the data set's own" in note for note in made.notes)
     (copy / "meta.csv").write_text(f"image_id;age;gender;institute;study_type;split\n{rows.replace('val', 'test')}")
-    with pytest.warns(DataWarning, match="1 case kept for testing, as meta.csv says"):
+    with pytest.warns(DataWarning, match="1 case kept for testing, as the data set says"):
         assert len(find_cases(copy).slices) == 10
 
 

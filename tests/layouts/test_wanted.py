@@ -106,6 +106,56 @@ def test_the_ignore_label_of_nnunet_is_nobody_looked(tmp_path: Path) -> None:
     assert (picked[:, :, 1::2] == 255).all() and set(np.unique(picked[:, :, ::2])) == {0, 1}
 
 
+def describe(data: Path, **content: object) -> None:
+    """Changes ``dataset.json``."""
+    told = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(told | content))
+
+
+def test_regions_of_nnunet_are_put_together(tmp_path: Path) -> None:
+    """Catches a region of which one id is learnt, under its own number, and regions that overlap learnt in silence."""
+    write_nnunet(tmp_path)
+    truth = patients()["P1"].label_map
+    rest = [number for number in names_of(patients()["P1"]) if number not in (PSOAS_LEFT, PSOAS_RIGHT)]
+    regions = {"background": 0, "psoas": [PSOAS_LEFT, PSOAS_RIGHT], "others": rest}
+    describe(tmp_path, labels=regions, regions_class_order=[7, 5])
+    dataset = find_cases(tmp_path)
+    assert dataset.label_names == {5: "others", 7: "psoas"}
+    is_psoas = np.isin(truth, (PSOAS_LEFT, PSOAS_RIGHT))
+    np.testing.assert_array_equal(ids_of(dataset, "P1"), np.select([is_psoas, truth > 0], [7, 5], 0))
+    np.testing.assert_array_equal(ids_of(find_cases(tmp_path, "psoas"), "P1"), is_psoas)
+    describe(tmp_path, labels=regions | {"all": [*rest, PSOAS_LEFT, PSOAS_RIGHT]}, regions_class_order=[1, 2, 3])
+    for typed in ("", "psoas,all"):
+        with pytest.raises(
+            InputError, match=r"dataset\.json: id \d belongs to \w+ and to all, but a pixel has one label"
+        ):
+            find_cases(tmp_path, typed)
+    np.testing.assert_array_equal(ids_of(find_cases(tmp_path, "all"), "P1"), truth > 0)
+    describe(tmp_path, labels={"background": [0], **{name: [n] for n, name in names_of(patients()["P1"]).items()}})
+    np.testing.assert_array_equal(ids_of(find_cases(tmp_path), "P1"), truth)
+
+
+def test_files_that_dataset_json_lists_count(tmp_path: Path) -> None:
+    """Catches cases of a folder that nnU-Net leaves out because its dataset.json lists others."""
+    write_nnunet(tmp_path / "set")
+    (tmp_path / "set" / "labelsTr" / "P3.nii.gz").rename(tmp_path / "corrected.nii.gz")
+    listed = {
+        "P1": {"images": ["imagesTr/P1_0000.nii.gz"], "label": "labelsTr/P1.nii.gz"},
+        "third": {"images": ["./imagesTr/P3_0000.nii.gz"], "label": "../corrected.nii.gz"},
+    }
+    describe(tmp_path / "set", dataset=listed, numTraining=2)
+    with pytest.warns(DataWarning, match=r"2 files without a partner .*P2_0000\.nii\.gz, .*P2\.nii\.gz"):
+        dataset = find_cases(tmp_path)
+    assert {item.patient for item in dataset.slices} == {"P1", "third"}
+    np.testing.assert_array_equal(ids_of(dataset, "third"), patients()["P3"].label_map)
+    (tmp_path / "set" / "imagesTr").rename(tmp_path / "set" / "scans")
+    (tmp_path / "set" / "labelsTr").rename(tmp_path / "set" / "masks")
+    text = (tmp_path / "set" / "dataset.json").read_text().replace("imagesTr", "scans").replace("labelsTr", "masks")
+    (tmp_path / "set" / "dataset.json").write_text(text)
+    with pytest.warns(DataWarning, match="2 files without a partner"):
+        assert {item.patient for item in find_cases(tmp_path).slices} == {"P1", "third"}
+
+
 def test_two_folders_that_disagree_are_refused_unless_names_pick(tmp_path: Path) -> None:
     """Catches one number for two structures, learnt as one."""
     write_nnunet(tmp_path / "one")

@@ -89,6 +89,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "path_to_prediction": (),
     "predicted_data_to": "train",
     "invented": 0.0,
+    "style_from": None,
 }
 INFERENCE_DEFAULTS: dict[str, Any] = {
     "run_id": "built-in",
@@ -173,6 +174,7 @@ NEED_EACH_OTHER = {
     "add_predicted_data",
     "path_to_prediction",
     "num_nodes",
+    "style_from",
 }
 TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
     "infer_path": ("a scan/with space", Path("a scan/with space")),
@@ -289,6 +291,8 @@ def test_flags_that_need_each_other() -> None:
     assert training("--num_nodes=3", "--run_id=aa")["num_nodes"] == 3
     assert inference(*NEEDED, "--dicom_seg=yes", "--dicom_sr=yes").dicom_sr is True
     assert "--dicom_seg=yes" in refusal("inference", *NEEDED, "--dicom_sr=yes")
+    assert training("--invented=0.5", "--style_from", "some/scans")["style_from"] == Path("some/scans")
+    assert "--style_from=some/scans: does nothing without" in refusal("training", "--style_from=some/scans")
     folders = (Path("a/x"), Path("b"))
     for words in (["--path_to_prediction=a/x,b"], ["--path_to_prediction=a/x", "--path_to_prediction", "b"]):
         learnt = training("--add_predicted_data=yes", *words)
@@ -499,7 +503,8 @@ def test_auto_leaves_a_value_to_the_data() -> None:
 def test_options_survive_a_checkpoint() -> None:
     """Catches a Path in a checkpoint: it saves well and then refuses to load."""
     predicted = PredictedOptions(add_predicted_data=True, path_to_prediction=(Path("a"), Path("b")))
-    options = [consumer() for consumer in TRAINING] + [DataOptions(data_dir=Path("a/b")), predicted]
+    styled = InventedOptions(0.5, Path("a/b"))
+    options = [consumer() for consumer in TRAINING] + [DataOptions(data_dir=Path("a/b")), predicted, styled]
     stored = [to_builtins(one) for one in options]
     for values in stored:
         plain = (str, int, float, bool, list, type(None))

@@ -146,6 +146,7 @@ FIXED_VALUES: dict[str, Any] = {
     "val_fraction": 0.3,
     "seed": 1,
     "invented": 0.5,
+    "style_from": Path("scans"),
     "run_id": "second",
     "wandb_project": "Other",
     "dirpath": Path("other"),

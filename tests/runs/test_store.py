@@ -23,6 +23,7 @@ from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
+    InventedOptions,
     MixupOptions,
     NetworkOptions,
     PredictedOptions,
@@ -60,6 +61,7 @@ def describe(weights_file: Path | None = None) -> RunDescription:
         area_errors={"all": [[0.1, 0.2], [0.3]], "psoas": [[0.5]]},
         training_statistics={"n_slices": 40, "features": {"body_fill": {"median": 0.8, "spread": 0.02, "n": 40}}},
         activation="relu",
+        invented=InventedOptions(0.5, Path("some/scans")),
     )
 
 

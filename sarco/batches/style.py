@@ -93,11 +93,10 @@ def find_styles(folder: Path, crop_size: tuple[int, float | None]) -> tuple[tupl
             f"--style_from={folder}: no style in {count_of(len(slices), 'slice')}, because none shows a body with "
             "fat, muscle and calm tissue; give axial CT of the abdomen"
         )
-    of_all = f" of {len(slices)}" if len(styles) < len(slices) else ""
-    series = count_of(len(found.series), "series", "series")
+    some = f"{len(styles)} of " if len(styles) < len(slices) else ""
+    source = f"{some}{count_of(len(slices), 'slice')} of {count_of(len(found.series), 'series', 'series')}"
     lost = f"; {count_of(len(found.failed), 'series', 'series')} cannot be read" if found.failed else ""
-    line = f"style of {LENT_SHARE:.0%} of the invented slices: from {len(styles)}{of_all} slices of {series}{lost}"
-    return styles, line
+    return styles, f"style of {LENT_SHARE:.0%} of the invented slices: from {source}{lost}"
 
 
 def _choose(series: Sequence[Series]) -> Iterator[SliceHeader]:
@@ -140,7 +139,8 @@ def lend_style(
 
     Fat and soft tissue come to lie where one of the styles has them, by a map of HU that rises everywhere. Fat stays
     below `FIXED_HU`'s middle and soft tissue above it. Then noise is added, as much as the slice has less than the
-    style. A slice that has more keeps it. A slice without a style of its own stays as it is.
+    style. A slice that has more keeps it, but for what the map draws together. A slice without a style of its own stays
+    as it is.
 
     Args:
         hu: (C, S, S) on the run's crop; left as it is.

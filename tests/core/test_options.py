@@ -288,11 +288,11 @@ def test_flags_that_need_each_other() -> None:
     """Catches a path that stays text, and one of several folders that is dropped."""
     resumed = training("--resume_training=yes", "--ckpt_path_to_resume_from", "ckpt/aa_Trains")
     assert resumed["resume_training"] is True and resumed["ckpt_path_to_resume_from"] == Path("ckpt/aa_Trains")
+    assert training("--invented=0.5", "--style_from", "some/scans")["style_from"] == Path("some/scans")
+    assert "--style_from=some/scans: does nothing without" in refusal("training", "--style_from=some/scans")
     assert training("--num_nodes=3", "--run_id=aa")["num_nodes"] == 3
     assert inference(*NEEDED, "--dicom_seg=yes", "--dicom_sr=yes").dicom_sr is True
     assert "--dicom_seg=yes" in refusal("inference", *NEEDED, "--dicom_sr=yes")
-    assert training("--invented=0.5", "--style_from", "some/scans")["style_from"] == Path("some/scans")
-    assert "--style_from=some/scans: does nothing without" in refusal("training", "--style_from=some/scans")
     folders = (Path("a/x"), Path("b"))
     for words in (["--path_to_prediction=a/x,b"], ["--path_to_prediction=a/x", "--path_to_prediction", "b"]):
         learnt = training("--add_predicted_data=yes", *words)

@@ -16,6 +16,7 @@ from sarco.augmentation.warp import warp_batch
 from sarco.batches.invented import InventedCrops
 from sarco.batches.mixed import FIRST_INVENTED, MixedDataset, MixedSampler, invented_in_batch
 from sarco.batches.samples import ALL_NUMBERS, SliceDataset, scale_window
+from sarco.batches.style import Style, find_styles
 from sarco.core.errors import InputError
 from sarco.core.messages import count_of
 from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
@@ -95,6 +96,8 @@ class SarcoDataModule(pl.LightningDataModule):
         self.bar = bar
         self.invented = invented or InventedOptions()
         self.kept = kept if self.invented.invented else ()
+        self.style_from = self.invented.style_from
+        self.styles: tuple[Style, ...] = ()  # what that folder lends to invented slices
         self.slices: tuple[LabelledSlice, ...] = ()
         self.bodies_mm: list[float] = []  # see `sarco.crop.size.measure_bodies`
         self.notes: list[str] = []
@@ -120,6 +123,7 @@ class SarcoDataModule(pl.LightningDataModule):
             found = find_predictions(self.predicted, options.data_dir, human, dataset.label_names)
         slices = (*human, *found.slices)
         self._settle_crop(slices)
+        self._borrow_styles()
         self.cache = self._open_cache(slices, sorted(dataset.label_names))
         occurs: NDArray[np.bool_] = self.cache.occurs
         looked_at = np.asarray(occurs[:, :IGNORE_ID].any(axis=1))
@@ -152,6 +156,16 @@ class SarcoDataModule(pl.LightningDataModule):
             self.bodies_mm = measure_bodies(images, lru_cache(maxsize=4)(read_hu))
         self.options = settle_crop(self.options, images, self.bodies_mm)
         self.notes += note_wide_bodies(self.options, self.bodies_mm)
+
+    def _borrow_styles(self) -> None:
+        """Measures the styles that invented slices are to have, and notes how many there are."""
+        if self.style_from is not None:
+            self.styles, line = find_styles(self.style_from, self.options.crop_size)
+            self.notes.append(line)
+
+    def _training_crops(self) -> InventedCrops:
+        """The invented slices that train."""
+        return InventedCrops(self.options, self.labels, self.options.seed, styles=self.styles)
 
     def _settle_labels(self, dataset: FoundCases, n_human: int) -> None:
         """Which labels there are, and who knows them: a person what a person drew, a network of this run's kind all."""
@@ -314,7 +328,7 @@ class SarcoDataModule(pl.LightningDataModule):
         real = SliceDataset(self.cache, indices, weights, self.labels, self.options, augment, on_device)
         if not self.invented.invented:
             return real
-        crops = InventedCrops(self.options, self.labels, self.options.seed)
+        crops = self._training_crops()
         invented = SliceDataset(crops, ALL_NUMBERS, None, self.labels, self.options, augment, on_device)
         return MixedDataset(real, self.known, invented, crops.known)
 

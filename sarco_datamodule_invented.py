@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sarco.batches.samples import ALL_NUMBERS, SliceDataset
 from sarco.core.errors import OptionError
 from sarco.core.training_options import AugmentOptions, DataOptions, PredictedOptions
 from sarco.crop.size import settle_crop
-from sarco.phantom.stream import FIELD_MM, TRAINING, VALIDATION
+from sarco.phantom.stream import FIELD_MM, VALIDATION
 from sarco.scan.labels import LabelTable
 from sarco.training.cache import CachedSlice, keep_in_memory
 from sarco.training.split import Split
@@ -30,13 +31,20 @@ VALIDATION_SEED = 0  # of every run, so that their scores can be compared
 class SarcoDataModule_Invented(SarcoDataModule):  # noqa: N801 - named as the others are
     """Invented slices, each of another patient, painted when they are drawn; a fixed set of others validates."""
 
-    def __init__(self, options: DataOptions, augment: AugmentOptions, predicted: PredictedOptions) -> None:
+    def __init__(
+        self,
+        options: DataOptions,
+        augment: AugmentOptions,
+        predicted: PredictedOptions,
+        style_from: Path | None = None,
+    ) -> None:
         """Paints nothing yet.
 
         Args:
             options: crop, window, seed and loader; where the data is does not matter.
             augment: how training slices are varied.
             predicted: as of other trainings.
+            style_from: folder with CT that lends its style to training slices; none by default.
 
         Raises:
             OptionError: predictions are to be learnt from, too.
@@ -45,6 +53,7 @@ class SarcoDataModule_Invented(SarcoDataModule):  # noqa: N801 - named as the ot
             raise OptionError("--add_predicted_data=yes: does nothing with --invented=1; drop one of the two")
         self.channels = 3 if options.channel_3d else 1
         super().__init__(options, None, augment, predicted)
+        self.style_from = style_from
 
     def setup(self, stage: str | None = None) -> None:
         """Settles the crop and paints what validates; the second call does nothing."""
@@ -55,6 +64,7 @@ class SarcoDataModule_Invented(SarcoDataModule):  # noqa: N801 - named as the ot
         options = replace(typed, pixel_mm=PIXEL_MM) if coarse else typed
         options = settle_crop(options, (), [FIELD_MM])
         self.options = replace(options, passes_per_epoch=options.passes_per_epoch or PASSES)
+        self._borrow_styles()
         self.drawn = self.labels = LabelTable(INVENTED_LABELS)
         side, _ = self.options.crop_size
         n = VALIDATION_SLICES + SAMPLE_SLICES
@@ -62,9 +72,8 @@ class SarcoDataModule_Invented(SarcoDataModule):  # noqa: N801 - named as the ot
         self.split = Split(tuple(range(VALIDATION_SLICES, n)), tuple(range(VALIDATION_SLICES)), by_patient=True)
 
     def _paint(self) -> Iterator[CachedSlice]:
-        parts = ((VALIDATION_SEED, VALIDATION, VALIDATION_SLICES), (self.options.seed, TRAINING, SAMPLE_SLICES))
-        for seed, part, count in parts:
-            crops = InventedCrops(self.options, self.labels, seed, part)
+        validating = InventedCrops(self.options, self.labels, VALIDATION_SEED, VALIDATION)
+        for crops, count in ((validating, VALIDATION_SLICES), (self._training_crops(), SAMPLE_SLICES)):
             for number in range(count):
                 image, label_map = crops.take(number)
                 yield image, label_map, np.unique(label_map).tolist()
@@ -86,8 +95,7 @@ class SarcoDataModule_Invented(SarcoDataModule):  # noqa: N801 - named as the ot
         """What was painted at the start; or, where slices are varied, whatever is painted then."""
         if augment is None:
             return SliceDataset(self.cache, indices, None, self.labels, self.options, None, on_device)
-        crops = InventedCrops(self.options, self.labels, self.options.seed)
-        return SliceDataset(crops, ALL_NUMBERS, None, self.labels, self.options, augment, on_device)
+        return SliceDataset(self._training_crops(), ALL_NUMBERS, None, self.labels, self.options, augment, on_device)
 
     def describe(self) -> list[str]:
         """What there is to learn from, a line each."""
@@ -99,6 +107,7 @@ class SarcoDataModule_Invented(SarcoDataModule):  # noqa: N801 - named as the ot
             f"data: invented patients alone, {epoch} slices an epoch, none twice; {VALIDATION_SLICES} others validate",
             f"labels: {', '.join(f'{label_id} {name}' for label_id, name in self.labels.names.items())}",
             f"crop: {side} x {side} pixels{of_size}",
+            *self.notes,
         ]
 
     def describe_split(self, in_full: bool) -> dict[str, Any]:

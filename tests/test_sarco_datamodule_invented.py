@@ -1,6 +1,7 @@
 """Trainings with invented patients, alone and beside a person's slices."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import sarco
 import sarco_datamodule_invented
 from sarco.anatomy.labels import INVENTED_IDS, INVENTED_LABELS, meaning_of
 from sarco.batches.mixed import FIRST_INVENTED
-from sarco.core.errors import OptionError
+from sarco.core.errors import InputError, OptionError
 from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
-from sarco.phantom.patient import PhantomOptions, write_dataset
+from sarco.phantom.patient import PhantomOptions, make_phantom, write_dataset, write_series
+from sarco.runs.store import load_checkpoint
 from sarco_datamodule import SarcoDataModule
 from sarco_datamodule_3d import SarcoDataModule_3D
 from sarco_datamodule_invented import SarcoDataModule_Invented
 
 SMALL = {"image_size": 32, "pixel_mm": 12.0, "batch_size": 4}
+STYLED = {"image_size": 128, "pixel_mm": 4.0}  # a style needs pixels to be measured on
 TINY = {**SMALL, "pretrained": "no", "gpu": -1, "scheduler": "none", "cache": False, "run_id": "same"}
 
 
@@ -39,19 +42,31 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def alone(augment: AugmentOptions | None = None, **more: Any) -> SarcoDataModule_Invented:
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A series without labels."""
+    folder = tmp_path_factory.mktemp("scans")
+    write_series(make_phantom(1, PhantomOptions(2, 200, 220, (2.0, 2.0, 8.0))), folder / "a", patient_id="Doe", seed=1)
+    return folder
+
+
+def alone(
+    augment: AugmentOptions | None = None, style_from: Path | None = None, **more: Any
+) -> SarcoDataModule_Invented:
     """The data module without data, set up."""
     options = DataOptions(**{**SMALL, **more})
-    datamodule = SarcoDataModule_Invented(options, augment or AugmentOptions(), PredictedOptions())
+    datamodule = SarcoDataModule_Invented(options, augment or AugmentOptions(), PredictedOptions(), style_from)
     datamodule.setup()
     return datamodule
 
 
-def mixed(data: Path, kept: tuple[str, ...] = (), share: float = 0.5, **more: Any) -> SarcoDataModule:
+def mixed(
+    data: Path, kept: tuple[str, ...] = (), share: float = 0.5, style_from: Path | None = None, **more: Any
+) -> SarcoDataModule:
     """The data module with half of each batch invented, set up."""
     options = DataOptions(**{**SMALL, "data_dir": data, "val_fraction": 0.3, **more})
     kind = SarcoDataModule_3D if options.channel_3d else SarcoDataModule
-    datamodule = kind(options, None, AugmentOptions(), invented=InventedOptions(share), kept=kept)
+    datamodule = kind(options, None, AugmentOptions(), invented=InventedOptions(share, style_from), kept=kept)
     datamodule.setup()
     return datamodule
 
@@ -86,6 +101,31 @@ def test_loader_processes_paint_the_same(data: Path, kind: str) -> None:
         alone(num_workers=workers) if kind == "alone" else mixed(data, num_workers=workers) for workers in (0, 2)
     )
     assert same(batches(here), batches(there))
+
+
+@pytest.mark.parametrize("kind", ["alone", "mixed", "three slices"])
+def test_training_slices_alone_take_on_a_style(data: Path, scans: Path, kind: str) -> None:
+    """Catches a style that nobody gets, or a person's slices, or those that validate; one that hangs on processes."""
+    made = [
+        alone(AugmentOptions(augment="no"), style_from=folder, num_workers=workers, **STYLED)
+        if kind == "alone"
+        else mixed(data, style_from=folder, num_workers=workers, channel_3d=kind != "mixed", **STYLED)
+        for folder, workers in ((None, 0), (scans, 0), (scans, 2))
+    ]
+    plain, styled, again = made
+    assert [line for line in styled.describe() if "50% of the invented slices: from 2 slices of 1 series" in line]
+    assert not [line for one in made for line in one.describe() if "Doe" in line]
+    assert same(list(plain.val_dataloader()), list(styled.val_dataloader()))
+    assert same(batches(styled), batches(again))
+    changed = []
+    for before, after in zip(batches(plain), batches(styled), strict=True):
+        assert torch.equal(before["label"], after["label"]) and torch.equal(before["index"], after["index"])
+        moved = (before["image"] != after["image"]).flatten(1).any(1)
+        invented = after["index"] >= FIRST_INVENTED if kind != "alone" else torch.ones_like(moved)
+        assert not moved[~invented].any()
+        changed += moved[invented].tolist()
+    assert any(changed) and not all(changed)
+    assert not same(list(plain.calibration_dataloader()), list(styled.calibration_dataloader()))
 
 
 def test_size_is_chosen_where_it_was_left_open() -> None:
@@ -145,6 +185,31 @@ def test_a_resumed_run_is_the_same_run(data: Path, tmp_path: Path, share: float)
     one, two = weights_of(straight / "same_Trains"), weights_of(broken / "same_Trains")
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any("invented" in line for line in lines)
+
+
+def test_a_resumed_run_keeps_its_style(scans: Path, tmp_path: Path) -> None:
+    """Catches a run that goes on as painted, and a checkpoint that needs the folder before it predicts."""
+    folder = tmp_path / "scans"
+    shutil.copytree(scans, folder)
+    options = {**TINY, **STYLED, "invented": 1.0, "style_from": folder}
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    sarco.train(max_epochs=2, dirpath=straight, **options)
+    sarco.train(max_epochs=1, dirpath=broken, **options)
+    sarco.train(resume_training=True, ckpt_path_to_resume_from=broken / "same_Trains", max_epochs=2)
+    one, two = weights_of(straight / "same_Trains"), weights_of(broken / "same_Trains")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    shutil.rmtree(folder)
+    assert load_checkpoint(broken / "same_Trains" / "last.ckpt")[0].invented.style_from == folder
+    with pytest.raises(InputError, match=r"--style_from=.*there is no such file or folder"):
+        sarco.train(resume_training=True, ckpt_path_to_resume_from=broken / "same_Trains", max_epochs=3)
+
+
+def test_a_style_needs_invented_slices_and_a_folder(data: Path, scans: Path, tmp_path: Path) -> None:
+    """Catches a style without effect, and a slip in the path that is told after all data was read."""
+    with pytest.raises(OptionError, match=r"--style_from=.*add --invented"):
+        sarco.train(data, style_from=scans)
+    with pytest.raises(OptionError, match=r"--style_from=.*no such folder"):
+        sarco.train(data, invented=0.5, style_from=tmp_path / "slip")
 
 
 def test_invented_alone_and_data_exclude_each_other(data: Path) -> None:

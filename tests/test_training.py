@@ -352,6 +352,7 @@ SHOWN_BY = {
     "min_confidence": "training/test_distillation::test_only_sure_slices_enter",
     "predicted_weight": "training/test_distillation::test_weight_reaches_the_batch",
     "invented": "test_sarco_datamodule_invented::test_a_person_s_slices_and_invented_ones_share_each_batch",
+    "style_from": "test_sarco_datamodule_invented::test_training_slices_alone_take_on_a_style",
     "num_workers": "test_sarco_datamodule::test_loader_processes_change_no_sample",
     "devices": "test_training::test_two_processes_train_one_run",
     "accumulate_grad_batches": "training/test_callbacks::test_gradients_of_several_batches_make_one_step",

@@ -145,7 +145,9 @@ def check(typed: Mapping[str, Any]) -> ResumeOptions:
     if resume.ckpt_path_to_resume_from is None:
         for consumer in CONSUMERS:
             build(consumer, typed)
-        run, alone = build(RunOptions, typed), build(InventedOptions, typed).alone
+        run, invented = build(RunOptions, typed), build(InventedOptions, typed)
+        alone, style = invented.alone, invented.style_from
+        require(style is None or style.exists(), "style_from", style, "there is no such folder; check the path")
         require(not alone or "data_dir" not in typed, "invented", 1, "needs no data; drop --data_dir, or give a share")
         if folds := build(DataOptions, typed).folds:
             require(not alone, "folds", folds, "does nothing with --invented=1; drop one of the two")
@@ -331,7 +333,7 @@ def _read_data(
     from sarco_datamodule_invented import SarcoDataModule_Invented
 
     if invented.alone:
-        datamodule: SarcoDataModule = SarcoDataModule_Invented(data, augment, predicted)
+        datamodule: SarcoDataModule = SarcoDataModule_Invented(data, augment, predicted, invented.style_from)
     else:
         kind = SarcoDataModule_3D if data.channel_3d else SarcoDataModule
         datamodule = kind(data, options.cache_root, augment, predicted, listener.bar, invented, kept)

@@ -75,7 +75,8 @@ def ship(checkpoint: Path, weights: Path) -> str:
 
     description, content = load_checkpoint(checkpoint)
     data = replace(description.data, data_dir=DataOptions().data_dir)
-    shipped = replace(description, run=RunOptions(run_id=BUILT_IN, wandb="no"), data=data)
+    invented = replace(description.invented, style_from=None)
+    shipped = replace(description, run=RunOptions(run_id=BUILT_IN, wandb="no"), data=data, invented=invented)
     with open(checkpoint.with_name("metrics.csv"), newline="", encoding="utf-8") as file:
         row = next(row for row in csv.DictReader(file) if int(row["epoch"]) == content["epoch"])
     figures = {"epoch": content["epoch"] + 1, **{name: float(row[name]) for name in _SHOWN}}

@@ -229,10 +229,19 @@ class InventedOptions:
         DATA,
         "share of invented patients in each batch, painted on the fly; 1: nothing else, and no --data_dir is needed",
     )
+    style_from: Path | None = option(
+        None,
+        DATA,
+        "folder with CT without labels that lends its grey values and noise to half of the invented slices",
+    )
 
     def __post_init__(self) -> None:
-        """Checks the range."""
+        """Checks the range, and that the options fit together."""
         require(0 <= self.invented <= 1, "invented", self.invented, "has to lie in 0..1")
+        require(
+            self.invented > 0 or self.style_from is None, "style_from", self.style_from,
+            "does nothing without invented patients; add --invented=0.5, or another share",
+        )  # fmt: skip
 
     @property
     def alone(self) -> bool:

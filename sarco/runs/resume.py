@@ -32,6 +32,7 @@ FIXED = (
     "predicted_data_to",
     "min_confidence",
     "invented",
+    "style_from",
 )
 
 

@@ -113,6 +113,9 @@ class RunDescription:
         network = {**stored["network"], "pretrained": "no"}
         paths = tuple(Path(path) for path in stored["predicted"]["path_to_prediction"])
         predicted = {**stored["predicted"], "path_to_prediction": paths}
+        invented = dict(stored.get("invented", {}))
+        if invented.get("style_from"):
+            invented["style_from"] = Path(invented["style_from"])
         augment = {"augment": "no", **stored["augment"]}  # there was nothing but the flags before there was a choice
         return cls(
             run=build(RunOptions, {}, run),
@@ -131,7 +134,7 @@ class RunDescription:
             training_statistics=stored.get("training_statistics", {}),
             activation=stored.get("activation", ACTIVATIONS[1]),
             taken=tuple(stored.get("taken", ())),
-            invented=build(InventedOptions, {}, stored.get("invented", {})),
+            invented=build(InventedOptions, {}, invented),
         )
 
 

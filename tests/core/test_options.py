@@ -91,6 +91,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "path_to_prediction": (),
     "predicted_data_to": "train",
     "invented": 0.0,
+    "style_from": None,
 }
 INFERENCE_DEFAULTS: dict[str, Any] = {
     "run_id": "built-in",
@@ -177,6 +178,7 @@ NEED_EACH_OTHER = {
     "add_predicted_data",
     "path_to_prediction",
     "num_nodes",
+    "style_from",
 }
 TYPED_INFERENCE: dict[str, tuple[str, Any]] = {
     "infer_path": ("a scan/with space", Path("a scan/with space")),
@@ -290,6 +292,8 @@ def test_flags_that_need_each_other() -> None:
     """Catches a path that stays text, and one of several folders that is dropped."""
     resumed = training("--resume_training=yes", "--ckpt_path_to_resume_from", "ckpt/aa_Trains")
     assert resumed["resume_training"] is True and resumed["ckpt_path_to_resume_from"] == Path("ckpt/aa_Trains")
+    assert training("--invented=0.5", "--style_from", "some/scans")["style_from"] == Path("some/scans")
+    assert "--style_from=some/scans: does nothing without" in refusal("training", "--style_from=some/scans")
     assert training("--num_nodes=3", "--run_id=aa")["num_nodes"] == 3
     assert inference(*NEEDED, "--dicom_seg=yes", "--dicom_sr=yes").dicom_sr is True
     assert "--dicom_seg=yes" in refusal("inference", *NEEDED, "--dicom_sr=yes")
@@ -517,7 +521,8 @@ def test_auto_leaves_a_value_to_the_data() -> None:
 def test_options_survive_a_checkpoint() -> None:
     """Catches a Path in a checkpoint: it saves well and then refuses to load."""
     predicted = PredictedOptions(add_predicted_data=True, path_to_prediction=(Path("a"), Path("b")))
-    options = [consumer() for consumer in TRAINING] + [DataOptions(data_dir=Path("a/b")), predicted]
+    styled = InventedOptions(0.5, Path("a/b"))
+    options = [consumer() for consumer in TRAINING] + [DataOptions(data_dir=Path("a/b")), predicted, styled]
     stored = [to_builtins(one) for one in options]
     for values in stored:
         plain = (str, int, float, bool, list, type(None))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -55,6 +56,18 @@ def test_what_is_shipped_opens_and_finds_muscle() -> None:
     assert {"psoas_left", "body"} <= set(description.labels.names.values())
     with torch.no_grad():
         assert network.eval()(torch.rand(1, 1, side, side)).isfinite().all()
+
+
+def test_nothing_that_is_shipped_names_a_folder(tiny_run: TinyRun, tmp_path: Path) -> None:
+    """Catches somebody's folders in a package: where the data lay, the run, and the scans that lent their style."""
+    checkpoint = tmp_path / "best.ckpt"
+    content = torch.load(tiny_run.trained.best, weights_only=True)
+    content["hyper_parameters"]["invented"] = {"invented": 1.0, "style_from": str(tmp_path / "scans of somebody")}
+    torch.save(content, checkpoint)
+    shutil.copy(tiny_run.trained.best.with_name("metrics.csv"), tmp_path)
+    ship(checkpoint, tmp_path / "network.safetensors")
+    text = (tmp_path / "network.json").read_text()
+    assert "somebody" not in text and str(tmp_path) not in text and str(tiny_run.trained.folder.parent) not in text
 
 
 def test_weights_come_back(tiny_run: TinyRun, small: Path) -> None:

@@ -148,6 +148,7 @@ FIXED_VALUES: dict[str, Any] = {
     "fold": "2",
     "seed": 1,
     "invented": 0.5,
+    "style_from": Path("scans"),
     "run_id": "second",
     "wandb_project": "Other",
     "dirpath": Path("other"),

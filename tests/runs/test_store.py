@@ -23,6 +23,7 @@ from sarco.core.training_options import (
     AugmentOptions,
     DataOptions,
     FitOptions,
+    InventedOptions,
     MixupOptions,
     NetworkOptions,
     PredictedOptions,
@@ -61,6 +62,7 @@ def describe(weights_file: Path | None = None) -> RunDescription:
         validation={"0a1b": {"psoas": [0.8, 0.1], "all": [0.9, None]}},
         training_statistics={"n_slices": 40, "features": {"body_fill": {"median": 0.8, "spread": 0.02, "n": 40}}},
         activation="relu",
+        invented=InventedOptions(0.5, Path("some/scans")),
     )
 
 

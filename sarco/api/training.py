@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sarco.api.caller import left_as_found
 from sarco.api.options import options_of
@@ -20,6 +20,8 @@ from sarco.core.training_options import (
     ALL_FOLDS,
     CROP_MULTIPLE,
     FIRST_WEIGHTS,
+    FLOOR_FROM_NETWORK,
+    FLOOR_OF_STEPS,
     AugmentOptions,
     DataOptions,
     FitOptions,
@@ -30,6 +32,9 @@ from sarco.core.training_options import (
     ResumeOptions,
     RunOptions,
 )
+
+if TYPE_CHECKING:
+    from sarco.network.warm_start import KnownStart
 
 CONSUMERS = (
     DataOptions, RunOptions, FitOptions, NetworkOptions, AugmentOptions, MixupOptions, ResumeOptions, PredictedOptions,
@@ -183,6 +188,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     import pytorch_lightning as pl
 
     from model import SarcoModel
+    from sarco.network.warm_start import known_start
     from sarco.training.sampling import channel_shares
 
     quieten_libraries()  # now that they are imported; they would set their own levels
@@ -193,10 +199,11 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     augment, predicted = build(AugmentOptions, typed), build(PredictedOptions, typed)
     network = _with_run_found(build(NetworkOptions, typed), options.dirpath)
     kept = _labels_to_keep(network, data.channel_3d)
-    data = _with_pixels_of_start(data, network, listener)
+    start = known_start(network, data.channel_3d)
+    data = _with_pixels_of_start(data, start, listener)
     datamodule = _read_data(data, options, augment, predicted, invented, listener, kept)
     fit = build(FitOptions, typed)
-    _settle_passes(datamodule, fit, options, typed, listener)
+    _settle_passes(datamodule, fit, options, typed, listener, start is not None and start.is_whole)
     description = RunDescription(
         run=options,
         labels=datamodule.labels,
@@ -232,22 +239,17 @@ def _labels_to_keep(network: NetworkOptions, channel_3d: bool) -> tuple[str, ...
     return tuple(built_in_description().labels.names.values())
 
 
-def _with_pixels_of_start(data: DataOptions, network: NetworkOptions, listener: Listener) -> DataOptions:
+def _with_pixels_of_start(data: DataOptions, start: "KnownStart | None", listener: Listener) -> DataOptions:
     """The options, with pixels as large as the network knows that the run starts from, where nothing else was typed."""
-    from sarco.network.warm_start import pixels_of_start
-
-    if data.crop != "field" or data.pixel_mm is not None or data.image_size is not None:
+    typed = data.crop != "field" or data.pixel_mm is not None or data.image_size is not None
+    if typed or start is None or start.pixel_mm is None:
         return data
-    start = pixels_of_start(network, data.channel_3d)
-    if start is None:
-        return data
-    name, pixel_mm = start
-    listener.tell(f"pixels of {pixel_mm:g} mm, because {name} learnt from such (--pixel_mm takes another size)")
-    return replace(data, pixel_mm=pixel_mm)
+    listener.tell(f"pixels of {start.pixel_mm:g} mm, as {start.name} learnt from (--pixel_mm takes another size)")
+    return replace(data, pixel_mm=start.pixel_mm)
 
 
 def _settle_passes(
-    datamodule: Any, fit: FitOptions, run: RunOptions, typed: Mapping[str, Any], listener: Listener
+    datamodule: Any, fit: FitOptions, run: RunOptions, typed: Mapping[str, Any], listener: Listener, is_known: bool
 ) -> None:
     """Settles how often an epoch draws each slice, where that was left open, and tells what was chosen."""
     from sarco.training.sampling import choose_passes
@@ -257,7 +259,7 @@ def _settle_passes(
     if data.passes_per_epoch is None and "max_epochs" not in typed:
         draws = datamodule.draws_per_pass
         a_step = data.batch_size * fit.accumulate_grad_batches * run.devices * run.num_nodes
-        passes = choose_passes(draws, a_step, fit.max_epochs)
+        passes = choose_passes(draws, a_step, fit.max_epochs, FLOOR_FROM_NETWORK if is_known else FLOOR_OF_STEPS)
         if passes > 1:
             listener.tell(
                 f"small data: each epoch draws every training slice {passes} times, so that {fit.max_epochs} epochs "

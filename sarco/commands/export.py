@@ -15,7 +15,6 @@ COMMANDS = (
         (ExportOptions,),
         words=("run_id",),
         examples=(
-            "sarco export first --onnx=first.onnx",
             "sarco export first --onnx=first.onnx --infer_path=unseen/P001 --overwrite=yes",
             "sarco export first --monai_bundle=first_bundle",
         ),

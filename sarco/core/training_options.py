@@ -18,6 +18,7 @@ from sarco.core.parser import (
 BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
 # Of a whole run; small data is drawn several times an epoch, so that the default run is that long.
 FLOOR_OF_STEPS = 1000
+FLOOR_FROM_NETWORK = 300  # of a run that starts from a whole network
 FIRST_WEIGHTS = ("auto", "built-in", "imagenet", "no")  # what --pretrained takes besides runs and files
 ACTIVATIONS = ("leakyrelu", "relu")  # of decoders: of new runs, and of those before it was stored
 CROP_MULTIPLE = 32  # the encoder halves five times
@@ -58,7 +59,7 @@ class DataOptions:
         None,
         BASICS,
         "how often each training slice is drawn in an epoch; auto: once, or, without --max_epochs, as often as "
-        f"{FLOOR_OF_STEPS} steps in all need",
+        f"{FLOOR_OF_STEPS} steps in all need, or {FLOOR_FROM_NETWORK} from a network that was trained before",
         auto=True,
     )
     crop: str = option(

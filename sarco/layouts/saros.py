@@ -15,13 +15,14 @@ from pathlib import Path
 from sarco.core.errors import InputError
 from sarco.core.messages import shown
 from sarco.io.nifti import IMAGE_NAMES
-from sarco.layouts.case import TEST, FoundCase
+from sarco.layouts.case import TEST, TRAIN, VAL, FoundCase
 from sarco.layouts.files import DataFiles, only_file
 from sarco.layouts.labels import LabelFile, LabelSource
 from sarco.layouts.names import read_rows
 
 SAROS = "SAROS"
 REGIONS, PARTS = "body-regions", "body-parts"
+_FOLDS = tuple(f"fold-{number}" for number in range(1, 6))
 _NAMES = {
     REGIONS: (
         "subcutaneous_tissue",
@@ -57,24 +58,25 @@ def find_saros(files: DataFiles) -> list[FoundCase]:
             image = only_file(images[0])
             source = LabelSource(labels[0].path, tuple(labels))
             above = [place for place in (folder, *folder.parents) if place == files.root or files.root in place.parents]
-            patient, side = next(
-                (table[folder.name] for table in map(table_of, above) if folder.name in table), ("", "")
-            )
-            cases.append(FoundCase(folder.name, SAROS, image, source, side, patient=patient))
+            told = (table[folder.name] for table in map(table_of, above) if folder.name in table)
+            patient, side, folds = next(told, ("", "", ()))
+            cases.append(FoundCase(folder.name, SAROS, image, source, side, patient=patient, folds=folds))
             files.claim((image, *source.paths))
     return cases
 
 
-def _read_table(folder: Path) -> dict[str, tuple[str, str]]:
-    """Whose each case is, and whether it is kept for testing, by the tables of SAROS in a folder."""
-    found: dict[str, tuple[str, str]] = {}
+def _read_table(folder: Path) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    """Whose each case is, whether it is kept for testing, and its side in each fold, by the tables in a folder."""
+    found: dict[str, tuple[str, str, tuple[str, ...]]] = {}
     for path in sorted(folder.glob("*.csv")):
         with open(path, "rb") as file:
             is_table = b"tcia_case_id" in file.readline()
         for row in read_rows(path) if is_table else []:
             case, patient = row.get("id", ""), row.get("tcia_case_id", "")
-            side = TEST if row.get("split", "").lower() == TEST else ""
-            if case and patient and found.setdefault(case, (patient, side)) != (patient, side):
+            split = row.get("split", "").lower()
+            folds = tuple(VAL if name == split else TRAIN for name in _FOLDS) if split in _FOLDS else ()
+            entry = (patient, TEST if split == TEST else "", folds)
+            if case and patient and found.setdefault(case, entry) != entry:
                 raise InputError(f"{path}: gives the case {shown(case)} two patients or splits; correct it")
     return found
 

@@ -66,10 +66,27 @@ def why_not_built_in(options: NetworkOptions, channel_3d: bool) -> str:
     return "".join(f"its {what} is {own[what]}, not {value}" for what, value in wanted.items() if own[what] != value)
 
 
-def pixels_of_start(options: NetworkOptions, channel_3d: bool) -> tuple[str, float] | None:
-    """The network that a run starts from, and the size of the pixels that it learnt from, in mm.
+@dataclass(frozen=True)
+class KnownStart:
+    """The network that a run starts from.
 
-    None where a run starts from other weights, or from a network that has no fixed size.
+    Attributes:
+        name: what to call it.
+        pixel_mm: the size of the pixels that it learnt from; None where it has no fixed one.
+        is_whole: whether encoder and decoder are taken, and not the encoder alone.
+    """
+
+    name: str
+    pixel_mm: float | None
+    is_whole: bool
+
+
+def known_start(options: NetworkOptions, channel_3d: bool) -> KnownStart | None:
+    """The network that a run starts from; None where it starts from other weights.
+
+    Args:
+        options: encoder and decoder of the run, and its first weights.
+        channel_3d: whether its images are of three slices.
 
     Raises:
         InputError, CheckpointError: the network cannot be read.
@@ -77,13 +94,11 @@ def pixels_of_start(options: NetworkOptions, channel_3d: bool) -> tuple[str, flo
     if options.pretrained in ("auto", BUILT_IN):
         if why_not_built_in(options, channel_3d):
             return None
-        name, pixel_mm = "the built-in network", built_in_description().data.pixel_mm
-    else:
-        known = None if options.pretrained in FIRST_WEIGHTS else read_known_network(Path(options.pretrained))
-        if known is None:
-            return None
-        name, pixel_mm = str(known.path), known.pixel_mm
-    return (name, pixel_mm) if pixel_mm else None
+        return KnownStart("the built-in network", built_in_description().data.pixel_mm, True)
+    known = None if options.pretrained in FIRST_WEIGHTS else read_known_network(Path(options.pretrained))
+    if known is None:
+        return None
+    return KnownStart(str(known.path), known.pixel_mm, known.model_choice == options.model_choice)
 
 
 def give_first_weights(

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from sarco.core.training_options import FLOOR_OF_STEPS
 from sarco.scan.labels import BACKGROUND_ID
 
 RARE_SHARE = 0.3  # a label on fewer slices than this share is drawn more often
@@ -63,18 +62,19 @@ def repeat_factors(occurs: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.where(occurs, wanted, 1.0).max(axis=1, initial=1.0)
 
 
-def choose_passes(draws: int, slices_a_step: int, epochs: int) -> int:
-    """How often an epoch should draw each slice, so that a run has `FLOOR_OF_STEPS` steps.
+def choose_passes(draws: int, slices_a_step: int, epochs: int, floor: int) -> int:
+    """How often an epoch should draw each slice, so that a run has as many steps as it needs at least.
 
     Args:
         draws: slices of one pass.
         slices_a_step: of all processes and accumulated batches together.
         epochs: of the run.
+        floor: steps of the run, at least.
 
-    >>> choose_passes(90, 16, 30)  # 540 slices are 34 steps, the last of them a short one
+    >>> choose_passes(90, 16, 30, 1000)  # 540 slices are 34 steps, the last of them a short one
     6
     """
-    steps = math.ceil(FLOOR_OF_STEPS / epochs)
+    steps = math.ceil(floor / epochs)
     return math.ceil(((steps - 1) * slices_a_step + 1) / draws)
 
 

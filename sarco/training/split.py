@@ -224,7 +224,7 @@ def split_into_folds(
     train = tuple(i for i, item in enumerate(slices) if fold_of[item.patient] != fold - 1)
     for side, does in ((train, "trains"), (val, "validates")):
         if not side:
-            raise InputError(f"fold {fold} of {folds}: nobody {does}, as splits_final.json has it; correct it")
+            raise InputError(f"fold {fold} of {folds}: nobody {does}, by the data set's own folds; correct those")
     return Split(train, val, by_patient=True)
 
 
@@ -238,15 +238,15 @@ def _folds_as_given(slices: Sequence[LabelledSlice], folds: int) -> dict[str, in
             continue
         if len(sides) != folds:
             raise OptionError(
-                f"--folds={folds}: splits_final.json of {path} has {len(sides)}; give --folds={len(sides)}"
+                f"--folds={folds}: the data set of {path} has {len(sides)} folds of its own; give --folds={len(sides)}"
             )
         if sides.count(VAL) > 1:
-            raise InputError(f"{path}: validates in {sides.count(VAL)} folds of splits_final.json; leave it in one")
+            raise InputError(f"{path}: validates in {sides.count(VAL)} folds of the data set; leave it in one")
         place = sides.index(VAL) if VAL in sides else -1
         other = said.setdefault(item.patient, item)
         if fold_of.setdefault(item.patient, place) != place:
             raise InputError(
-                f"{other.case.label_path} and {path} are of one patient, but splits_final.json has them in two folds; "
+                f"{other.case.label_path} and {path} are of one patient, but the data set has them in two folds; "
                 "correct it"
             )
     return fold_of

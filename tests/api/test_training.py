@@ -20,6 +20,7 @@ from model import SarcoModel
 from sarco.api.training import Listener, _with_pixels_of_start
 from sarco.core.errors import InputError, OptionError, SarcoError
 from sarco.core.training_options import DataOptions, NetworkOptions
+from sarco.network.warm_start import known_start
 from sarco.phantom.patient import PhantomOptions, write_dataset
 from sarco.runs.store import built_in_description, load_checkpoint
 
@@ -128,6 +129,8 @@ def test_small_data_is_learnt_from_for_long_enough(tiny_run: Any, tmp_path: Path
     assert "30 epochs have 1050 steps" in "\n".join(lines), lines
     typed = sarco.train(tiny_run.data, run_id="typed", passes_per_epoch=2, **options)
     assert torch.load(typed.last, weights_only=True)["global_step"] == 3
+    known = sarco.train(tiny_run.data, run_id="known", **{**options, "pretrained": str(tiny_run.trained.best)})
+    assert torch.load(known.last, weights_only=True)["global_step"] == 11, "300 steps from a network, in 30 epochs"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,8 @@ def test_pixels_follow_the_network_to_start_from(
     first = str(tiny_run.trained.best) if pretrained == "own" else pretrained
     lines: list[str] = []
     data = DataOptions(**typed)
-    found = _with_pixels_of_start(data, NetworkOptions(pretrained=first), Listener(lines.append))
+    start = known_start(NetworkOptions(pretrained=first), data.channel_3d)
+    found = _with_pixels_of_start(data, start, Listener(lines.append))
     assert found.pixel_mm == (sizes[expected] if isinstance(expected, str) else data.pixel_mm)
     assert replace(found, pixel_mm=data.pixel_mm) == data
     assert len(lines) == (found != data)

@@ -230,7 +230,7 @@ def test_the_folds_of_nnunet_decide(tmp_path: Path) -> None:
     file = tmp_path / "splits_final.json"
     file.write_text(json.dumps([{"train": ["P1", "P3"], "val": ["P2"]}, {"train": ["P2", "P3"], "val": ["P1"]}]))
     assert [in_fold(tmp_path, 2, fold) for fold in (1, 2)] == [{"P2"}, {"P1"}]
-    with pytest.raises(OptionError, match=r"--folds=3: splits_final\.json of .*labelsTr.* has 2; give --folds=2"):
+    with pytest.raises(OptionError, match=r"--folds=3: .*labelsTr.* has 2 folds of its own; give --folds=2"):
         in_fold(tmp_path, 3, 1)
     file.write_text(json.dumps([{"train": ["P1"], "val": ["P2"]}, {"train": ["P2"], "val": ["P1"]}]))
     found = [in_fold(tmp_path, 2, fold) for fold in (1, 2)]

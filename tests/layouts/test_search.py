@@ -113,6 +113,25 @@ def test_saros_is_sparse_and_has_its_names(tmp_path: Path) -> None:
     assert module(tmp_path, labels="torso").labels.names == {1: "torso"}
 
 
+def test_saros_has_folds_of_its_own(tmp_path: Path) -> None:
+    """Catches folds that are dealt anew, where others' figures are of those that SAROS gives."""
+    write_saros(tmp_path)
+    table = tmp_path / "Segmentation Info.csv"
+    head, *rows = table.read_text().splitlines()
+    folds = {"P1": "fold-1", "P2": "fold-4", "P3": "fold-5"}
+    where = head.split(",").index("split")
+    moved = []
+    for row in rows:
+        cells = row.split(",")
+        cells[where] = folds[cells[0]]
+        moved.append(",".join(cells))
+    table.write_text("\n".join([head, *moved]) + "\n")
+    for item in find_cases(tmp_path).slices:
+        validates = [f"fold-{number}" for number, side in enumerate(item.case.folds, 1) if side == "val"]
+        assert validates == [folds[item.case.label_path.parent.name]] and len(item.case.folds) == 5
+        assert item.case.side == ""
+
+
 def test_saros_says_who_has_two_scans(tmp_path: Path) -> None:
     """Catches one person of SAROS on both sides of the split, its test set learnt from, and silence on either."""
     write_saros(tmp_path)

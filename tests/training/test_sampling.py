@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sarco.core.training_options import FLOOR_OF_STEPS
+from sarco.core.training_options import FLOOR_FROM_NETWORK, FLOOR_OF_STEPS
 from sarco.scan.labels import IGNORE_ID
 from sarco.training.sampling import (
     MOST_REPEATS,
@@ -136,13 +136,21 @@ def test_validation_keeps_its_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("draws", "a_step", "epochs", "expected"), [(90, 16, 30, 6), (3, 16, 30, 177), (1000, 2, 30, 1), (600, 16, 30, 1)]
+    ("draws", "a_step", "epochs", "floor", "expected"),
+    [
+        (90, 16, 30, FLOOR_OF_STEPS, 6),
+        (3, 16, 30, FLOOR_OF_STEPS, 177),
+        (1000, 2, 30, FLOOR_OF_STEPS, 1),
+        (600, 16, 30, FLOOR_OF_STEPS, 1),
+        (8, 16, 30, FLOOR_FROM_NETWORK, 19),
+        (200, 16, 30, FLOOR_FROM_NETWORK, 1),
+    ],
 )
-def test_small_data_is_drawn_often_enough(draws: int, a_step: int, epochs: int, expected: int) -> None:
+def test_small_data_is_drawn_often_enough(draws: int, a_step: int, epochs: int, floor: int, expected: int) -> None:
     """Catches a run of a few steps, which has learnt nothing when it ends, and one of big data that takes longer."""
-    passes = choose_passes(draws, a_step, epochs)
+    passes = choose_passes(draws, a_step, epochs, floor)
     assert passes == expected
-    assert math.ceil(passes * draws / a_step) * epochs >= FLOOR_OF_STEPS
+    assert math.ceil(passes * draws / a_step) * epochs >= floor
 
 
 def test_an_epoch_of_several_passes_draws_every_slice_as_often() -> None:

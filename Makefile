@@ -32,7 +32,7 @@ demo: setup
 	$(BIN)/python -m sarco compare $(DEMO)/unseen/P001.nii.gz $(DEMO)/preds_from_demo_of_P001/label_map.nii.gz
 	@echo "look at it: $(DEMO)/preds_from_demo_of_P001/overlay.png"
 
-# About an hour on two cores; broken off, the next call goes on.
+# About an hour and a half on two cores; broken off, the next call goes on.
 weights: setup
 	$(BIN)/python -m sarco.commands.weights
 

@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/python -m sarco phantom $(DEMO)/unseen --patients=1 --slices=12 --size=192 --seed=1001
 	$(BIN)/python inference.py --infer_path=$(DEMO)/unseen/P001 --dest_dir=$(DEMO) --wandb=no
 	$(BIN)/python training.py --data_dir=$(DEMO)/dataset --dirpath=$(DEMO)/checkpoints --run_id=demo --wandb=no \
-	    --pretrained=built-in --image_size=192 --batch_size=4 --max_epochs=8 --augment=no
+	    --pretrained=built-in --invented=0 --image_size=192 --batch_size=4 --max_epochs=8 --augment=no
 	$(BIN)/python inference.py --infer_path=$(DEMO)/unseen/P001 --run_id=demo --dirpath=$(DEMO)/checkpoints \
 	    --dest_dir=$(DEMO) --wandb=no
 	@echo

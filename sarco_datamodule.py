@@ -1,6 +1,7 @@
 """SarcoDataModule: labelled slices -> split by patient -> loaders of 2D batches."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
-from sarco.anatomy.labels import with_invented, without_others
+from sarco.anatomy.labels import meaning_of, with_invented, without_others
 from sarco.augmentation.warp import warp_batch
 from sarco.batches.invented import InventedCrops
 from sarco.batches.mixed import FIRST_INVENTED, MixedDataset, MixedSampler, invented_in_batch
@@ -19,7 +20,13 @@ from sarco.batches.samples import ALL_NUMBERS, SliceDataset, scale_window
 from sarco.batches.style import Style, find_styles
 from sarco.core.errors import InputError
 from sarco.core.messages import count_of
-from sarco.core.training_options import AugmentOptions, DataOptions, InventedOptions, PredictedOptions
+from sarco.core.training_options import (
+    SHARE_OF_INVENTED,
+    AugmentOptions,
+    DataOptions,
+    InventedOptions,
+    PredictedOptions,
+)
 from sarco.crop.size import describe_crop, measure_bodies, note_wide_bodies, settle_crop
 from sarco.io.images import read_hu
 from sarco.layouts.case import Case
@@ -84,7 +91,8 @@ class SarcoDataModule(pl.LightningDataModule):
             predicted: predictions to learn from; none by default.
             bar: whether a bar is drawn while slices are read.
             invented: how much of each batch is invented; nothing by default.
-            kept: labels of invented patients that the run has beside those of the data, where some of it is invented.
+            kept: labels of the built-in network where the run starts from it, else none. The run has them beside those
+                of the data where somebody chose a share of invented patients, and not where that was left open.
         """
         super().__init__()
         if options.channel_3d != (self.channels == 3):
@@ -94,7 +102,8 @@ class SarcoDataModule(pl.LightningDataModule):
         self.augment = augment or AugmentOptions(augment="no")
         self.predicted = predicted or PredictedOptions()
         self.bar = bar
-        self.invented = invented or InventedOptions()
+        self.invented = invented or InventedOptions(0.0)
+        self.starts_built_in = bool(kept)
         self.kept = kept if self.invented.invented else ()
         self.style_from = self.invented.style_from
         self.styles: tuple[Style, ...] = ()  # what that folder lends to invented slices
@@ -172,6 +181,9 @@ class SarcoDataModule(pl.LightningDataModule):
         occurs: NDArray[np.bool_] = self.cache.occurs
         ids = np.flatnonzero(occurs[:n_human].any(axis=0)).tolist()
         self.drawn = make_label_table(ids, dataset.label_names, self.options.data_dir)
+        if self.invented.invented is None:
+            known = self.starts_built_in and any(meaning_of(name) for name in self.drawn.names.values())
+            self.invented = replace(self.invented, invented=SHARE_OF_INVENTED if known else 0.0)
         self.labels = with_invented(self.drawn, self.kept) if self.kept else self.drawn
         predicted = set(np.flatnonzero(occurs[n_human:].any(axis=0)).tolist()) - {0, IGNORE_ID, *self.drawn.ids}
         if strange := predicted - set(self.labels.ids):
@@ -186,6 +198,8 @@ class SarcoDataModule(pl.LightningDataModule):
             size = self.options.batch_size
             added = [name for label, name in self.labels.names.items() if label not in self.drawn.names]
             kept = f"; labels kept beside those of the data: {', '.join(added)}" if added else ""
+            if not self.kept and self.starts_built_in:
+                kept = ", so that nothing of the built-in network is forgotten (--invented=0 leaves them out)"
             self.notes.append(f"invented patients: {invented_in_batch(size, share)} of {size} slices per batch{kept}")
 
     def _add_predicted(

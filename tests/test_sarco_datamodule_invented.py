@@ -61,7 +61,7 @@ def alone(
 
 
 def mixed(
-    data: Path, kept: tuple[str, ...] = (), share: float = 0.5, style_from: Path | None = None, **more: Any
+    data: Path, kept: tuple[str, ...] = (), share: float | None = 0.5, style_from: Path | None = None, **more: Any
 ) -> SarcoDataModule:
     """The data module with half of each batch invented, set up."""
     options = DataOptions(**{**SMALL, "data_dir": data, "val_fraction": 0.3, **more})
@@ -226,3 +226,25 @@ def test_kept_labels_get_the_same_ids_again(data: Path) -> None:
     meant = {label for name in own for label in meaning_of(name)}
     assert again.labels == first.labels and len(first.labels.ids) == len(INVENTED_IDS) - len(meant) + len(own) - 1
     assert np.array_equal(again.known, first.known)
+
+
+def test_a_share_that_nobody_chose_keeps_the_built_in_network_from_forgetting(data: Path, tmp_path: Path) -> None:
+    """Catches fine-tuning that forgets what the data does not show, and labels in a run that nobody asked for."""
+    chosen = mixed(data, kept=("psoas_left", "bone"), share=None)
+    assert chosen.invented.invented == 0.5 and chosen.labels == chosen.drawn
+    assert any("nothing of the built-in network is forgotten" in line for line in chosen.describe())
+    assert {bool(index >= FIRST_INVENTED) for batch in batches(chosen) for index in batch["index"].tolist()} == {
+        True,
+        False,
+    }
+    typed = mixed(data, kept=("psoas_left", "bone"))
+    assert "bone" in typed.labels.names.values() and "bone" not in chosen.labels.names.values()
+    for datamodule in (mixed(data, share=None), mixed(data, kept=("bone",), share=0.0)):
+        assert datamodule.invented.invented == 0.0
+    strange = tmp_path / "data"
+    shutil.copytree(data, strange)
+    names = json.loads((strange / "labels.json").read_text())
+    (strange / "labels.json").write_text(
+        json.dumps({key: f"thing_{key}" if key != "0" else name for key, name in names.items()})
+    )
+    assert mixed(strange, kept=("bone",), share=None).invented.invented == 0.0

@@ -214,7 +214,7 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
         mixup=build(MixupOptions, typed),
         predicted=datamodule.predicted,
         weights="random",
-        invented=invented,
+        invented=invented if invented.alone else datamodule.invented,
         split=datamodule.describe_split(in_full=False),
     )
     pl.seed_everything(data.seed, workers=True, verbose=False)

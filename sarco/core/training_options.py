@@ -18,6 +18,7 @@ from sarco.core.parser import (
 BACKBONES = tuple(f"efficientnet-b{n}" for n in range(8))
 # Of a whole run; small data is drawn several times an epoch, so that the default run is that long.
 FLOOR_OF_STEPS = 1000
+SHARE_OF_INVENTED = 0.5  # where a run starts from the built-in network
 FLOOR_FROM_NETWORK = 300  # of a run that starts from a whole network
 FIRST_WEIGHTS = ("auto", "built-in", "imagenet", "no")  # what --pretrained takes besides runs and files
 ACTIVATIONS = ("leakyrelu", "relu")  # of decoders: of new runs, and of those before it was stored
@@ -225,10 +226,12 @@ class PredictedOptions:
 class InventedOptions:
     """How much of a training is invented."""
 
-    invented: float = option(
-        0.0,
+    invented: float | None = option(
+        None,
         DATA,
-        "share of invented patients in each batch, painted on the fly; 1: nothing else, and no --data_dir is needed",
+        "share of invented patients in each batch, painted on the fly; 1: nothing else, and no --data_dir is needed; "
+        f"auto: {SHARE_OF_INVENTED:g} from the built-in network if it knows a label of the data, else 0",
+        auto=True,
     )
     style_from: Path | None = option(
         None,
@@ -238,9 +241,10 @@ class InventedOptions:
 
     def __post_init__(self) -> None:
         """Checks the range, and that the options fit together."""
-        require(0 <= self.invented <= 1, "invented", self.invented, "has to lie in 0..1")
+        share = self.invented or 0.0
+        require(0 <= share <= 1, "invented", self.invented, "has to lie in 0..1")
         require(
-            self.invented > 0 or self.style_from is None, "style_from", self.style_from,
+            share > 0 or self.style_from is None, "style_from", self.style_from,
             "does nothing without invented patients; add --invented=0.5, or another share",
         )  # fmt: skip
 

@@ -71,7 +71,7 @@ class RunDescription:
     training_statistics: Mapping[str, Any] = field(default_factory=dict)
     activation: str = ACTIVATIONS[0]
     taken: tuple[str, ...] = ()
-    invented: InventedOptions = InventedOptions()
+    invented: InventedOptions = InventedOptions(0.0)
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -113,7 +113,7 @@ class RunDescription:
         network = {**stored["network"], "pretrained": "no"}
         paths = tuple(Path(path) for path in stored["predicted"]["path_to_prediction"])
         predicted = {**stored["predicted"], "path_to_prediction": paths}
-        invented = dict(stored.get("invented", {}))
+        invented = {"invented": 0.0, **stored.get("invented", {})}
         if invented.get("style_from"):
             invented["style_from"] = Path(invented["style_from"])
         augment = {"augment": "no", **stored["augment"]}  # there was nothing but the flags before there was a choice

@@ -90,7 +90,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "add_predicted_data": False,
     "path_to_prediction": (),
     "predicted_data_to": "train",
-    "invented": 0.0,
+    "invented": None,
     "style_from": None,
 }
 INFERENCE_DEFAULTS: dict[str, Any] = {

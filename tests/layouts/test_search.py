@@ -1,9 +1,11 @@
 """Layouts are found by looking, and the same patients are the same data in each of them."""
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,9 @@ from written_layouts import SEEDS, WRITERS, names_of, patients, save_image, save
 from sarco.api.training import train
 from sarco.core.errors import DataWarning, InputError
 from sarco.core.training_options import DataOptions
+from sarco.io.dicom import find_series
+from sarco.io.images import read_hu
+from sarco.io.nifti import read_label_map
 from sarco.layouts.search import find_layouts
 from sarco.layouts.survey import survey
 from sarco.training.cases import find_cases
@@ -77,6 +82,35 @@ def test_the_first_epoch_is_the_same(written: dict[str, Path], layout: str, tmp_
             pretrained="no", cache=False, passes_per_epoch=1, progress=lambda _, __, f: figures.append(f),
         )  # fmt: skip
     assert figures[0] == figures[1]
+
+
+def test_a_real_series_rewritten_as_folders_of_structures_is_the_same(shared_data: Path, tmp_path: Path) -> None:
+    """Catches masks of real grids that are laid one voxel off, mirrored, or given another structure's name."""
+    series = find_series(shared_data / "muscle_groups" / "A").series[0]
+    truth = read_label_map(shared_data / "muscle_groups" / "A.nii.gz")
+    names = json.loads((shared_data / "muscle_groups" / "labels.json").read_text())
+    case = tmp_path / "A"
+    (case / "segmentations").mkdir(parents=True)
+    hu = np.stack([read_hu(header) for header in series.slices], axis=-1)
+    to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
+    stored = hu.astype(np.int16).transpose(1, 0, 2), to_ras @ series.affine_lps[:, [1, 0, 2, 3]]
+    nibabel.save(nibabel.Nifti1Image(*stored), case / "ct.nii.gz")
+    for key, name in names.items():
+        if int(key):
+            mask = nibabel.Nifti1Image((truth.ids == int(key)).astype(np.uint8), to_ras @ truth.affine_lps)
+            nibabel.save(mask, case / "segmentations" / f"{name}.nii.gz")
+    (tmp_path / "labels.json").write_text(json.dumps(names))
+    reference, made = (
+        sorted(find_cases(folder).slices, key=lambda item: item.header.position[2])
+        for folder in (shared_data / "muscle_groups", tmp_path)
+    )
+    assert find_cases(tmp_path).label_names == {int(key): name for key, name in names.items() if int(key)}
+    assert len(reference) == len(made) == 112
+    drawn, rewritten = (items[0].case.read_label_maps() for items in (reference, made))
+    for one, other in zip(reference, made, strict=True):
+        np.testing.assert_array_equal(read_hu(one.header), read_hu(other.header))
+        np.testing.assert_array_equal(drawn[one.place], rewritten[other.place])
+        np.testing.assert_allclose(one.header.position, other.header.position, atol=1e-4)
 
 
 def test_each_layout_is_recognised(written: dict[str, Path]) -> None:

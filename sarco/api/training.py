@@ -12,7 +12,6 @@ from sarco.core.command import is_first_process, quieten_libraries, shared_run_i
 from sarco.core.errors import CheckpointError, InputError, OptionError
 from sarco.core.files import write_json
 from sarco.core.messages import OnEpoch
-from sarco.core.options import BUILT_IN
 from sarco.core.parser import build, require
 from sarco.core.processes import check_processes, forget_strange_processes
 from sarco.core.resources import within_memory, writing
@@ -198,12 +197,12 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
     invented = build(InventedOptions, typed)
     augment, predicted = build(AugmentOptions, typed), build(PredictedOptions, typed)
     network = _with_run_found(build(NetworkOptions, typed), options.dirpath)
-    kept = _labels_to_keep(network, data.channel_3d)
     start = known_start(network, data.channel_3d)
     data = _with_pixels_of_start(data, start, listener)
-    datamodule = _read_data(data, options, augment, predicted, invented, listener, kept)
+    datamodule = _read_data(data, options, augment, predicted, invented, listener, start.labels if start else ())
     fit = build(FitOptions, typed)
-    _settle_passes(datamodule, fit, options, typed, listener, start is not None and start.is_whole)
+    floor = FLOOR_FROM_NETWORK if start and start.is_whole else FLOOR_OF_STEPS
+    _settle_passes(datamodule, fit, options, typed, listener, floor)
     description = RunDescription(
         run=options,
         labels=datamodule.labels,
@@ -229,16 +228,6 @@ def _train_anew(typed: Mapping[str, Any], listener: Listener) -> Trained:
         return _fit(model, datamodule, run, None, listener)
 
 
-def _labels_to_keep(network: NetworkOptions, channel_3d: bool) -> tuple[str, ...]:
-    """The labels of the built-in network, where a run starts from it; invented slices keep it from forgetting them."""
-    from sarco.network.warm_start import why_not_built_in
-    from sarco.runs.store import built_in_description
-
-    if network.pretrained not in ("auto", BUILT_IN) or why_not_built_in(network, channel_3d):
-        return ()
-    return tuple(built_in_description().labels.names.values())
-
-
 def _with_pixels_of_start(data: DataOptions, start: "KnownStart | None", listener: Listener) -> DataOptions:
     """The options, with pixels as large as the network knows that the run starts from, where nothing else was typed."""
     typed = data.crop != "field" or data.pixel_mm is not None or data.image_size is not None
@@ -249,7 +238,7 @@ def _with_pixels_of_start(data: DataOptions, start: "KnownStart | None", listene
 
 
 def _settle_passes(
-    datamodule: Any, fit: FitOptions, run: RunOptions, typed: Mapping[str, Any], listener: Listener, is_known: bool
+    datamodule: Any, fit: FitOptions, run: RunOptions, typed: Mapping[str, Any], listener: Listener, floor: int
 ) -> None:
     """Settles how often an epoch draws each slice, where that was left open, and tells what was chosen."""
     from sarco.training.sampling import choose_passes
@@ -259,7 +248,7 @@ def _settle_passes(
     if data.passes_per_epoch is None and "max_epochs" not in typed:
         draws = datamodule.draws_per_pass
         a_step = data.batch_size * fit.accumulate_grad_batches * run.devices * run.num_nodes
-        passes = choose_passes(draws, a_step, fit.max_epochs, FLOOR_FROM_NETWORK if is_known else FLOOR_OF_STEPS)
+        passes = choose_passes(draws, a_step, fit.max_epochs, floor)
         if passes > 1:
             listener.tell(
                 f"small data: each epoch draws every training slice {passes} times, so that {fit.max_epochs} epochs "

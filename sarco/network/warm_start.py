@@ -74,11 +74,13 @@ class KnownStart:
         name: what to call it.
         pixel_mm: the size of the pixels that it learnt from; None where it has no fixed one.
         is_whole: whether encoder and decoder are taken, and not the encoder alone.
+        labels: those that invented slices can keep it from forgetting: of the built-in network, else none.
     """
 
     name: str
     pixel_mm: float | None
     is_whole: bool
+    labels: tuple[str, ...] = ()
 
 
 def known_start(options: NetworkOptions, channel_3d: bool) -> KnownStart | None:
@@ -94,7 +96,8 @@ def known_start(options: NetworkOptions, channel_3d: bool) -> KnownStart | None:
     if options.pretrained in ("auto", BUILT_IN):
         if why_not_built_in(options, channel_3d):
             return None
-        return KnownStart("the built-in network", built_in_description().data.pixel_mm, True)
+        own = built_in_description()
+        return KnownStart("the built-in network", own.data.pixel_mm, True, tuple(own.labels.names.values()))
     known = None if options.pretrained in FIRST_WEIGHTS else read_known_network(Path(options.pretrained))
     if known is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any
 from sarco.anatomy.labels import meaning_of
 from sarco.core.errors import InputError
 from sarco.core.training_options import PredictedOptions
-from sarco.io.results import LABEL_MAP, PredictedSlice, find_results, read_prediction
+from sarco.io.results import LABEL_MAP, StoredPrediction, find_results, read_prediction
 from sarco.io.sources import SourceSearch
 from sarco.layouts.case import Case
 from sarco.layouts.labels import LabelFile, LabelSource
@@ -60,7 +60,8 @@ def find_predictions(
     unsure = labelled = 0
     for folder in _result_folders(options.path_to_prediction):
         chosen, series = [], []
-        for entry in _read_slices(folder):
+        prediction = _read_whole(folder)
+        for entry in prediction.slices:
             header = search.find(entry, folder)
             header = headers.setdefault((header.path, header.frame), header)
             series.append(header)
@@ -71,7 +72,7 @@ def find_predictions(
             else:
                 chosen.append(header)
         if chosen:
-            path, id_of = folder / LABEL_MAP, _match_ids(read_prediction(folder).labels, names, folder, data_dir)
+            path, id_of = folder / LABEL_MAP, _match_ids(prediction.labels, names, folder, data_dir)
             file = LabelFile(path).renumbered({**_SAME_IDS, **id_of}, BACKGROUND_ID)
             case = Case(path, tuple(chosen), predicted=True, labels=LabelSource(path, (file,)))
             found += with_neighbours([case], series)
@@ -143,8 +144,8 @@ def _result_folders(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(folders))
 
 
-def _read_slices(folder: Path) -> tuple[PredictedSlice, ...]:
-    slices = read_prediction(folder).slices
+def _read_whole(folder: Path) -> StoredPrediction:
+    prediction = read_prediction(folder)
     if not (folder / LABEL_MAP).is_file():
         raise InputError(f"{folder}: holds no {LABEL_MAP}; predict again")
-    return slices
+    return prediction

@@ -151,13 +151,14 @@ class RunEvidence(pl.Callback):
         if not datamodule:
             return
         patients = datamodule.validation_patients()
-        areas: dict[str, list[tuple[list[float], list[float]]]] = {}
         confusions: dict[str, list[Any]] = {}
         for index, confusion in pl_module.slice_confusions.items():
-            if index in patients:  # labels without the background, truth in rows, prediction in columns
-                pair = confusion.sum(1)[1:].tolist(), confusion.sum(0)[1:].tolist()
-                areas.setdefault(patients[index], []).append(pair)
+            if index in patients:
                 confusions.setdefault(pseudonym(patients[index]), []).append(confusion.numpy())
+        areas = {  # labels without the background, truth in rows, prediction in columns
+            patient: [(one.sum(1)[1:].tolist(), one.sum(0)[1:].tolist()) for one in slices]
+            for patient, slices in confusions.items()
+        }
         names = list(pl_module.description.labels.names.values())
         scores = score_patients(confusions, names)
         pl_module.description = replace(pl_module.description, area_errors=area_errors(areas, names), validation=scores)

@@ -118,15 +118,15 @@ class Build:
     phase: str
     bend: tuple[float, float]
     phases: tuple[float, ...]
+    quadratus: float
+    back_wide: float
+    mantle_mm: float
+    cartilage_hu: float
+    cartilage: float
+    kidney: float
+    kidney_fat_mm: float
+    kidney_in_mm: float
     hu: dict[str, float] = field(default_factory=dict)
-    quadratus: float = 1.0
-    back_wide: float = 1.0
-    mantle_mm: float = 3.0
-    cartilage_hu: float = 105.0
-    cartilage: float = 1.3
-    kidney: float = 1.0
-    kidney_fat_mm: float = 4.0
-    kidney_in_mm: float = 0.0
     roll_deg: float = 0.0
     gravity_deg: float = 0.0
 
